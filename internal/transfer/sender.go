@@ -1,0 +1,79 @@
+package transfer
+
+import (
+	"context"
+	"sync"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Sender sends frames ahead of their acknowledgements, up to a window.
+type Sender struct {
+	link   *Link
+	window int64
+
+	mu       sync.Mutex
+	inFlight []flight
+	bytes    int64
+	room     chan struct{} // holds a token when an acknowledgement made room
+}
+
+type flight struct {
+	last  change.Position
+	bytes int64
+}
+
+// NewSender returns a sender that keeps at most window bytes unacknowledged;
+// a single larger frame is sent alone.
+func NewSender(link *Link, window int64) *Sender {
+	return &Sender{link: link, window: max(window, 1), room: make(chan struct{}, 1)}
+}
+
+// Send waits for room in the window and sends a frame. The parts of one big
+// transaction cannot be acknowledged before the last, so they do not wait.
+func (s *Sender) Send(ctx context.Context, f change.Sealed) error {
+	size := int64(len(f.Bytes))
+	for f.Header.Part == 0 && !s.fits(size) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.room:
+		}
+	}
+	s.mu.Lock()
+	s.inFlight = append(s.inFlight, flight{
+		last: change.Position{Epoch: f.Header.Epoch, Seq: f.Header.Last}, bytes: size})
+	s.bytes += size
+	s.mu.Unlock()
+	return s.link.Send(proto.TypeFrame, f.Bytes)
+}
+
+func (s *Sender) fits(size int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes == 0 || s.bytes+size <= s.window
+}
+
+// Acked makes room: everything up to and including p is durable.
+func (s *Sender) Acked(p change.Position) {
+	s.mu.Lock()
+	n := 0
+	for n < len(s.inFlight) && !p.Before(s.inFlight[n].last) {
+		s.bytes -= s.inFlight[n].bytes
+		n++
+	}
+	s.inFlight = s.inFlight[n:]
+	s.mu.Unlock()
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// Waiting returns how many bytes are sent and not acknowledged.
+func (s *Sender) Waiting() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
