@@ -34,6 +34,15 @@ func CheckID(id string) error {
 	return nil
 }
 
+// CheckTenant is CheckID for a tenant, which may not be called "json": that
+// word takes the tenant's place in the topics of the JSON mirrors.
+func CheckTenant(id string) error {
+	if id == mirrorTenant {
+		return fmt.Errorf("the id %q is reserved", id)
+	}
+	return CheckID(id)
+}
+
 // clientIDMaxBytes is the longest common name that X.509 allows (RFC 5280,
 // ub-common-name).
 const clientIDMaxBytes = 64
