@@ -1,0 +1,81 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Errors by which SignIn tells a caller's mistakes from failures.
+var (
+	ErrBadPassword     = errors.New("name or password is wrong")
+	ErrTooManyAttempts = errors.New("too many attempts to sign in")
+)
+
+// ErrNotFound is what the rooms below answer for a facility, box or table that
+// is not there (any more).
+var ErrNotFound = errors.New("not found")
+
+// Deps is what the API stands on.
+type Deps struct {
+	Log     *slog.Logger
+	DB      *pgxpool.Pool
+	Region  string
+	Version string
+	// Tenant is the customer of a facility that is added without one.
+	Tenant string
+
+	// SessionCookie is the name of the dashboard's sign-in cookie; only for
+	// the API's description.
+	SessionCookie string
+	// Who tells who makes a request, from its session cookie or its API token.
+	Who func(*http.Request) (Principal, bool)
+	// SignIn checks an account's password. Its errors are ErrBadPassword,
+	// ErrTooManyAttempts, or a failure.
+	SignIn func(ctx context.Context, name, password string) (Principal, error)
+	// HashPassword makes the text that the account table keeps.
+	HashPassword func(password string) (string, error)
+
+	Boxes  Boxes
+	Tables Tables
+	Fleet  Fleet
+}
+
+// Boxes lets a facility's box in and throws it out (cloud/provision). What it
+// answers ErrNotFound for has changed nothing.
+type Boxes interface {
+	// NewToken makes a one-time enrolment token and ends the unused ones
+	// before it. The secret is not kept.
+	NewToken(ctx context.Context, facility, by string, ttl time.Duration) (secret string, expires time.Time, err error)
+	// Revoke makes the facility's box unable to come back: its certificate is
+	// refused, its connections are closed, its tunnel is removed.
+	// ErrNotFound: the facility has no active box.
+	Revoke(ctx context.Context, facility string) error
+}
+
+// Tables is the list of synced tables (cloud/ingest).
+type Tables interface {
+	// Check says all that is wrong with syncing t, in the region and at every
+	// connected facility. Warnings do not stand in the way, such as a
+	// facility that could not be asked.
+	Check(ctx context.Context, t proto.SyncedTable) (problems []proto.Problem, warnings []string, err error)
+	// Add registers a table that was checked and tells the facilities.
+	Add(ctx context.Context, t proto.SyncedTable, by string) error
+	// Remove ends the syncing of a table. ErrNotFound: it was not synced.
+	Remove(ctx context.Context, schema, name string) error
+}
+
+// Fleet knows every facility's present state (cloud/fleet).
+type Fleet interface {
+	// Snapshot returns all facilities, ordered by id.
+	Snapshot() []v1.FacilityStatus
+	// Throughput is what has been applied of a facility's stream lately.
+	Throughput(facility string) v1.Throughput
+}

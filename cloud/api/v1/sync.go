@@ -1,0 +1,90 @@
+package v1
+
+import "time"
+
+// SyncStatus is how far a facility's stream has come.
+type SyncStatus struct {
+	Facility  string `json:"facility"`
+	State     string `json:"state" enum:"online,degraded,offline,new"`
+	Connected bool   `json:"connected" doc:"The sync stream is connected"`
+
+	Queue Queue  `json:"queue"`
+	Lag   *int64 `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
+
+	Position   *Position  `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
+	Throughput Throughput `json:"throughput"`
+	Tables     []TableAt  `json:"tables"`
+}
+
+// Position is a place in a facility's stream.
+type Position struct {
+	Epoch          uint64     `json:"epoch" doc:"Identity of the stream: the enrolment times 2^32 plus a local counter"`
+	Seq            uint64     `json:"seq" doc:"Transaction number, dense within an epoch"`
+	SourceLSN      string     `json:"source_lsn"`
+	SourceCommitAt *time.Time `json:"source_commit_at,omitempty" doc:"When it was committed at the facility, by the facility's clock"`
+	AppliedAt      time.Time  `json:"applied_at" doc:"When it was committed in the region, by the region's clock"`
+}
+
+// Throughput is what the region applied of a facility's stream lately. It
+// counts from the region's start.
+type Throughput struct {
+	Transactions    uint64  `json:"transactions" doc:"Since the region started"`
+	Changes         uint64  `json:"changes" doc:"Since the region started"`
+	TransactionRate float64 `json:"transactions_per_s" doc:"Over the last seconds"`
+	ChangeRate      float64 `json:"changes_per_s" doc:"Over the last seconds"`
+}
+
+// TableAt is one synced table at one facility.
+type TableAt struct {
+	Facility   string     `json:"facility"`
+	Schema     string     `json:"schema"`
+	Table      string     `json:"table"`
+	State      string     `json:"state" doc:"loading, streaming or refused; waiting when the facility has not answered yet"`
+	Problem    string     `json:"problem,omitempty"`
+	Remedy     string     `json:"remedy,omitempty"`
+	RowsLoaded int64      `json:"rows_loaded"`
+	Changes    int64      `json:"changes"`
+	LastSeq    int64      `json:"last_seq"`
+	UpdatedAt  *time.Time `json:"updated_at,omitempty"`
+}
+
+// Table is a table that is synced.
+type Table struct {
+	Schema         string    `json:"schema" example:"public"`
+	Table          string    `json:"table" example:"orders"`
+	Class          string    `json:"class" enum:"fact,event,master"`
+	FacilityColumn string    `json:"facility_column" doc:"Column that says whose row it is; empty when each facility has a schema of its own"`
+	RegionSchema   string    `json:"region_schema" doc:"Where the rows live in the region: {schema}, or a pattern with {facility}"`
+	AddedAt        time.Time `json:"added_at"`
+	AddedBy        string    `json:"added_by"`
+	Facilities     []TableAt `json:"facilities"`
+}
+
+// TableAdd registers a table.
+type TableAdd struct {
+	Schema string `json:"schema" minLength:"1" maxLength:"63" doc:"Exactly as PostgreSQL stores it: without quotes, in its own case"`
+	Table  string `json:"table" minLength:"1" maxLength:"63" doc:"Exactly as PostgreSQL stores it"`
+	Class  string `json:"class" enum:"fact,event" doc:"fact: rows that change, owned by one facility. event: rows that are only added"`
+	// FacilityColumn is nil for the default.
+	FacilityColumn *string `json:"facility_column,omitempty" maxLength:"63" doc:"Default facility_id, or none when region_schema has {facility}"`
+	RegionSchema   string  `json:"region_schema,omitempty" maxLength:"63" doc:"Default {schema}" example:"{facility}_{schema}"`
+	DryRun         bool    `json:"dry_run,omitempty" doc:"Check only"`
+}
+
+// TableAdded says what was registered, or would have been.
+type TableAdded struct {
+	Table    Table    `json:"table"`
+	DryRun   bool     `json:"dry_run"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Event is something about a stream that people should be able to read later.
+type Event struct {
+	ID       int64     `json:"id"`
+	Facility string    `json:"facility"`
+	At       time.Time `json:"at"`
+	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, heal, stuck, refused"`
+	Epoch    uint64    `json:"epoch"`
+	Seq      uint64    `json:"seq"`
+	Detail   string    `json:"detail"`
+}
