@@ -1,0 +1,82 @@
+// Charts of the facility page. Each <figure data-chart="id"> is fed by the
+// live connection's series; its caption and table say the same in words.
+import uPlot from "uplot";
+
+const windowSeconds = 30 * 60, pointsMax = 4000;
+const charts = new Map();
+
+const css = (el, name) => {
+  const probe = document.createElement("span");
+  probe.className = `probe-${name}`;
+  el.append(probe);
+  const c = getComputedStyle(probe).color;
+  probe.remove();
+  return c;
+};
+
+const steps = { ms: fmtMs, rows: fmtCount, bytes: fmtBytes, rate: fmtCount };
+
+function fmtMs(v) { return v == null ? "–" : v >= 60000 ? `${+(v / 60000).toFixed(1)} min` : v >= 1000 ? `${+(v / 1000).toFixed(1)} s` : `${+v.toFixed(1)} ms`; }
+function fmtCount(v) { return v == null ? "–" : v >= 1e6 ? `${+(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${+(v / 1e3).toFixed(1)} k` : `${+v.toFixed(1)}`; }
+function fmtBytes(v) { return v == null ? "–" : v >= 1 << 30 ? `${+(v / (1 << 30)).toFixed(1)} GiB` : v >= 1 << 20 ? `${+(v / (1 << 20)).toFixed(1)} MiB` : v >= 1024 ? `${+(v / 1024).toFixed(1)} KiB` : `${Math.round(v)} B`; }
+
+function make(fig) {
+  const box = fig.querySelector(".plot"), unit = steps[fig.dataset.unit] ?? fmtCount;
+  const zone = document.body.dataset.zone || undefined;
+  const at = (s, o) => new Date(s * 1000).toLocaleTimeString("en-GB", { timeZone: zone, hour12: false, ...o });
+  const ink = css(fig, "ink"), grid = css(fig, "grid"), line = css(fig, "line"), fill = css(fig, "fill");
+  const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "12px system-ui, sans-serif" };
+  return new uPlot({
+    width: Math.max(200, box.clientWidth), height: 180, legend: { show: false },
+    cursor: { y: false, points: { size: 7 } },
+    scales: {
+      x: { time: true, range: (u, lo, hi) => { const end = hi ?? Date.now() / 1000; return [Math.min(lo ?? end, end - 120), end]; } },
+      y: { range: (u, lo, hi) => [0, Math.max(hi * 1.15 || 0, Number(fig.dataset.floor) || 1)] },
+    },
+    axes: [
+      { ...axis, values: (u, vs) => vs.map((v) => at(v, { hour: "2-digit", minute: "2-digit", second: vs[1] - vs[0] < 60 ? "2-digit" : undefined })), space: 70 },
+      { ...axis, values: (u, vs) => vs.map(unit), size: 62 },
+    ],
+    series: [{}, { stroke: line, width: 2, fill, points: { show: false }, spanGaps: false }],
+    hooks: {
+      setCursor: [(u) => {
+        const i = u.cursor.idx, out = fig.querySelector(".reading");
+        const n = u.data[0].length - 1, j = i ?? n;
+        if (out && n >= 0) out.textContent = `${unit(u.data[1][j])} at ${at(u.data[0][j], { timeZoneName: "short" })}`;
+      }],
+    },
+  }, charts.get(fig)?.data ?? [[], []], box);
+}
+
+function draw(fig) {
+  const c = charts.get(fig);
+  c.plot?.destroy();
+  c.plot = make(fig);
+  reading(fig, c);
+}
+
+function reading(fig, c) {
+  const unit = steps[fig.dataset.unit] ?? fmtCount, out = fig.querySelector(".reading"), n = c.data[0].length;
+  if (out && n && c.plot?.cursor.idx == null) out.textContent = `now ${unit(c.data[1][n - 1])}`;
+}
+
+function feed(e) {
+  for (const [id, s] of Object.entries(e.detail)) {
+    const fig = document.querySelector(`figure[data-chart="${CSS.escape(id)}"]`);
+    if (!fig) continue;
+    let c = charts.get(fig);
+    if (!c) { c = { data: [[], []] }; charts.set(fig, c); new ResizeObserver(() => c.plot?.setSize({ width: Math.max(200, fig.querySelector(".plot").clientWidth), height: 180 })).observe(fig); }
+    if (s.reset) c.data = [[], []];
+    c.data[0].push(...s.t);
+    c.data[1].push(...s.v);
+    const oldest = c.data[0].at(-1) - windowSeconds;
+    let cut = c.data[0].findIndex((t) => t >= oldest);
+    cut = Math.max(cut, c.data[0].length - pointsMax);
+    if (cut > 0) c.data = c.data.map((a) => a.slice(cut));
+    if (!c.plot) draw(fig); else c.plot.setData(c.data);
+    reading(fig, c);
+  }
+}
+
+document.addEventListener("hf:series", feed);
+document.addEventListener("hf:theme", () => { for (const fig of charts.keys()) draw(fig); });
