@@ -1,0 +1,112 @@
+# `make help` lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULE  := github.com/agogsaas/holdfast
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -s -w -X $(MODULE)/internal/version.set=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+# PKG narrows test and check: make test PKG=./internal/queue/...
+PKG     ?= ./...
+# Packages tested side by side. Each may run a PostgreSQL of its own.
+JOBS    ?= 2
+FUZZTIME ?= 10s
+
+ASSETS  := internal/web/assets
+NPM_DONE := $(ASSETS)/node_modules/.package-lock.json
+# What is in git or about to be: never what npm brings.
+GOFILES = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what this machine lacks (Debian 12 or 13)
+	scripts/setup
+
+.PHONY: build
+build: ## Build the three programs into bin/
+	$(GOBUILD) -o bin/ ./edge/cmd/... ./cloud/cmd/...
+
+.PHONY: demo
+demo: demo-build ## Start a region and two facilities here; Ctrl-C stops them
+	@exec bin/holdfast-demo
+
+.PHONY: demo-up
+demo-up: demo-build ## The same in the background
+	@bin/holdfast-demo up
+
+.PHONY: demo-down
+demo-down: ## Stop what demo-up has started
+	@if [ -x bin/holdfast-demo ]; then bin/holdfast-demo down; else echo "There is no demo here."; fi
+
+.PHONY: demo-build
+demo-build: demo-setup build
+	$(GOBUILD) -o bin/holdfast-demo ./test/demo
+
+.PHONY: demo-setup test-setup
+demo-setup:
+	@scripts/setup --for demo
+test-setup:
+	@scripts/setup --for test
+
+.PHONY: test
+test: test-setup ## Run all tests, with the race detector
+	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(PKG)
+
+.PHONY: check
+check: check-go check-scripts check-assets ## Check format, mistakes and generated files
+
+.PHONY: check-go
+check-go:
+	@bad="$$(go tool gofumpt -l $(GOFILES))"; if [ -n "$$bad" ]; then \
+	  echo "Not formatted; run make fmt:"; echo "$$bad"; exit 1; fi
+	go vet $(PKG)
+	go tool staticcheck $(PKG)
+	go tool go-errorlint -errorf -errorf-multi -asserts=false -comparison=false $(PKG)
+	@if command -v golangci-lint >/dev/null; then set -x; golangci-lint run $(PKG); fi
+
+.PHONY: check-scripts
+check-scripts:
+	@for f in scripts/* .ci/run; do bash -n "$$f"; done
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/* .ci/run; fi
+
+.PHONY: check-assets
+check-assets: $(NPM_DONE)
+	cd $(ASSETS) && npm run --silent check
+
+.PHONY: fmt
+fmt: ## Format the Go files
+	go tool gofumpt -w $(GOFILES)
+
+.PHONY: generate
+generate: architecture assets ## Remake everything that is made from something else
+
+.PHONY: architecture
+architecture: ## Rewrite the table of rooms in ARCHITECTURE.md
+	go run ./internal/archtest/cmd/rooms
+
+.PHONY: assets
+assets: $(NPM_DONE)
+	cd $(ASSETS) && npm run --silent build
+
+$(NPM_DONE): $(ASSETS)/package-lock.json
+	@scripts/setup --for assets
+	cd $(ASSETS) && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: bench
+bench: test-setup ## Measure; writes docs/bench.md and docs/bench.json
+	go run ./test/bench
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (10s)
+	scripts/fuzz $(FUZZTIME)
+
+.PHONY: clean
+clean: ## Remove what was built; keeps the demo's data
+	rm -rf bin
