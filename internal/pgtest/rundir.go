@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 //
 //	holdfast-pgtest-<uid>/         one per user who runs tests
 //	  template-<version>-<user>/   an initdb'ed data directory, copied per server
+//	  lock                         held while run-* are made and swept
 //	  ports/<port>                 locked while a test server owns the port
 //	  run-*/                       one per test binary, removed when it ends
 //	    lock                       locked while the test binary lives
@@ -58,6 +60,13 @@ func makeRunDir() (*runDir, error) {
 	if err := account.Reaches(filepath.Join(base, "x")); err != nil {
 		return nil, err
 	}
+	// Held while sweeping and making: a folder that is made but not yet locked
+	// looks like one that was left behind.
+	door, err := lockFile(filepath.Join(base, "lock"), syscall.LOCK_EX)
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder for test servers: %w", err)
+	}
+	defer door.Close()
 	r.sweep()
 	if r.path, err = os.MkdirTemp(base, "run-"); err != nil {
 		return nil, fmt.Errorf("make a run folder: %w", err)
@@ -95,7 +104,7 @@ func (r *runDir) makeBase() error {
 // same number later.
 const watchdog = `trap '' INT TERM HUP
 cat >/dev/null
-for pidfile in "$1"/*/data/postmaster.pid; do
+find "$1" -name postmaster.pid | while read -r pidfile; do
   pid=$(head -n 1 "$pidfile" 2>/dev/null) || continue
   data=$(dirname "$pidfile")
   [ "$(readlink "/proc/$pid/cwd")" = "$data" ] || continue
@@ -131,12 +140,16 @@ func (r *runDir) sweep() {
 		if err != nil {
 			continue // in use, or just being made
 		}
-		data, _ := filepath.Glob(filepath.Join(dir, "*", "data"))
-		for _, d := range data {
+		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.Name() != "postmaster.pid" {
+				return nil // going on is all there is to do
+			}
+			d := filepath.Dir(path)
 			if pid, err := pgcluster.ReadPostmasterPID(d); err == nil && pgcluster.IsOurs(pid, d) {
 				syscall.Kill(pid, syscall.SIGQUIT)
 			}
-		}
+			return nil
+		})
 		os.RemoveAll(dir)
 		lock.Close()
 	}
