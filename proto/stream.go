@@ -43,7 +43,7 @@ const (
 	TypeTableStates StreamType = 6  // edge → region: how each table fares here
 	TypeHeal        StreamType = 7  // region → edge: load these tables again
 	TypeGoodbye     StreamType = 8  // either: why the stream ends
-	TypeProblem     StreamType = 9  // region → edge: frames wait, and why; empty when they flow again
+	TypeProblem     StreamType = 9  // region → edge: frames cannot be applied, and why
 	TypeCheck       StreamType = 10 // region → edge: could this table be synced?
 	TypeChecked     StreamType = 11 // edge → region: the answer
 )
@@ -146,6 +146,7 @@ const (
 	GoodbyeFenced   = "fenced"   // a newer box or session of this facility took over
 	GoodbyeVersion  = "version"  // no common version of the stream
 	GoodbyeRefused  = "refused"  // what was sent breaks a rule; see Text
+	GoodbyeStuck    = "stuck"    // frames cannot be applied now; a Problem before it says why
 	GoodbyeShutdown = "shutdown" // the other side stops or restarts
 )
 

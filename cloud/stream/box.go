@@ -1,0 +1,229 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/transfer"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// box is one connected stream.
+type box struct {
+	server   *Server
+	facility string
+	link     *transfer.Link
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	checks map[uint64]chan []proto.Problem
+}
+
+// run greets the box and serves it until either side ends.
+func (b *box) run(ctx context.Context) error {
+	hello, err := b.hello()
+	if err != nil {
+		return err
+	}
+	session, err := b.server.Open(ctx, b.facility)
+	if err != nil {
+		return b.stuck(ctx, fmt.Errorf("open the facility's session: %w", err))
+	}
+	defer session.Close()
+	tables, changed := b.server.Tables()
+	at := session.Position()
+	if at.Epoch>>32 > hello.Epoch>>32 {
+		b.link.Goodbye(proto.GoodbyeFenced, fmt.Sprintf("a newer box (enrolment %d) has taken this facility over", at.Epoch>>32))
+		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
+	}
+	err = b.link.Send(proto.TypeWelcome, &proto.Welcome{Version: proto.StreamVersion, Epoch: at.Epoch, Seq: at.Seq,
+		Tables: tables, WindowBytes: windowBytes, Region: b.server.Region})
+	if err != nil {
+		return err
+	}
+	b.server.join(b)
+	defer b.server.leave(b)
+	b.log.Info("stream begins", "epoch", at.Epoch, "seq", at.Seq, "agent", hello.Agent)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.link.Keepalive(ctx) })
+	g.Go(func() error { return b.receive(ctx, session) })
+	g.Go(func() error { return b.acknowledge(ctx, session) })
+	g.Go(func() error { return b.tellTables(ctx, changed) })
+	return g.Wait()
+}
+
+func (b *box) hello() (*proto.Hello, error) {
+	_, msg, err := b.link.Receive()
+	if err != nil {
+		return nil, err
+	}
+	h, ok := msg.(*proto.Hello)
+	switch {
+	case !ok:
+		b.link.Goodbye(proto.GoodbyeRefused, "a stream begins with a Hello")
+		return nil, fmt.Errorf("%w: no hello", proto.ErrMalformed)
+	case h.Facility != b.facility:
+		b.link.Goodbye(proto.GoodbyeRefused, fmt.Sprintf("this tunnel belongs to %s, not to %s", b.facility, h.Facility))
+		return nil, fmt.Errorf("the box calls itself %q", h.Facility)
+	case h.VersionMin > proto.StreamVersion || h.Version < proto.StreamVersionMin:
+		b.link.Goodbye(proto.GoodbyeVersion, fmt.Sprintf("the region speaks stream versions %d to %d: update the older side",
+			proto.StreamVersionMin, proto.StreamVersion))
+		return nil, fmt.Errorf("the box speaks stream versions %d to %d", h.VersionMin, h.Version)
+	}
+	return h, nil
+}
+
+func (b *box) receive(ctx context.Context, session Session) error {
+	for {
+		typ, msg, err := b.link.Receive()
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case []byte:
+			f, err := change.Parse(m)
+			if err != nil {
+				return b.refuse(ctx, err)
+			}
+			if err := session.Push(ctx, f); err != nil {
+				return b.stuck(ctx, err)
+			}
+		case *proto.TableStates:
+			if err := b.server.TableStates(ctx, b.facility, m.Tables); err != nil {
+				b.log.Warn("could not store the facility's table states", "err", err)
+			}
+		case *proto.Checked:
+			b.answered(m)
+		case *proto.Goodbye:
+			return fmt.Errorf("the box ended the stream (%s): %s", m.Code, m.Text)
+		case nil: // a newer box says something that this build does not know
+		default:
+			return b.refuse(ctx, fmt.Errorf("%w: type %d is not a box's to send", proto.ErrMalformed, typ))
+		}
+	}
+}
+
+// acknowledge passes on what is durable. A session that ends by itself ends
+// the stream, with the reason.
+func (b *box) acknowledge(ctx context.Context, session Session) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p, ok := <-session.Durable():
+			if !ok {
+				return b.stuck(ctx, session.Err())
+			}
+			if err := b.link.Send(proto.TypeAck, &proto.Ack{Epoch: p.Epoch, Seq: p.Seq}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// stuck tells the box why its frames cannot be applied now. It comes again.
+func (b *box) stuck(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p := b.server.Explain(err)
+	if p == nil {
+		b.link.Goodbye(proto.GoodbyeShutdown, "the region's database went away")
+		return err
+	}
+	b.server.Event(ctx, b.facility, "stuck", p.Text+" "+p.Remedy)
+	if sendErr := b.link.Send(proto.TypeProblem, p); sendErr == nil {
+		b.link.Goodbye(proto.GoodbyeStuck, p.Text)
+	}
+	return err
+}
+
+// refuse ends a stream that breaks a rule.
+func (b *box) refuse(ctx context.Context, err error) error {
+	b.server.Event(ctx, b.facility, "refused", err.Error())
+	b.link.Goodbye(proto.GoodbyeRefused, err.Error())
+	return err
+}
+
+func (b *box) tellTables(ctx context.Context, changed <-chan struct{}) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		var t proto.Tables
+		t, changed = b.server.Tables()
+		if err := b.link.Send(proto.TypeTables, &t); err != nil {
+			return err
+		}
+	}
+}
+
+// Check asks every connected facility whether its database could serve a
+// table. It returns their problems, and who did not answer in time.
+func (s *Server) Check(ctx context.Context, t proto.SyncedTable) (problems map[string][]proto.Problem, silent []string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s.mu.Lock()
+	s.asked++
+	id := s.asked
+	boxes := make([]*box, 0, len(s.boxes))
+	for _, b := range s.boxes {
+		boxes = append(boxes, b)
+	}
+	s.mu.Unlock()
+	problems = make(map[string][]proto.Problem)
+	answers := make([]<-chan []proto.Problem, len(boxes))
+	for i, b := range boxes {
+		answers[i] = b.ask(id, t)
+	}
+	for i, b := range boxes {
+		select {
+		case p := <-answers[i]:
+			if len(p) > 0 {
+				problems[b.facility] = p
+			}
+		case <-ctx.Done():
+			silent = append(silent, b.facility)
+		}
+		b.forget(id)
+	}
+	return problems, silent
+}
+
+func (b *box) ask(id uint64, t proto.SyncedTable) <-chan []proto.Problem {
+	answer := make(chan []proto.Problem, 1)
+	b.mu.Lock()
+	if b.checks == nil {
+		b.checks = make(map[uint64]chan []proto.Problem)
+	}
+	b.checks[id] = answer
+	b.mu.Unlock()
+	if err := b.link.Send(proto.TypeCheck, &proto.Check{ID: id, Table: t}); err != nil {
+		b.log.Debug("could not ask the facility about a table", "err", err)
+	}
+	return answer
+}
+
+func (b *box) answered(c *proto.Checked) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if answer, ok := b.checks[c.ID]; ok {
+		delete(b.checks, c.ID)
+		answer <- c.Problems
+	}
+}
+
+func (b *box) forget(id uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.checks, id)
+}

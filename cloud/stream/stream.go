@@ -1,0 +1,164 @@
+// Package stream receives the facilities' streams: it greets each box that
+// comes through the tunnel, hands its frames on, and acknowledges what is
+// durable.
+//
+// In:  cloud/hub, whose listener proves by the tunnel address whose stream it is.
+// Out: cloud/ingest, one session for each connected facility.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/transfer"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// windowBytes is how much a box may send ahead of the acknowledgement: at the
+// best rate measured, a second's worth, while positions become durable a few
+// times a second.
+const windowBytes = 16 << 20
+
+// Session takes one facility's frames (cloud/ingest).
+type Session interface {
+	// Position is the last transaction that is durable, when it was opened.
+	Position() change.Position
+	// Push takes a frame, waiting for room. An error ends the session; what
+	// was pushed before may or may not have been applied.
+	Push(ctx context.Context, f change.Sealed) error
+	// Durable gives the newest position that is on the region's disk each
+	// time that it grows, and is closed when the session has ended.
+	Durable() <-chan change.Position
+	// Err says why the session ended by itself; nil before.
+	Err() error
+	// Close ends the session.
+	Close()
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Listener net.Listener
+	// FacilityOf names the facility behind a tunnel address.
+	FacilityOf func(netip.Addr) (facility string, ok bool)
+	// Open begins a facility's session and ends its older one.
+	Open func(ctx context.Context, facility string) (Session, error)
+	// Tables returns what is synced, and a channel that is closed when that changes.
+	Tables func() (proto.Tables, <-chan struct{})
+	// TableStates stores how a facility's tables fare.
+	TableStates func(ctx context.Context, facility string, states []proto.TableState) error
+	// Explain turns an error of a session into words for people, or returns
+	// nil where the cause will go by itself (a lost connection).
+	Explain func(error) *proto.Problem
+	// Event keeps something about a stream that a person should be able to read later.
+	Event  func(ctx context.Context, facility, kind, detail string)
+	Region string
+	Log    *slog.Logger
+}
+
+// Server accepts streams until it is told to stop.
+type Server struct {
+	Config
+
+	mu    sync.Mutex
+	boxes map[string]*box // connected, by facility
+	asked uint64          // number of the last Check
+}
+
+// New prepares a server on a listener of the hub.
+func New(c Config) *Server { return &Server{Config: c, boxes: make(map[string]*box)} }
+
+// Run serves until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+proto.StreamPath, s.serve)
+	var streams sync.WaitGroup
+	srv := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			streams.Add(1)
+			defer streams.Done()
+			mux.ServeHTTP(w, r)
+		}),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // streams end by ctx
+	defer stop()
+	err := srv.Serve(s.Listener)
+	streams.Wait() // hijacked connections are not the server's to wait for
+	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return ctx.Err()
+	}
+	return fmt.Errorf("serve streams: %w", err)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		http.Error(w, "no address", http.StatusBadRequest)
+		return
+	}
+	facility, ok := s.FacilityOf(ap.Addr())
+	if !ok {
+		http.Error(w, "this tunnel address is not a facility's", http.StatusForbidden)
+		return
+	}
+	link, err := transfer.Accept(w, r)
+	if err != nil {
+		return // answered already
+	}
+	defer link.Close()
+	b := &box{server: s, facility: facility, link: link, log: s.Log.With("facility", facility)}
+	err = b.run(r.Context())
+	if r.Context().Err() != nil {
+		link.Goodbye(proto.GoodbyeShutdown, "the region stops or restarts")
+		return
+	}
+	b.log.Info("stream ended", "err", err)
+}
+
+// Connected lists the facilities whose stream is up.
+func (s *Server) Connected() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]string, 0, len(s.boxes))
+	for f := range s.boxes {
+		list = append(list, f)
+	}
+	return list
+}
+
+// Heal asks a facility to send tables again, all when none is named. It
+// reports whether the facility is connected.
+func (s *Server) Heal(facility, reason string, tables ...string) (asked bool, err error) {
+	s.mu.Lock()
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return false, nil
+	}
+	return true, b.link.Send(proto.TypeHeal, &proto.Heal{Tables: tables, Reason: reason})
+}
+
+func (s *Server) join(b *box) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.boxes[b.facility] = b
+}
+
+func (s *Server) leave(b *box) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.boxes[b.facility] == b {
+		delete(s.boxes, b.facility)
+	}
+}

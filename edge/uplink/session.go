@@ -1,0 +1,253 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/queue"
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/internal/transfer"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Steps of a session: dial, Hello, Welcome, agree where to go on; then, side
+// by side, send frames, receive words, tell table states, ping.
+
+const (
+	dialTimeout    = 3 * time.Second
+	welcomeTimeout = 10 * time.Second
+	// replacedWait is how long a box that was replaced waits before it asks again.
+	replacedWait = time.Minute
+	// stuckWait is how long frames that the region could not apply wait before
+	// they are sent again.
+	stuckWait = 5 * time.Second
+)
+
+var (
+	errReplaced = errors.New("another box has taken this one's place")
+	errStuck    = errors.New("the region cannot apply the changes now")
+)
+
+// Transfer keeps a session with the region until ctx is done. The wait
+// between attempts stays short: after an outage the first thing that a worker
+// must see is that his rows have left.
+func (u *Uplink) Transfer(ctx context.Context) error {
+	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: 2 * time.Second},
+		func(ctx context.Context, up func()) error {
+			err := u.session(ctx, up)
+			u.setLink(func(l *Link) {
+				l.Up = false
+				l.Replaced = errors.Is(err, errReplaced)
+				if err != nil {
+					l.Error = err.Error()
+				}
+			})
+			switch {
+			case errors.Is(err, errReplaced):
+				return errors.Join(err, sleep(ctx, replacedWait))
+			case errors.Is(err, errStuck):
+				return errors.Join(err, sleep(ctx, stuckWait))
+			}
+			return err
+		})
+}
+
+func (u *Uplink) session(ctx context.Context, up func()) error {
+	link, welcome, err := u.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	from, err := u.agree(ctx, change.Position{Epoch: welcome.Epoch, Seq: welcome.Seq})
+	if err != nil {
+		return err
+	}
+	u.order(ctx, order{tables: &welcome.Tables})
+	if err := u.Queue.Ack(from); err != nil {
+		return err
+	}
+	up()
+	u.setLink(func(l *Link) {
+		if l.Acked.Before(from) {
+			l.Problem = nil
+		}
+		l.Up, l.Replaced, l.Error, l.Acked, l.AckedAt = true, false, "", from, time.Now()
+	})
+
+	sender := transfer.NewSender(link, int64(welcome.WindowBytes))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return link.Keepalive(ctx) })
+	g.Go(func() error { return u.send(ctx, sender, from) })
+	g.Go(func() error { return u.receive(ctx, link, sender) })
+	g.Go(func() error { return u.tellTables(ctx, link) })
+	return g.Wait()
+}
+
+// open dials and exchanges Hello and Welcome.
+func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	link, err := transfer.Dial(dialCtx, "ws://"+u.Hub+proto.StreamPath, u.Dial)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, link.Close)
+	defer stop()
+	s := u.Queue.Stats()
+	u.mu.Lock()
+	hello := proto.Hello{Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
+		Epoch: u.epoch.current(), First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version}
+	u.mu.Unlock()
+	if err := link.Send(proto.TypeHello, &hello); err != nil {
+		link.Close()
+		return nil, nil, err
+	}
+	typ, msg, err := link.Receive()
+	if err != nil {
+		link.Close()
+		return nil, nil, err
+	}
+	switch m := msg.(type) {
+	case *proto.Welcome:
+		return link, m, nil
+	case *proto.Goodbye:
+		link.Close()
+		if m.Code == proto.GoodbyeFenced {
+			return nil, nil, fmt.Errorf("%w: %s", errReplaced, m.Text)
+		}
+		return nil, nil, fmt.Errorf("the region refused the stream: %s", m.Text)
+	}
+	link.Close()
+	return nil, nil, fmt.Errorf("%w: type %d where a welcome belongs", proto.ErrMalformed, typ)
+}
+
+// agree decides where to go on, given what the region has. Where the two do
+// not fit together a new epoch begins.
+func (u *Uplink) agree(ctx context.Context, theirs change.Position) (change.Position, error) {
+	ours := u.next()
+	switch {
+	case theirs.Epoch>>32 > ours.Epoch>>32:
+		return theirs, fmt.Errorf("%w: the region knows enrolment %d, this box has %d", errReplaced, theirs.Epoch>>32, ours.Epoch>>32)
+	case theirs.Epoch > ours.Epoch:
+		if err := u.epoch.set(theirs.Epoch); err != nil {
+			return theirs, err
+		}
+		return theirs, u.restart(ctx, "the region knows a later epoch than this box: its state was restored from a backup")
+	case theirs.Epoch == ours.Epoch && theirs.Seq >= ours.Seq:
+		return theirs, u.restart(ctx, fmt.Sprintf(
+			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1))
+	}
+	return theirs, nil
+}
+
+// restart begins a new epoch and ends the session, so that the next one sees it.
+func (u *Uplink) restart(ctx context.Context, reason string) error {
+	if err := u.newEpoch(ctx, reason); err != nil {
+		return err
+	}
+	return fmt.Errorf("a new epoch begins: %s", reason)
+}
+
+// send sends what the queue holds after from, and then what is added to it.
+func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Position) error {
+	cursor := u.Queue.Cursor(from)
+	for {
+		f, err := cursor.Next(ctx)
+		var lost *queue.LostError
+		switch {
+		case errors.As(err, &lost):
+			if f, err = u.gap(ctx, lost); err != nil {
+				return err
+			}
+		case errors.Is(err, queue.ErrBehind):
+			return u.restart(ctx, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+		case err != nil:
+			return err
+		}
+		if err := s.Send(ctx, f); err != nil {
+			return err
+		}
+	}
+}
+
+// gap stands in for frames that the disk has lost: the region moves on past
+// them, and every table is sent again behind it. The tables are marked first:
+// a crash in between only loads them once more.
+func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed, error) {
+	u.Log.Error("the queue lost changes on disk; the tables are sent again", "seq", lost.First, "last", lost.Last, "err", lost)
+	if err := u.store.reload(ctx, nil); err != nil {
+		return change.Sealed{}, err
+	}
+	u.order(ctx, order{refresh: true})
+	return change.Seal(change.Header{Kind: change.Gap, Epoch: lost.Epoch, First: lost.First, Last: lost.Last,
+		Reason: "the box's queue was damaged on disk; its tables follow"}, &change.Body{})
+}
+
+// receive hears acknowledgements and orders.
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender) error {
+	for {
+		_, msg, err := link.Receive()
+		if err != nil {
+			return err
+		}
+		switch m := msg.(type) {
+		case *proto.Ack:
+			p := change.Position{Epoch: m.Epoch, Seq: m.Seq}
+			s.Acked(p)
+			if err := u.Queue.Ack(p); err != nil {
+				return err
+			}
+			u.setLink(func(l *Link) { l.Acked, l.AckedAt, l.Problem = p, time.Now(), nil })
+		case *proto.Tables:
+			u.order(ctx, order{tables: m})
+		case *proto.Heal:
+			u.Log.Warn("the region asks for tables again", "table", m.Tables, "reason", m.Reason)
+			u.order(ctx, order{reload: m.Tables, reloadAll: len(m.Tables) == 0})
+		case *proto.Check:
+			u.order(ctx, order{check: m, reply: func(c *proto.Checked) error { return link.Send(proto.TypeChecked, c) }})
+		case *proto.Problem:
+			u.Log.Warn("the region cannot apply the changes now; they wait here", "reason", m.Text)
+			u.setLink(func(l *Link) { l.Problem = m })
+		case *proto.Goodbye:
+			if m.Code == proto.GoodbyeStuck {
+				return fmt.Errorf("%w: %s", errStuck, m.Text)
+			}
+			return fmt.Errorf("the region ended the stream (%s): %s", m.Code, m.Text)
+		}
+	}
+}
+
+// tellTables tells the region how each table fares, now and at each change.
+func (u *Uplink) tellTables(ctx context.Context, link *transfer.Link) error {
+	for {
+		states, changed := u.tablesChanged()
+		if err := link.Send(proto.TypeTableStates, &proto.TableStates{Tables: states}); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		// A load moves its progress many times a second; once is enough.
+		if err := sleep(ctx, time.Second/2); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

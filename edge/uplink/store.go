@@ -1,0 +1,152 @@
+package uplink
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// store is the box's own memory of what is synced, in its local database.
+type store struct{ db *pgxpool.Pool }
+
+// entry is one synced table and how far its rows have been sent.
+type entry struct {
+	proto.SyncedTable
+	State       string
+	Problems    []proto.Problem
+	LoadAfter   change.Row
+	fingerprint uint64
+	RowsLoaded  int64
+}
+
+func (s store) migrate(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	db := stdlib.OpenDBFromPool(s.db)
+	defer func(db *sql.DB) { _ = db.Close() }(db) // the pool stays open
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName("holdfast_uplink_version"))
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate the box's schema: %w", err)
+	}
+	return nil
+}
+
+func (s store) tables(ctx context.Context) (version uint64, list []entry, err error) {
+	err = pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `SELECT version FROM holdfast.synced_table_version`).Scan(&version); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema,
+			state, problems, load_after, rows_loaded FROM holdfast.synced_table ORDER BY 1, 2`)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scanEntry)
+		return err
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("read the synced tables: %w", err)
+	}
+	return version, list, nil
+}
+
+func scanEntry(row pgx.CollectableRow) (entry, error) {
+	var e entry
+	var after *[]*string
+	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema,
+		&e.State, &e.Problems, &after, &e.RowsLoaded)
+	if after != nil {
+		e.LoadAfter = make(change.Row, len(*after))
+		for i, v := range *after {
+			if v != nil {
+				e.LoadAfter[i] = []byte(*v)
+			}
+		}
+	}
+	return e, err
+}
+
+// replace makes the list what the region says it is. A table that is new, or
+// changed its class or place, is loaded from its first row; others go on.
+func (s store) replace(ctx context.Context, t proto.Tables) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		var b pgx.Batch
+		keep := make([]string, 0, len(t.Tables))
+		for _, e := range t.Tables {
+			keep = append(keep, e.ID())
+			b.Queue(`INSERT INTO holdfast.synced_table AS s (schema_name, table_name, class, facility_column, region_schema)
+				VALUES ($1, $2, $3, $4, $5)
+				ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class,
+				    facility_column = EXCLUDED.facility_column, region_schema = EXCLUDED.region_schema,
+				    state = 'loading', problems = '[]', load_after = NULL, rows_loaded = 0
+				WHERE (s.class, s.facility_column, s.region_schema)
+				    IS DISTINCT FROM (EXCLUDED.class, EXCLUDED.facility_column, EXCLUDED.region_schema)`,
+				e.Schema, e.Name, e.Class, e.FacilityColumn, e.RegionSchema)
+		}
+		b.Queue(`DELETE FROM holdfast.synced_table WHERE schema_name || '.' || table_name <> ALL ($1)`, keep)
+		b.Queue(`UPDATE holdfast.synced_table_version SET version = $1`, int64(t.Version))
+		return tx.SendBatch(ctx, &b).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("store the synced tables: %w", err)
+	}
+	return nil
+}
+
+// reload marks tables (all when ids is empty) to be sent again from their first row.
+func (s store) reload(ctx context.Context, ids []string) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]'
+		WHERE cardinality($1::text[]) = 0 OR schema_name || '.' || table_name = ANY ($1)`, append([]string{}, ids...))
+	if err != nil {
+		return fmt.Errorf("mark tables to be sent again: %w", err)
+	}
+	return nil
+}
+
+func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, problems []proto.Problem) error {
+	p, err := json.Marshal(append([]proto.Problem{}, problems...))
+	if err != nil {
+		return fmt.Errorf("encode problems: %w", err)
+	}
+	_, err = s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = $3, problems = $4
+		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, state, p)
+	if err != nil {
+		return fmt.Errorf("store the state of %s: %w", e.ID(), err)
+	}
+	return nil
+}
+
+// progress notes how far a table's rows have been sent, in the transaction
+// that sends them: a load that is interrupted goes on where it was.
+func progress(ctx context.Context, tx pgx.Tx, e proto.SyncedTable, after change.Row, rows int64) error {
+	text := make([]*string, len(after))
+	for i, v := range after {
+		if v != nil {
+			s := string(v)
+			text[i] = &s
+		}
+	}
+	_, err := tx.Exec(ctx, `UPDATE holdfast.synced_table SET load_after = to_jsonb($3::text[]), rows_loaded = rows_loaded + $4
+		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, text, rows)
+	return err
+}

@@ -1,0 +1,277 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/internal/capture"
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/internal/schema"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Tables settles the list (what can be synced is published, what cannot is
+// refused with its reason), then loads what the region does not have yet, and
+// begins anew whenever the region says something.
+
+// settleEvery is how often refused tables are looked at again without being asked.
+const settleEvery = 30 * time.Second
+
+// order is something that the region, or a new epoch, asks of Tables.
+type order struct {
+	tables    *proto.Tables
+	reload    []string
+	reloadAll bool
+	refresh   bool // only look at the store again
+	check     *proto.Check
+	reply     func(*proto.Checked) error
+}
+
+// order hands an order to Tables, waiting for room.
+func (u *Uplink) order(ctx context.Context, o order) {
+	select {
+	case u.orders <- o:
+	case <-ctx.Done():
+	}
+}
+
+// Tables keeps the synced tables settled and loaded until ctx is done.
+func (u *Uplink) Tables(ctx context.Context) error {
+	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second},
+		func(ctx context.Context, up func()) error {
+			if err := u.store.migrate(ctx); err != nil {
+				return err
+			}
+			for {
+				if err := u.settle(ctx); err != nil {
+					return err
+				}
+				up()
+				if err := u.workUntilOrder(ctx); err != nil {
+					return err
+				}
+			}
+		})
+}
+
+// workUntilOrder loads tables until an order comes, and carries that out.
+func (u *Uplink) workUntilOrder(ctx context.Context) error {
+	loadCtx, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- u.loadAll(loadCtx) }() // waited for below, on every way out
+	var o order
+	select {
+	case <-ctx.Done():
+	case <-time.After(settleEvery):
+	case o = <-u.orders:
+	}
+	stop()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		u.requeue(o)
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := u.obey(ctx, o); err != nil {
+		u.requeue(o)
+		return err
+	}
+	return nil
+}
+
+// requeue keeps an order that the database was not there for. When the box is
+// flooded with orders the oldest give way: the region says all again when it
+// reconnects.
+func (u *Uplink) requeue(o order) {
+	select {
+	case u.orders <- o:
+	default:
+	}
+}
+
+func (u *Uplink) obey(ctx context.Context, o order) error {
+	switch {
+	case o.tables != nil:
+		u.mu.Lock()
+		same := o.tables.Version == u.version
+		u.mu.Unlock()
+		if same {
+			return nil
+		}
+		return u.store.replace(ctx, *o.tables)
+	case o.reloadAll:
+		return u.store.reload(ctx, nil)
+	case len(o.reload) > 0:
+		return u.store.reload(ctx, o.reload)
+	case o.check != nil:
+		problems, _, err := u.lint(ctx, o.check.Table)
+		if err != nil {
+			return err
+		}
+		_ = o.reply(&proto.Checked{ID: o.check.ID, Problems: problems}) // the asker gives up by itself
+	}
+	return nil
+}
+
+// settle reads the list, refuses what cannot be synced and publishes the rest.
+func (u *Uplink) settle(ctx context.Context) error {
+	version, list, err := u.store.tables(ctx)
+	if err != nil {
+		return err
+	}
+	var good []capture.Table
+	for i := range list {
+		e := &list[i]
+		problems, fingerprint, err := u.lint(ctx, e.SyncedTable)
+		if err != nil {
+			return err
+		}
+		e.fingerprint = fingerprint
+		state := e.State
+		switch {
+		case len(problems) > 0:
+			state = proto.TableRefused
+		case e.State == proto.TableRefused:
+			state = proto.TableLoading
+		}
+		if state != e.State || !slices.Equal(problems, e.Problems) {
+			if err := u.store.setState(ctx, e.SyncedTable, state, problems); err != nil {
+				return err
+			}
+			if state == proto.TableRefused {
+				u.Log.Warn("a table cannot be synced", "table", e.ID(), "reason", problems[0].Text)
+			}
+		}
+		e.State, e.Problems = state, problems
+		if state != proto.TableRefused {
+			good = append(good, capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"})
+		}
+	}
+	conn, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the local database: %w", err)
+	}
+	defer conn.Release()
+	if err := capture.EnsurePublications(ctx, conn.Conn(), good); err != nil {
+		return err
+	}
+	u.setTables(version, list)
+	select {
+	case <-u.settled:
+	default:
+		close(u.settled)
+	}
+	return nil
+}
+
+// lint asks the local database whether it can serve a table.
+func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, uint64, error) {
+	conn, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reach the local database: %w", err)
+	}
+	defer conn.Release()
+	return schema.Lint(ctx, conn.Conn(), t, schema.Edge)
+}
+
+// loadAll loads the tables that wait for it, one after the other, and returns
+// when none does, or when ctx ends.
+func (u *Uplink) loadAll(ctx context.Context) error {
+	if err := u.waitForSlot(ctx); err != nil {
+		return err
+	}
+	_, list, err := u.store.tables(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.State != proto.TableLoading {
+			continue
+		}
+		if err := u.load(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *Uplink) load(ctx context.Context, e entry) error {
+	conn, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the local database: %w", err)
+	}
+	defer conn.Release()
+	began, rows := time.Now(), e.RowsLoaded
+	err = capture.LoadTable(ctx, conn.Conn(), capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, e.LoadAfter,
+		func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
+			rows += n
+			u.noteProgress(e.ID(), rows)
+			return progress(ctx, tx, e.SyncedTable, after, n)
+		})
+	if errors.Is(err, capture.ErrNoKey) {
+		u.Log.Warn("a table without a key: only rows written from now on are sent", "table", e.ID())
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", e.ID(), err)
+	}
+	if err := u.store.setState(ctx, e.SyncedTable, proto.TableStreaming, nil); err != nil {
+		return err
+	}
+	u.Log.Info("table loaded", "table", e.ID(), "rows", rows, "took", time.Since(began).Round(time.Millisecond))
+	version, list, err := u.store.tables(ctx)
+	if err == nil {
+		u.keepFingerprints(list)
+		u.setTables(version, list)
+	}
+	return err
+}
+
+// noteProgress shows a load's progress without asking the database.
+func (u *Uplink) noteProgress(id string, rows int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.tables {
+		if u.tables[i].ID() == id {
+			u.tables[i].RowsLoaded = rows
+		}
+	}
+	close(u.changed)
+	u.changed = make(chan struct{})
+}
+
+func (u *Uplink) keepFingerprints(list []entry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range list {
+		for _, old := range u.tables {
+			if old.ID() == list[i].ID() {
+				list[i].fingerprint = old.fingerprint
+			}
+		}
+	}
+}
+
+// waitForSlot waits until what is written to the WAL will be captured.
+func (u *Uplink) waitForSlot(ctx context.Context) error {
+	for {
+		u.mu.Lock()
+		slot, changed := u.slot, u.changed
+		u.mu.Unlock()
+		if slot {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}

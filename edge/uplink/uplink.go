@@ -1,0 +1,194 @@
+// Package uplink is the box's way to its region: it keeps the list of synced
+// tables, captures their changes into the queue, sends what waits, and loads
+// tables whose earlier rows the region does not have.
+//
+// In:  the local PostgreSQL's WAL, through internal/capture; the region's word on what is synced.
+// Out: internal/queue, and through internal/transfer the region's ingest.
+package uplink
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/queue"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Config is what an Uplink needs. All fields are needed unless they say otherwise.
+type Config struct {
+	Facility string
+	// EpochBase is the lowest epoch of this box's enrolment.
+	EpochBase uint64
+	// EpochFile keeps the current epoch; its directory must exist.
+	EpochFile string
+	// DB connects as a role that owns the synced tables or is a superuser.
+	DB *pgxpool.Pool
+	// CaptureConn is the connection string of a role with REPLICATION.
+	CaptureConn string
+	Queue       *queue.Queue
+	// Linger is how long changes may gather while nobody waits for them.
+	Linger time.Duration
+	// Dial connects through the tunnel; Hub is the stream's host:port in it.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	Hub  string
+	// Agent and Boot name this program's version and this boot, for people.
+	Agent, Boot string
+	Log         *slog.Logger
+}
+
+// Uplink runs as three parts that need no order among themselves: Tables,
+// Capture and Transfer. Transfer works without the local database, so that a
+// box whose PostgreSQL is down still delivers what is safe in its queue.
+type Uplink struct {
+	Config
+	store store
+	epoch epochFile
+
+	// settled is closed when the list of tables was first read and the
+	// publications exist; capture begins then.
+	settled chan struct{}
+	// orders holds what the region asked of Tables.
+	orders chan order
+
+	// damaged says what became of the queue's disk; owned by Capture.
+	damaged string
+
+	mu       sync.Mutex
+	link     Link
+	tables   []entry
+	version  uint64
+	slot     bool // the slot exists: what is written to the WAL now will be captured
+	recap    context.CancelCauseFunc
+	captured Captured
+	changed  chan struct{} // closed and replaced when tables change
+}
+
+// Link is how the stream to the region fares.
+type Link struct {
+	Up    bool
+	Since time.Time // of the last change of Up
+	// Acked is the last position that is durable in the region, and AckedAt
+	// when that was last heard.
+	Acked   change.Position
+	AckedAt time.Time
+	// Problem is why frames wait although the link is up, nil when they flow.
+	Problem *proto.Problem
+	// Replaced is true when the region says that another box took this one's place.
+	Replaced bool
+	// Error is why the link is down, in the words of the last attempt.
+	Error string
+}
+
+// Captured is how the reading of the WAL fares.
+type Captured struct {
+	Running bool
+	Since   time.Time
+	Error   string
+}
+
+// New prepares an uplink; it does not touch the network or the database.
+func New(c Config) (*Uplink, error) {
+	e, err := openEpoch(c.EpochFile, c.EpochBase)
+	if err != nil {
+		return nil, err
+	}
+	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.current() {
+		if err := e.set(pos.Epoch); err != nil {
+			return nil, err
+		}
+	}
+	now := time.Now()
+	return &Uplink{Config: c, store: store{db: c.DB}, epoch: e,
+		settled: make(chan struct{}), orders: make(chan order, 16), damaged: c.Queue.Opened().Damaged, changed: make(chan struct{}),
+		link: Link{Since: now}, captured: Captured{Since: now}}, nil
+}
+
+// LinkState returns how the stream fares now.
+func (u *Uplink) LinkState() Link {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.link
+}
+
+// CaptureState returns how the reading of the WAL fares now.
+func (u *Uplink) CaptureState() Captured {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.captured
+}
+
+// Epoch returns the current epoch.
+func (u *Uplink) Epoch() uint64 { return u.epoch.current() }
+
+// TableStates returns how each synced table fares.
+func (u *Uplink) TableStates() []proto.TableState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.statesLocked()
+}
+
+func (u *Uplink) statesLocked() []proto.TableState {
+	list := make([]proto.TableState, 0, len(u.tables))
+	for _, e := range u.tables {
+		list = append(list, proto.TableState{Schema: e.Schema, Name: e.Name, State: e.State,
+			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint})
+	}
+	return list
+}
+
+// tablesChanged returns the states and a channel that is closed when they change.
+func (u *Uplink) tablesChanged() ([]proto.TableState, <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.statesLocked(), u.changed
+}
+
+func (u *Uplink) setTables(version uint64, list []entry) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.version, u.tables = version, list
+	close(u.changed)
+	u.changed = make(chan struct{})
+}
+
+func (u *Uplink) setLink(f func(*Link)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	was := u.link.Up
+	f(&u.link)
+	if u.link.Up != was {
+		u.link.Since = time.Now()
+	}
+}
+
+// newEpoch begins a new stream identity, because this side and the region can
+// no longer be sure that nothing lies between two transactions: a slot that
+// was lost, a queue that was damaged, a side restored from a backup. All
+// tables are sent again; that mends whatever was lost.
+//
+// The order matters for a crash in between: first the tables are marked, then
+// the epoch grows. The cause is found again as long as the epoch has not.
+func (u *Uplink) newEpoch(ctx context.Context, reason string) error {
+	if err := u.store.reload(ctx, nil); err != nil {
+		return err
+	}
+	old := u.epoch.current()
+	if err := u.epoch.set(old + 1); err != nil {
+		return err
+	}
+	u.Log.Warn("new epoch: every table is sent again", "epoch", old+1, "reason", reason)
+	u.mu.Lock()
+	recap := u.recap
+	u.mu.Unlock()
+	if recap != nil {
+		recap(errNewEpoch)
+	}
+	u.order(ctx, order{refresh: true})
+	return nil
+}
