@@ -1,7 +1,6 @@
 package pgcluster
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,7 +36,11 @@ var patterns = []string{
 
 // FindBinaries returns the newest installed PostgreSQL of at least MinMajor.
 // A non-empty dir is the only place looked at.
-func FindBinaries(dir string) (Binaries, error) {
+func FindBinaries(dir string) (Binaries, error) { return findBinaries(dir, 0) }
+
+// findBinaries prefers the major version want, that of existing data, over
+// the newest. 0 means no preference.
+func findBinaries(dir string, want int) (Binaries, error) {
 	if dir != "" {
 		b, err := inspect(dir)
 		if err != nil {
@@ -55,7 +58,7 @@ func FindBinaries(dir string) (Binaries, error) {
 		case err != nil:
 		case b.Major < MinMajor:
 			old = b
-		case newer(b, best):
+		case best.Dir == "", better(b.Major, best.Major, want):
 			best = b
 		}
 	}
@@ -65,7 +68,7 @@ func FindBinaries(dir string) (Binaries, error) {
 	case old.Dir != "":
 		return Binaries{}, tooOld(old)
 	}
-	return Binaries{}, missing(errors.New("no PostgreSQL server programs found on PATH or under /usr/lib/postgresql"))
+	return Binaries{}, missing()
 }
 
 func candidates() []string {
@@ -105,5 +108,9 @@ func inspect(dir string) (Binaries, error) {
 	return Binaries{Dir: dir, Major: major, Version: m[1]}, nil
 }
 
-// newer prefers the higher major version, and the first found of equals.
-func newer(a, b Binaries) bool { return a.Major > b.Major }
+func better(a, b, want int) bool {
+	if (a == want) != (b == want) {
+		return a == want
+	}
+	return a > b
+}
