@@ -1,0 +1,223 @@
+// Package brokertest starts a real broker with certificates of its own, for tests.
+//
+// In:  tests.
+// Out: cloud/broker.
+package brokertest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/broker"
+	"github.com/agogsaas/holdfast/internal/run"
+)
+
+// CA is a small certificate authority. Its methods may be called from several
+// goroutines.
+type CA struct {
+	t    testing.TB
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+
+	mu      sync.Mutex
+	serial  int64
+	revoked []x509.RevocationListEntry
+}
+
+// NewCA makes an authority whose files live as long as the test.
+func NewCA(t testing.TB) *CA {
+	t.Helper()
+	key := newKey(t)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &CA{t: t, dir: t.TempDir(), cert: cert, key: key, serial: 1}
+	writePEM(t, ca.File(), "CERTIFICATE", der)
+	return ca
+}
+
+// File is the authority's own certificate.
+func (ca *CA) File() string { return filepath.Join(ca.dir, "ca.crt") }
+
+// Issue makes a certificate for a name and for 127.0.0.1.
+func (ca *CA) Issue(name string) (certFile, keyFile string, serial *big.Int) {
+	ca.t.Helper()
+	ca.mu.Lock()
+	ca.serial++
+	serial = big.NewInt(ca.serial)
+	ca.mu.Unlock()
+	key := newKey(ca.t)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, ca.cert, key.Public(), ca.key)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	certFile = filepath.Join(ca.dir, name+".crt")
+	keyFile = filepath.Join(ca.dir, name+".key")
+	writePEM(ca.t, certFile, "CERTIFICATE", der)
+	writePEM(ca.t, keyFile, "EC PRIVATE KEY", keyDER)
+	return certFile, keyFile, serial
+}
+
+// ClientTLS is what a client with that name connects with.
+func (ca *CA) ClientTLS(name string) (conf *tls.Config, serial *big.Int) {
+	ca.t.Helper()
+	certFile, keyFile, serial := ca.Issue(name)
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{cert}}, serial
+}
+
+// Revoke adds a certificate to the next CRL.
+func (ca *CA) Revoke(serial *big.Int) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	ca.revoked = append(ca.revoked, x509.RevocationListEntry{SerialNumber: serial, RevocationTime: time.Now()})
+}
+
+// CRL is what broker.Config.CRL wants.
+func (ca *CA) CRL(context.Context) ([]byte, error) {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now().Add(-time.Hour),
+		NextUpdate: time.Now().Add(365 * 24 * time.Hour), RevokedCertificateEntries: ca.revoked,
+	}, ca.cert, ca.key)
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), err
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func writePEM(t testing.TB, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FreeAddr is a loopback address that nothing listened at a moment ago.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// Devices is a list of boxes that a test changes.
+type Devices struct {
+	mu   sync.Mutex
+	list []broker.Device
+}
+
+// Set replaces the list.
+func (d *Devices) Set(list ...broker.Device) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = list
+}
+
+// List is what broker.Config.Devices wants.
+func (d *Devices) List(context.Context) ([]broker.Device, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]broker.Device(nil), d.list...), nil
+}
+
+// Broker is a running broker.
+type Broker struct {
+	*broker.Broker
+	CA      *CA
+	Devices *Devices
+	TLSURL  string
+	Local   string // host:port
+}
+
+// New starts a broker that knows devices, and stops it when the test ends.
+func New(t testing.TB, devices ...broker.Device) *Broker {
+	t.Helper()
+	ca, list := NewCA(t), &Devices{}
+	list.Set(devices...)
+	cert, key, _ := ca.Issue("broker")
+	local, secure := FreeAddr(t), FreeAddr(t)
+	b, err := broker.New(broker.Config{
+		Dir: filepath.Join(t.TempDir(), "broker"), LocalAddr: local, TLSAddr: secure,
+		CertFile: cert, KeyFile: key, ClientCAFile: ca.File(), CRL: ca.CRL, Devices: list.List,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := run.New(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() {
+		if err := s.Stop(10 * time.Second); err != nil {
+			t.Errorf("stop the broker: %v", err)
+		}
+	})
+	s.Go("broker", b.Run)
+	Eventually(t, "the broker runs", func() bool { return b.State().Running })
+	return &Broker{Broker: b, CA: ca, Devices: list, TLSURL: "mqtts://" + secure, Local: local}
+}
+
+// Eventually waits until ok, for at most 20 seconds.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited 20 s, and still not so: %s", what)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package broker
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/agogsaas/holdfast/internal/mqttclient"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// External is a broker that others run. Its own rules must hold each box to its
+// own topics; whom it lets in is theirs to say.
+type External struct {
+	// URL is mqtts://, tcp://, ws:// or wss:// with host and port.
+	URL string
+	// CAFile are the roots that the broker's certificate is checked against;
+	// empty means the system's.
+	CAFile string
+	// CertFile and KeyFile are the region's client certificate, if the broker
+	// wants one.
+	CertFile, KeyFile string
+	// Username and PasswordFile are the region's account, if it wants one.
+	Username, PasswordFile string
+	// ClientID is the region's client id. Default holdfast-region.
+	ClientID string
+}
+
+// check finds what is wrong before anything connects.
+func (e *External) check() error {
+	if _, err := mqttclient.New(e.client(mqttclient.Config{})); err != nil {
+		return err
+	}
+	if (e.CertFile == "") != (e.KeyFile == "") {
+		return errors.New("external broker: a client certificate needs both its file and its key's")
+	}
+	if e.PasswordFile != "" && e.Username == "" {
+		return errors.New("external broker: there is a password but no user name")
+	}
+	if e.CAFile != "" || e.CertFile != "" {
+		if _, err := e.tls(); err != nil {
+			return fmt.Errorf("external broker: %w", err)
+		}
+	}
+	return nil
+}
+
+func (e *External) client(c mqttclient.Config) mqttclient.Config {
+	c.URL, c.Username, c.ClientID = e.URL, e.Username, e.ClientID
+	if c.ClientID == "" {
+		c.ClientID = proto.RegionClientID
+	}
+	if e.PasswordFile != "" {
+		c.Password = func() (string, error) { return readPassword(e.PasswordFile) }
+	}
+	if e.CAFile != "" || e.CertFile != "" {
+		c.TLS = e.tls
+	}
+	return c
+}
+
+func (e *External) tls() (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if e.CAFile != "" {
+		pem, err := os.ReadFile(e.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the broker's roots: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the broker's roots: no certificate in %s", e.CAFile)
+		}
+	}
+	if e.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+const passwordMaxBytes = 1024
+
+// readPassword returns the first line of a file.
+func readPassword(file string) (string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	line, _, _ := strings.Cut(string(raw), "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if line == "" || len(line) > passwordMaxBytes {
+		return "", fmt.Errorf("read password: the first line of %s has %d bytes, 1 to %d are allowed", file, len(line), passwordMaxBytes)
+	}
+	return line, nil
+}
