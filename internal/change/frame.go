@@ -203,8 +203,8 @@ func (s *Sealed) Open() (*Body, error) {
 	if len(raw) != int(s.Header.BodyBytes) {
 		return nil, fmt.Errorf("%w: body of %d bytes, header says %d", ErrCorrupt, len(raw), s.Header.BodyBytes)
 	}
-	b := new(Body)
-	if err := decMode.Unmarshal(raw, b); err != nil {
+	b, err := decodeBody(raw)
+	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", ErrCorrupt, err)
 	}
 	return b, b.check(&s.Header)
@@ -288,4 +288,21 @@ func checkRange(r *KeyRange, columns, keys int) error {
 		}
 	}
 	return nil
+}
+
+// Peek reads the header from the beginning of a sealed frame without verifying
+// the checksum, which needs all of it. Only Parse tells whether it is true.
+func Peek(b []byte) (Header, error) {
+	var h Header
+	if len(b) < prefixBytes {
+		return h, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(b))
+	}
+	hlen := int(binary.BigEndian.Uint16(b[4:]))
+	if prefixBytes+hlen > len(b) {
+		return h, fmt.Errorf("%w: header of %d bytes in %d", ErrCorrupt, hlen, len(b))
+	}
+	if err := decMode.Unmarshal(b[prefixBytes:prefixBytes+hlen], &h); err != nil {
+		return h, fmt.Errorf("%w: header: %w", ErrCorrupt, err)
+	}
+	return h, h.check()
 }
