@@ -73,6 +73,7 @@ func defaults() edge {
 		Ratio:    0.5,
 		Port:     8080,
 		Patience: 90 * time.Second,
+		private:  1,
 	}
 }
 
