@@ -20,6 +20,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -182,6 +183,15 @@ func (t *Tunnel) DialTCP(ctx context.Context, ap netip.AddrPort) (net.Conn, erro
 		return nil, fmt.Errorf("dial %v through the tunnel: %w", ap, err)
 	}
 	return c, nil
+}
+
+// IsRefused reports whether a dial failed because the other end is there and
+// nobody listens on that port.
+func IsRefused(err error) bool {
+	// gVisor's errors are not errors of the operating system; gonet keeps only
+	// their text.
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Err != nil && op.Err.Error() == (&tcpip.ErrConnectionRefused{}).String()
 }
 
 // Listen accepts TCP connections on an address of this end. The remote address
