@@ -123,7 +123,7 @@ func TestEachRoleMayDoItsWorkAndNoMore(t *testing.T) {
 	t.Parallel()
 	c := start(t, pgcluster.Config{})
 	for range 2 { // the second time changes nothing
-		if err := c.Provision(t.Context()); err != nil {
+		if err := c.Provision(t.Context(), pgcluster.Database); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestEachRoleMayDoItsWorkAndNoMore(t *testing.T) {
 	if err := os.WriteFile(c.PassFile(pgcluster.App), []byte("*:*:*:holdfast_app:changed\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Provision(t.Context()); err != nil {
+	if err := c.Provision(t.Context(), pgcluster.Database); err != nil {
 		t.Fatal(err)
 	}
 	connect(t, c.DSN(pgcluster.App, pgcluster.Database))

@@ -17,7 +17,7 @@ const (
 	Monitor = "holdfast_monitor" // reads statistics
 )
 
-// Database is the name of the database that Holdfast works in.
+// Database is the usual name of the database that Holdfast works in.
 const Database = "holdfast"
 
 // Role is what a login role may do beyond connecting with its password.
@@ -45,20 +45,20 @@ func StandardRoles() []Role {
 	}
 }
 
-// Provision makes the standard roles, the database and the schema holdfast.
-// It changes nothing that is right already.
-func (c *Cluster) Provision(ctx context.Context) error {
+// Provision makes the standard roles, the database and in it the schema
+// holdfast. It changes nothing that is right already.
+func (c *Cluster) Provision(ctx context.Context, database string) error {
 	for _, r := range StandardRoles() {
 		if err := c.EnsureRole(ctx, r, ""); err != nil {
 			return err
 		}
 	}
-	if err := c.EnsureDatabase(ctx, Database, Owner); err != nil {
+	if err := c.EnsureDatabase(ctx, database, Owner); err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, c.DSN(Superuser, Database))
+	conn, err := pgx.Connect(ctx, c.DSN(Superuser, database))
 	if err != nil {
-		return fmt.Errorf("connect to database %s: %w", Database, err)
+		return fmt.Errorf("connect to database %s: %w", database, err)
 	}
 	defer conn.Close(ctx)
 	if _, err := conn.PgConn().Exec(ctx, grants).ReadAll(); err != nil {
@@ -74,7 +74,6 @@ CREATE SCHEMA IF NOT EXISTS holdfast AUTHORIZATION holdfast;
 GRANT USAGE, CREATE ON SCHEMA public TO holdfast_app;
 GRANT USAGE ON SCHEMA holdfast TO holdfast_app, holdfast_capture, holdfast_monitor;
 GRANT USAGE, CREATE ON SCHEMA holdfast TO holdfast_apply;
-GRANT TEMPORARY ON DATABASE holdfast TO holdfast_apply;
 ALTER DEFAULT PRIVILEGES FOR ROLE holdfast IN SCHEMA holdfast GRANT ALL ON TABLES TO holdfast_apply;
 ALTER DEFAULT PRIVILEGES FOR ROLE holdfast IN SCHEMA holdfast GRANT ALL ON SEQUENCES TO holdfast_apply;
 `
