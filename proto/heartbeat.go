@@ -67,16 +67,17 @@ type Heartbeat struct {
 	// published, zero before the first one. When it differs from what the
 	// region has, the region asks for the document.
 	StatusDigest Digest `cbor:"9,keyasint" json:"-"`
-	// QueueChanges and QueueBytes wait for the region's acknowledgement; the
-	// oldest of them was committed OldestSeconds ago.
-	QueueChanges  uint64 `cbor:"10,keyasint" json:"queue_changes"`
-	QueueBytes    uint64 `cbor:"11,keyasint" json:"queue_bytes"`
-	OldestSeconds uint64 `cbor:"12,keyasint" json:"oldest_seconds"`
-	// Faults are what is wrong now, each named once, in rising order.
-	Faults []FaultCode `cbor:"13,keyasint,omitempty" json:"faults,omitempty"`
+	// What waits for the region's acknowledgement; the oldest of it was
+	// committed OldestSeconds ago.
+	QueueTransactions uint64 `cbor:"10,keyasint" json:"queue_transactions"`
+	QueueChanges      uint64 `cbor:"11,keyasint" json:"queue_changes"`
+	QueueBytes        uint64 `cbor:"12,keyasint" json:"queue_bytes"`
+	OldestSeconds     uint64 `cbor:"13,keyasint" json:"oldest_seconds"`
 	// EverySeconds is the promised pace: the next one follows within this
 	// time and a tenth.
 	EverySeconds uint16 `cbor:"14,keyasint" json:"every_seconds"`
+	// Faults are what is wrong now, each named once, in rising order.
+	Faults []FaultCode `cbor:"15,keyasint,omitempty" json:"faults,omitempty"`
 }
 
 // WhoDigest is what a heartbeat carries in place of the tenant's and

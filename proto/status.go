@@ -93,16 +93,17 @@ type Versions struct {
 // Queue is what waits on the box's disk for the region.
 type Queue struct {
 	Frames        uint64 `cbor:"0,keyasint" json:"frames"`
-	Changes       uint64 `cbor:"1,keyasint" json:"changes"`
-	Bytes         uint64 `cbor:"2,keyasint" json:"bytes"`
-	OldestSeconds uint64 `cbor:"3,keyasint" json:"oldest_seconds"`
-	LimitBytes    uint64 `cbor:"4,keyasint" json:"limit_bytes"`
+	Transactions  uint64 `cbor:"1,keyasint" json:"transactions"`
+	Changes       uint64 `cbor:"2,keyasint" json:"changes"`
+	Bytes         uint64 `cbor:"3,keyasint" json:"bytes"`
+	OldestSeconds uint64 `cbor:"4,keyasint" json:"oldest_seconds"`
+	LimitBytes    uint64 `cbor:"5,keyasint" json:"limit_bytes"`
 	// Epoch and LastSeq are the newest transaction captured, AckedEpoch and
 	// AckedSeq the last one that the region has acknowledged.
-	Epoch      uint64 `cbor:"5,keyasint" json:"epoch"`
-	LastSeq    uint64 `cbor:"6,keyasint" json:"last_seq"`
-	AckedEpoch uint64 `cbor:"7,keyasint" json:"acked_epoch"`
-	AckedSeq   uint64 `cbor:"8,keyasint" json:"acked_seq"`
+	Epoch      uint64 `cbor:"6,keyasint" json:"epoch"`
+	LastSeq    uint64 `cbor:"7,keyasint" json:"last_seq"`
+	AckedEpoch uint64 `cbor:"8,keyasint" json:"acked_epoch"`
+	AckedSeq   uint64 `cbor:"9,keyasint" json:"acked_seq"`
 }
 
 // Database is the box's own PostgreSQL.
