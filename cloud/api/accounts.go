@@ -11,13 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 const defaultLoginTTL = 90 * 24 * time.Hour
 
 type body[T any] struct{ Body T }
 
-type pageInput struct {
+// PageQuery is what lists that grow take. It is exported, as are the other
+// parts of inputs, because the API library sees only exported embedded structs.
+type PageQuery struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"100" doc:"How many at most"`
 	Cursor string `query:"cursor" maxLength:"200" doc:"The next value of the page before"`
 }
@@ -35,36 +38,37 @@ func pageOf[T any](items []T, limit int, cursor func(T) string) *body[v1.Page[T]
 	return &body[v1.Page[T]]{p}
 }
 
-type accountInput struct {
+// AccountPath names an account.
+type AccountPath struct {
 	Name string `path:"name" maxLength:"63"`
 }
 
 type accountChangeInput struct {
-	accountInput
+	AccountPath
 	Body v1.AccountChange
 }
 
 func (h *Handler) registerAccounts() {
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "list-accounts", Method: http.MethodGet, Path: "/api/v1/accounts",
 		Summary: "Who may sign in", Tags: []string{"access"},
 	}, h.listAccounts)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "add-account", Method: http.MethodPost, Path: "/api/v1/accounts",
 		Summary: "Let a person sign in", Tags: []string{"access"}, DefaultStatus: http.StatusCreated,
 	}, h.addAccount)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "change-account", Method: http.MethodPatch, Path: "/api/v1/accounts/{name}",
 		Summary: "Set a password or a role", Tags: []string{"access"},
 		Description: "Ends the account's sessions and the tokens that it got by signing in.",
 	}, h.changeAccount)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "remove-account", Method: http.MethodDelete, Path: "/api/v1/accounts/{name}",
 		Summary: "End an account with its sessions and tokens", Tags: []string{"access"}, DefaultStatus: http.StatusNoContent,
 	}, h.removeAccount)
 }
 
-func (h *Handler) listAccounts(ctx context.Context, in *pageInput) (*body[v1.Page[v1.Account]], error) {
+func (h *Handler) listAccounts(ctx context.Context, in *PageQuery) (*body[v1.Page[v1.Account]], error) {
 	rows, err := h.DB.Query(ctx, `
 		SELECT name, role, created_at FROM holdfast.account
 		 WHERE name > $1 ORDER BY name LIMIT $2`, in.Cursor, in.Limit+1)
@@ -79,7 +83,7 @@ func (h *Handler) listAccounts(ctx context.Context, in *pageInput) (*body[v1.Pag
 }
 
 func (h *Handler) addAccount(ctx context.Context, in *body[v1.AccountAdd]) (*body[v1.Account], error) {
-	hash, err := h.HashPassword(in.Body.Password)
+	hash, err := web.HashPassword(in.Body.Password)
 	if err != nil {
 		return nil, fmt.Errorf("hash the password: %w", err)
 	}
@@ -106,7 +110,7 @@ func (h *Handler) changeAccount(ctx context.Context, in *accountChangeInput) (*b
 	hash := ""
 	if in.Body.Password != "" {
 		var err error
-		if hash, err = h.HashPassword(in.Body.Password); err != nil {
+		if hash, err = web.HashPassword(in.Body.Password); err != nil {
 			return nil, fmt.Errorf("hash the password: %w", err)
 		}
 	}
@@ -138,7 +142,7 @@ func (h *Handler) changeAccount(ctx context.Context, in *accountChangeInput) (*b
 	return &body[v1.Account]{out}, nil
 }
 
-func (h *Handler) removeAccount(ctx context.Context, in *accountInput) (*struct{}, error) {
+func (h *Handler) removeAccount(ctx context.Context, in *AccountPath) (*struct{}, error) {
 	err := h.store.audited(ctx, "account.remove", map[string]any{"account": in.Name}, func(tx pgx.Tx) error {
 		if err := keepAnAdmin(ctx, tx, in.Name, false); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 // bodyMaxBytes bounds a request's body; the largest real one is below 4 KiB.
@@ -66,21 +67,21 @@ func config(d Deps) huma.Config {
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":   {Type: "http", Scheme: "bearer", Description: "An API token"},
-		"session": {Type: "apiKey", In: "cookie", Name: d.SessionCookie, Description: "The dashboard's sign-in"},
+		"session": {Type: "apiKey", In: "cookie", Name: d.Auth.CookieName(), Description: "The dashboard's sign-in"},
 	}
 	return c
 }
 
 const roleKey = "holdfast-role"
 
-// register adds one operation. Nobody without role gets to handle; "" is for
+// register adds one operation. Nobody without role gets to handle; NoRole is for
 // the one operation that is itself the sign-in.
-func register[I, O any](h *Handler, role string, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
+func register[I, O any](h *Handler, role web.Role, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	op.Metadata = map[string]any{roleKey: role}
 	op.MaxBodyBytes = bodyMaxBytes
 	op.Errors = []int{http.StatusUnprocessableEntity, http.StatusInternalServerError}
-	if role != "" {
-		op.Description += "\n\nNeeds role " + role + "."
+	if role != web.NoRole {
+		op.Description += "\n\nNeeds role " + role.String() + "."
 		op.Security = []map[string][]string{{"token": {}}, {"session": {}}}
 		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden)
 	}
@@ -95,7 +96,7 @@ func register[I, O any](h *Handler, role string, op huma.Operation, handle func(
 
 // openAPI serves the description of the API to those who may use it.
 func (h *Handler) openAPI(w http.ResponseWriter, r *http.Request) {
-	if _, p := h.admit(r, v1.RoleViewer); p != nil {
+	if _, p := h.admit(r, web.Viewer); p != nil {
 		writeProblem(w, p)
 		return
 	}
@@ -107,7 +108,7 @@ func (h *Handler) openAPI(w http.ResponseWriter, r *http.Request) {
 
 // nothingHere answers paths that are not there, after asking who asks.
 func (h *Handler) nothingHere(w http.ResponseWriter, r *http.Request) {
-	if _, p := h.admit(r, v1.RoleViewer); p != nil {
+	if _, p := h.admit(r, web.Viewer); p != nil {
 		writeProblem(w, p)
 		return
 	}

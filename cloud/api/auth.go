@@ -2,64 +2,69 @@ package api
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
-	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// Principal is who makes a request.
-type Principal struct {
-	Name string // account, or name of the API token
-	Role string // viewer, operator or admin
-}
-
-type principalKey struct{}
-
-// who is the caller, which authenticate put into the context.
-func who(ctx context.Context) Principal {
-	p, _ := ctx.Value(principalKey{}).(Principal)
-	return p
-}
-
-var roleOrder = []string{v1.RoleViewer, v1.RoleOperator, v1.RoleAdmin}
-
-// may says whether a role includes another. An unknown role may nothing.
-func may(role, needed string) bool {
-	have, need := slices.Index(roleOrder, role), slices.Index(roleOrder, needed)
-	return need >= 0 && have >= need
+// who is the caller's name, which authenticate put into the context.
+func who(ctx context.Context) string {
+	id, _ := web.From(ctx)
+	return id.Name
 }
 
 // admit finds out who asks and whether they may.
-func (h *Handler) admit(r *http.Request, role string) (Principal, *v1.Problem) {
-	p, ok := h.Who(r)
-	if !ok {
-		return Principal{}, problem(http.StatusUnauthorized, v1.ProblemSignIn,
-			"the request carries no valid sign-in", "Sign in with holdfastctl login, or send an API token as Authorization: Bearer …")
+func (h *Handler) admit(r *http.Request, role web.Role) (web.Identity, *v1.Problem) {
+	id, err := h.Auth.Authenticate(r)
+	switch {
+	case errors.Is(err, web.ErrUnknown):
+		return id, problem(http.StatusUnauthorized, v1.ProblemSignIn, "the request carries no valid sign-in",
+			"Sign in with holdfastctl login, or send an API token as Authorization: Bearer …")
+	case err != nil:
+		h.Log.Error("identity not checked", "err", err)
+		return id, problem(http.StatusServiceUnavailable, v1.ProblemInternal, "who you are could not be checked",
+			"The region's database is not answering. Try again in a moment.")
+	case !id.Can(role):
+		return id, problem(http.StatusForbidden, v1.ProblemForbidden,
+			id.Name+" has role "+id.Role.String()+", and this needs role "+role.String(), "Ask an admin to do it, or for role "+role.String()+".")
 	}
-	if !may(p.Role, role) {
-		return Principal{}, problem(http.StatusForbidden, v1.ProblemForbidden,
-			p.Name+" has role "+p.Role+", and this needs role "+role, "Ask an admin to do it, or for role "+role+".")
-	}
-	return p, nil
+	return id, nil
+}
+
+type addressKey struct{}
+
+// addressOf is where a request came from, without the port.
+func addressOf(ctx context.Context) string {
+	s, _ := ctx.Value(addressKey{}).(string)
+	return s
 }
 
 // authenticate stands before every operation. One without a role in its
 // metadata cannot be called at all.
 func (h *Handler) authenticate(ctx huma.Context, next func(huma.Context)) {
-	role, known := ctx.Operation().Metadata[roleKey].(string)
-	if known && role == "" {
-		next(ctx)
+	r, w := humago.Unwrap(ctx)
+	role, known := ctx.Operation().Metadata[roleKey].(web.Role)
+	if known && role == web.NoRole {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		next(huma.WithValue(ctx, addressKey{}, host))
 		return
 	}
-	r, w := humago.Unwrap(ctx)
-	p, refused := h.admit(r, role)
+	if !known {
+		role = web.Admin + 1 // which nobody has
+	}
+	id, refused := h.admit(r, role)
 	if refused != nil {
 		writeProblem(w, refused)
 		return
 	}
-	next(huma.WithValue(ctx, principalKey{}, p))
+	next(huma.WithContext(ctx, web.WithIdentity(ctx.Context(), id)))
 }

@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
-)
-
-// Errors by which SignIn tells a caller's mistakes from failures.
-var (
-	ErrBadPassword     = errors.New("name or password is wrong")
-	ErrTooManyAttempts = errors.New("too many attempts to sign in")
 )
 
 // ErrNotFound is what the rooms below answer for a facility, box or table that
@@ -32,16 +26,8 @@ type Deps struct {
 	// Tenant is the customer of a facility that is added without one.
 	Tenant string
 
-	// SessionCookie is the name of the dashboard's sign-in cookie; only for
-	// the API's description.
-	SessionCookie string
-	// Who tells who makes a request, from its session cookie or its API token.
-	Who func(*http.Request) (Principal, bool)
-	// SignIn checks an account's password. Its errors are ErrBadPassword,
-	// ErrTooManyAttempts, or a failure.
-	SignIn func(ctx context.Context, name, password string) (Principal, error)
-	// HashPassword makes the text that the account table keeps.
-	HashPassword func(password string) (string, error)
+	// Auth tells who makes a request, from its session cookie or its API token.
+	Auth *web.Auth
 
 	Boxes  Boxes
 	Tables Tables

@@ -11,59 +11,62 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 const defaultTokenTTL = 24 * time.Hour
 
-type facilityInput struct {
+// FacilityPath names a facility.
+type FacilityPath struct {
 	Facility string `path:"facility" maxLength:"63" doc:"The facility's id" example:"la"`
 }
 
 type facilitiesInput struct {
-	pageInput
+	PageQuery
 	Removed bool `query:"removed" doc:"Also show facilities that were removed"`
 }
 
 type facilityTokenInput struct {
-	facilityInput
+	FacilityPath
 	Body v1.TokenRequest
 }
 
 type revokeInput struct {
-	facilityInput
+	FacilityPath
 	Body v1.Confirm
 }
 
 type removeFacilityInput struct {
-	facilityInput
+	FacilityPath
 	Confirm string `query:"confirm" maxLength:"63" doc:"The facility's id, again"`
 }
 
 func (h *Handler) registerFacilities() {
 	tags := []string{"facilities"}
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "list-facilities", Method: http.MethodGet, Path: "/api/v1/facilities",
 		Summary: "Facilities", Tags: tags,
 	}, h.listFacilities)
-	register(h, v1.RoleOperator, huma.Operation{
+	register(h, web.Operator, huma.Operation{
 		OperationID: "add-facility", Method: http.MethodPost, Path: "/api/v1/facilities",
 		Summary: "Add a facility and make the token for its first box", Tags: tags, DefaultStatus: http.StatusCreated,
 	}, h.addFacility)
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "show-facility", Method: http.MethodGet, Path: "/api/v1/facilities/{facility}",
 		Summary: "One facility", Tags: tags,
 	}, h.showFacility)
-	register(h, v1.RoleOperator, huma.Operation{
+	register(h, web.Operator, huma.Operation{
 		OperationID: "new-enrolment-token", Method: http.MethodPost, Path: "/api/v1/facilities/{facility}/token",
 		Summary: "Make a new one-time enrolment token", Tags: tags, DefaultStatus: http.StatusCreated,
 		Description: "Earlier unused tokens of the facility end. The box that uses it replaces the one before.",
 	}, h.newToken)
-	register(h, v1.RoleOperator, huma.Operation{
+	register(h, web.Operator, huma.Operation{
 		OperationID: "revoke-device", Method: http.MethodPost, Path: "/api/v1/facilities/{facility}/revoke",
 		Summary: "Throw the facility's box out", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Description: "The box goes on working for its people, but nothing of it reaches the region until it is enrolled again.",
 	}, h.revokeDevice)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "remove-facility", Method: http.MethodDelete, Path: "/api/v1/facilities/{facility}",
 		Summary: "Remove a facility", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Description: "Its box is revoked and its tokens end. Its rows stay in the region, and its id stays taken.",
@@ -82,7 +85,7 @@ func (h *Handler) listFacilities(ctx context.Context, in *facilitiesInput) (*bod
 	return pageOf(items, in.Limit, func(f v1.Facility) string { return f.ID }), nil
 }
 
-func (h *Handler) showFacility(ctx context.Context, in *facilityInput) (*body[v1.Facility], error) {
+func (h *Handler) showFacility(ctx context.Context, in *FacilityPath) (*body[v1.Facility], error) {
 	f, err := h.findFacility(ctx, in.Facility, true)
 	if err != nil {
 		return nil, err
@@ -137,7 +140,7 @@ func (h *Handler) addFacility(ctx context.Context, in *body[v1.FacilityAdd]) (*b
 	}
 	token, err := h.makeEnrolToken(ctx, f.ID, f.TokenTTL)
 	if err != nil {
-		return nil, err
+		return nil, hint.Wrap(err, "The facility was added; make its token with holdfastctl facility token %s.", f.ID)
 	}
 	row, err := h.store.facility(ctx, f.ID)
 	if err != nil {
@@ -162,14 +165,14 @@ func (h *Handler) makeEnrolToken(ctx context.Context, facility string, ttlSecond
 	if ttl == 0 {
 		ttl = defaultTokenTTL
 	}
-	secret, expires, err := h.Boxes.NewToken(ctx, facility, who(ctx).Name, ttl)
+	secret, expires, err := h.Boxes.NewToken(ctx, facility, who(ctx), ttl)
 	if errors.Is(err, ErrNotFound) {
 		return v1.EnrolSecret{}, noFacility(facility)
 	}
 	if err != nil {
 		return v1.EnrolSecret{}, fmt.Errorf("make enrolment token: %w", err)
 	}
-	if err := audit(ctx, h.DB, who(ctx).Name, "facility.token", map[string]any{"facility": facility, "expires_at": expires}); err != nil {
+	if err := audit(ctx, h.DB, who(ctx), "facility.token", map[string]any{"facility": facility, "expires_at": expires}); err != nil {
 		return v1.EnrolSecret{}, err
 	}
 	return v1.EnrolSecret{Facility: facility, Secret: secret, ExpiresAt: expires}, nil
@@ -192,7 +195,7 @@ func (h *Handler) revokeDevice(ctx context.Context, in *revokeInput) (*struct{},
 	}
 	// The intent is logged first: a revocation that fails half way must not
 	// go unseen, and is safe to repeat.
-	if err := audit(ctx, h.DB, who(ctx).Name, "facility.revoke", map[string]any{"facility": in.Facility}); err != nil {
+	if err := audit(ctx, h.DB, who(ctx), "facility.revoke", map[string]any{"facility": in.Facility}); err != nil {
 		return nil, err
 	}
 	err := h.Boxes.Revoke(ctx, in.Facility)

@@ -10,28 +10,29 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 func (h *Handler) registerRegion() {
 	tags := []string{"region"}
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "version", Method: http.MethodGet, Path: "/api/v1/version",
 		Summary: "What the region runs", Tags: tags,
 	}, func(context.Context, *struct{}) (*body[v1.Version], error) {
 		return &body[v1.Version]{v1.Version{Version: h.Version, Region: h.Region, API: "v1"}}, nil
 	})
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "me", Method: http.MethodGet, Path: "/api/v1/me",
 		Summary: "Who the caller is to the region", Tags: tags,
 	}, func(ctx context.Context, _ *struct{}) (*body[v1.Me], error) {
-		p := who(ctx)
-		return &body[v1.Me]{v1.Me{Name: p.Name, Role: p.Role}}, nil
+		id, _ := web.From(ctx)
+		return &body[v1.Me]{v1.Me{Name: id.Name, Role: id.Role.String()}}, nil
 	})
 }
 
 func (h *Handler) registerFleet() {
 	tags := []string{"fleet"}
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "fleet", Method: http.MethodGet, Path: "/api/v1/fleet",
 		Summary: "Every facility as it is now", Tags: tags,
 	}, func(context.Context, *struct{}) (*body[v1.Fleet], error) {
@@ -41,10 +42,10 @@ func (h *Handler) registerFleet() {
 		}
 		return &body[v1.Fleet]{v1.Fleet{At: time.Now(), Region: h.Region, Facilities: list}}, nil
 	})
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "facility-status", Method: http.MethodGet, Path: "/api/v1/facilities/{facility}/status",
 		Summary: "One facility as it is now", Tags: tags,
-	}, func(ctx context.Context, in *facilityInput) (*body[v1.FacilityStatus], error) {
+	}, func(ctx context.Context, in *FacilityPath) (*body[v1.FacilityStatus], error) {
 		f, err := h.findFacility(ctx, in.Facility, true)
 		if err != nil {
 			return nil, err

@@ -26,7 +26,7 @@ func (s store) audited(ctx context.Context, what string, detail map[string]any, 
 		if err := change(tx); err != nil {
 			return err
 		}
-		return audit(ctx, tx, who(ctx).Name, what, detail)
+		return audit(ctx, tx, who(ctx), what, detail)
 	})
 }
 

@@ -12,26 +12,27 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 type eventsInput struct {
-	facilityInput
-	pageInput
+	FacilityPath
+	PageQuery
 }
 
 func (h *Handler) registerSync() {
 	tags := []string{"sync"}
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "sync-status", Method: http.MethodGet, Path: "/api/v1/facilities/{facility}/sync",
 		Summary: "How far a facility's stream has come", Tags: tags,
 	}, h.syncStatus)
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "list-events", Method: http.MethodGet, Path: "/api/v1/facilities/{facility}/events",
 		Summary: "What happened to a facility's stream, newest first", Tags: tags,
 	}, h.listEvents)
 }
 
-func (h *Handler) syncStatus(ctx context.Context, in *facilityInput) (*body[v1.SyncStatus], error) {
+func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.SyncStatus], error) {
 	f, err := h.findFacility(ctx, in.Facility, true)
 	if err != nil {
 		return nil, err
@@ -108,13 +109,13 @@ func beforeID(cursor string) (int64, error) {
 }
 
 func (h *Handler) registerAudit() {
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "list-audit", Method: http.MethodGet, Path: "/api/v1/audit",
 		Summary: "Who changed what, newest first", Tags: []string{"access"},
 	}, h.listAudit)
 }
 
-func (h *Handler) listAudit(ctx context.Context, in *pageInput) (*body[v1.Page[v1.AuditEntry]], error) {
+func (h *Handler) listAudit(ctx context.Context, in *PageQuery) (*body[v1.Page[v1.AuditEntry]], error) {
 	before, err := beforeID(in.Cursor)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -27,16 +28,16 @@ type tableInput struct {
 
 func (h *Handler) registerTables() {
 	tags := []string{"tables"}
-	register(h, v1.RoleViewer, huma.Operation{
+	register(h, web.Viewer, huma.Operation{
 		OperationID: "list-tables", Method: http.MethodGet, Path: "/api/v1/tables",
 		Summary: "Synced tables, with their state at each facility", Tags: tags,
 	}, h.listTables)
-	register(h, v1.RoleOperator, huma.Operation{
+	register(h, web.Operator, huma.Operation{
 		OperationID: "add-table", Method: http.MethodPost, Path: "/api/v1/tables",
 		Summary: "Sync a table", Tags: tags, DefaultStatus: http.StatusCreated,
 		Description: "The table must exist in the region's database. It is checked there and at every connected facility; all that is wrong is said at once, each with its remedy.",
 	}, h.addTable)
-	register(h, v1.RoleOperator, huma.Operation{
+	register(h, web.Operator, huma.Operation{
 		OperationID: "remove-table", Method: http.MethodDelete, Path: "/api/v1/tables/{schema}/{table}",
 		Summary: "Stop syncing a table", Tags: tags, DefaultStatus: http.StatusNoContent,
 		Description: "Its rows stay where they are, on both sides.",
@@ -98,18 +99,18 @@ func (h *Handler) addTable(ctx context.Context, in *body[v1.TableAdd]) (*body[v1
 	}
 	out := v1.TableAdded{DryRun: in.Body.DryRun, Warnings: warnings, Table: v1.Table{
 		Schema: t.Schema, Table: t.Name, Class: t.Class, FacilityColumn: t.FacilityColumn, RegionSchema: t.RegionSchema,
-		AddedAt: time.Now(), AddedBy: who(ctx).Name, Facilities: []v1.TableAt{},
+		AddedAt: time.Now(), AddedBy: who(ctx), Facilities: []v1.TableAt{},
 	}}
 	if in.Body.DryRun {
 		return &body[v1.TableAdded]{out}, nil
 	}
-	err = audit(ctx, h.DB, who(ctx).Name, "table.add", map[string]any{
+	err = audit(ctx, h.DB, who(ctx), "table.add", map[string]any{
 		"table": t.ID(), "class": t.Class, "facility_column": t.FacilityColumn, "region_schema": t.RegionSchema,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Tables.Add(ctx, t, who(ctx).Name); err != nil {
+	if err := h.Tables.Add(ctx, t, who(ctx)); err != nil {
 		return nil, fmt.Errorf("add table: %w", err)
 	}
 	return &body[v1.TableAdded]{out}, nil
@@ -158,6 +159,6 @@ func (h *Handler) removeTable(ctx context.Context, in *tableInput) (*struct{}, e
 	if err != nil {
 		return nil, fmt.Errorf("remove table: %w", err)
 	}
-	err = audit(ctx, h.DB, who(ctx).Name, "table.remove", map[string]any{"table": in.Schema + "." + in.Table})
+	err = audit(ctx, h.DB, who(ctx), "table.remove", map[string]any{"table": in.Schema + "." + in.Table})
 	return nil, err
 }

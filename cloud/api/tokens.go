@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 type tokenInput struct {
@@ -20,20 +19,20 @@ type tokenInput struct {
 }
 
 func (h *Handler) registerTokens() {
-	register(h, "", huma.Operation{
+	register(h, web.NoRole, huma.Operation{
 		OperationID: "login", Method: http.MethodPost, Path: "/api/v1/login",
 		Summary: "Exchange a password for an API token", Tags: []string{"access"}, DefaultStatus: http.StatusCreated,
 		Description: "The token has the account's role, and ends when the account's password or role changes.",
 	}, h.login)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "list-tokens", Method: http.MethodGet, Path: "/api/v1/tokens",
 		Summary: "API tokens, without their secrets", Tags: []string{"access"},
 	}, h.listTokens)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "add-token", Method: http.MethodPost, Path: "/api/v1/tokens",
 		Summary: "Let a program in", Tags: []string{"access"}, DefaultStatus: http.StatusCreated,
 	}, h.addToken)
-	register(h, v1.RoleAdmin, huma.Operation{
+	register(h, web.Admin, huma.Operation{
 		OperationID: "remove-token", Method: http.MethodDelete, Path: "/api/v1/tokens/{name}",
 		Summary: "End an API token", Tags: []string{"access"}, DefaultStatus: http.StatusNoContent,
 	}, h.removeToken)
@@ -41,12 +40,12 @@ func (h *Handler) registerTokens() {
 
 // login asks whoever keeps the passwords, who also slows down guessing.
 func (h *Handler) login(ctx context.Context, in *body[v1.Login]) (*body[v1.APIToken], error) {
-	p, err := h.SignIn(ctx, in.Body.Name, in.Body.Password)
-	if errors.Is(err, ErrBadPassword) {
+	id, err := h.Auth.Check(ctx, addressOf(ctx), in.Body.Name, in.Body.Password)
+	if errors.Is(err, web.ErrCredentials) {
 		return nil, problem(http.StatusUnauthorized, v1.ProblemSignIn, "name or password is wrong",
 			"Check both; an admin can set a new password with holdfastctl account passwd.")
 	}
-	if errors.Is(err, ErrTooManyAttempts) {
+	if errors.Is(err, web.ErrTooMany) {
 		return nil, problem(http.StatusTooManyRequests, v1.ProblemTooMany, "too many attempts to sign in", "Wait a minute and try again.")
 	}
 	if err != nil {
@@ -60,15 +59,15 @@ func (h *Handler) login(ctx context.Context, in *body[v1.Login]) (*body[v1.APITo
 	if ttl == 0 {
 		ttl = defaultLoginTTL
 	}
-	t := v1.APIToken{Name: loginTokenPrefix(p.Name) + label, Role: p.Role}
-	ctx = context.WithValue(ctx, principalKey{}, p)
+	t := v1.APIToken{Name: loginTokenPrefix(id.Name) + label, Role: id.Role.String()}
+	ctx = web.WithIdentity(ctx, id)
 	if err := h.makeToken(ctx, "login", &t, ttl); err != nil {
 		return nil, err
 	}
 	return &body[v1.APIToken]{t}, nil
 }
 
-func (h *Handler) listTokens(ctx context.Context, in *pageInput) (*body[v1.Page[v1.APIToken]], error) {
+func (h *Handler) listTokens(ctx context.Context, in *PageQuery) (*body[v1.Page[v1.APIToken]], error) {
 	rows, err := h.DB.Query(ctx, `
 		SELECT name, role, created_at, expires_at FROM holdfast.api_token
 		 WHERE name > $1 ORDER BY name LIMIT $2`, in.Cursor, in.Limit+1)
@@ -96,8 +95,7 @@ func (h *Handler) addToken(ctx context.Context, in *body[v1.APITokenAdd]) (*body
 
 // makeToken fills in the rest of t. A ttl of 0 means that it never expires.
 func (h *Handler) makeToken(ctx context.Context, what string, t *v1.APIToken, ttl time.Duration) error {
-	t.Secret = "hfa_" + rand.Text()
-	sum := sha256.Sum256([]byte(t.Secret))
+	secret, sum := web.NewToken()
 	err := h.store.audited(ctx, what, map[string]any{"token": t.Name, "role": t.Role}, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 			INSERT INTO holdfast.api_token (token_sha256, name, role, expires_at)
@@ -105,6 +103,7 @@ func (h *Handler) makeToken(ctx context.Context, what string, t *v1.APIToken, tt
 			RETURNING created_at, expires_at`,
 			sum[:], t.Name, t.Role, ttl.Seconds()).Scan(&t.CreatedAt, &t.ExpiresAt)
 	})
+	t.Secret = secret
 	if isUnique(err) {
 		return conflict(fmt.Sprintf("there is a token %q already", t.Name), "Choose another name, or remove that one first.")
 	}

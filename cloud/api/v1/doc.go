@@ -45,13 +45,13 @@ type Account struct {
 // AccountAdd makes an account.
 type AccountAdd struct {
 	Name     string `json:"name" pattern:"^[a-z0-9][a-z0-9._@-]{0,62}$" patternDescription:"lower-case letters, digits and . _ @ -"`
-	Password string `json:"password" minLength:"12" maxLength:"1024" doc:"At least 12 characters"`
+	Password string `json:"password" minLength:"10" maxLength:"72" doc:"10 to 72 characters"`
 	Role     string `json:"role" enum:"viewer,operator,admin"`
 }
 
 // AccountChange sets what is given and leaves the rest.
 type AccountChange struct {
-	Password string `json:"password,omitempty" minLength:"12" maxLength:"1024"`
+	Password string `json:"password,omitempty" minLength:"10" maxLength:"72"`
 	Role     string `json:"role,omitempty" enum:"viewer,operator,admin"`
 }
 

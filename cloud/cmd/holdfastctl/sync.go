@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+)
+
+func (a *app) syncCmd() *cobra.Command {
+	return group("sync", "How far the facilities' streams have come", &cobra.Command{
+		Use: "status FACILITY", Short: "Queue, lag, position, throughput and tables of one facility", Args: takes(1),
+		Example: "  holdfastctl sync status la\n  holdfastctl sync status la --json | jq .position.seq",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			s, err := cl.SyncStatus(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.show(s, func() error { a.printSync(s); return nil })
+		},
+	})
+}
+
+func (a *app) printSync(s v1.SyncStatus) {
+	state := stateCell(s.State)
+	stream := "not connected"
+	if s.Connected {
+		stream = "connected"
+	}
+	rows := [][2]string{
+		{"Facility", s.Facility}, {"State", a.paint(a.out)(state.colour, state.text)}, {"Stream", stream},
+		{"Queue", queueText(s.Queue)}, {"Lag", lagText(s.Lag)},
+	}
+	if s.Queue.OldestUnsentAt != nil {
+		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
+	}
+	if p := s.Position; p == nil {
+		rows = append(rows, [2]string{"Position", "nothing has arrived yet"})
+	} else {
+		rows = append(rows,
+			[2]string{"Position", fmt.Sprintf("%d:%d (epoch:seq), source LSN %s", p.Epoch, p.Seq, p.SourceLSN)},
+			[2]string{"Committed there", a.whenPtr(p.SourceCommitAt)}, [2]string{"Applied here", a.when(p.AppliedAt)})
+	}
+	t := s.Throughput
+	rows = append(rows, [2]string{"Throughput", fmt.Sprintf("%.1f tx/s, %.1f changes/s; %s changes in %s transactions since the region started",
+		t.TransactionRate, t.ChangeRate, count(t.Changes), count(t.Transactions))})
+	a.pairs(a.out, rows)
+	a.printf("\n")
+	if len(s.Tables) == 0 {
+		a.printf("No tables are synced. Add one with: holdfastctl tables add public.orders --class fact\n")
+		return
+	}
+	a.printTablesAt(s.Tables, false)
+}
+
+func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
+	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "PROBLEM"}
+	if withFacility {
+		header[0] = "FACILITY"
+	}
+	rows := make([][]cell, 0, len(list))
+	for _, t := range list {
+		first := tableName(t.Schema, t.Table)
+		if withFacility {
+			first = t.Facility
+		}
+		problem := t.Problem
+		if t.Remedy != "" {
+			problem += " – " + t.Remedy
+		}
+		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), c(problem)})
+	}
+	a.table(a.out, header, rows)
+}
+
+func tableStateCell(state string) cell {
+	switch state {
+	case "streaming":
+		return cell{"● streaming", green}
+	case "loading":
+		return cell{"▲ loading", yellow}
+	case "refused":
+		return cell{"✖ refused", red}
+	}
+	return cell{"○ " + state, grey}
+}
+
+func (a *app) eventsCmd() *cobra.Command {
+	limit := 50
+	cmd := &cobra.Command{
+		Use: "events FACILITY", Short: "What happened to a facility's stream, newest first", Args: takes(1),
+		Example: "  holdfastctl events la --limit 10",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			page, err := cl.Events(cmd.Context(), args[0], limit, "")
+			if err != nil {
+				return err
+			}
+			return a.show(page.Items, func() error {
+				if len(page.Items) == 0 {
+					a.printf("Nothing has happened to the stream of %s that is worth telling.\n", args[0])
+					return nil
+				}
+				rows := make([][]cell, 0, len(page.Items))
+				for _, e := range page.Items {
+					rows = append(rows, []cell{c(a.when(e.At)), c(e.Kind), c(fmt.Sprintf("%d:%d", e.Epoch, e.Seq)), c(e.Detail)})
+				}
+				a.table(a.out, []string{"AT", "KIND", "POSITION", "WHAT"}, rows)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", limit, "how many at most (1 to 500)")
+	return cmd
+}

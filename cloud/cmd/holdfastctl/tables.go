@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/hint"
+)
+
+func (a *app) tablesCmd() *cobra.Command {
+	cmd := group("tables", "Which tables are synced", a.tablesAdd(), a.tablesRemove(), a.tablesList())
+	cmd.Aliases = []string{"table"}
+	return cmd
+}
+
+func (a *app) tablesAdd() *cobra.Command {
+	var in v1.TableAdd
+	var column string
+	cmd := &cobra.Command{
+		Use: "add TABLE --class fact|event", Short: "Sync a table", Args: takes(1),
+		Long: `Sync a table. It must exist in the region's database and at the facilities.
+
+TABLE is written as in SQL: public.orders, or 'sales."Order Lines"' where case
+or blanks matter; without a schema it is public.
+
+A table that cannot be synced is refused, with everything that is wrong and
+what to do about each; --dry-run only looks.`,
+		Example: `  holdfastctl tables add public.orders --class fact
+  holdfastctl tables add public.inventory_transactions --class event
+  holdfastctl tables add erp.customer --class fact --region-schema '{facility}_{schema}' --dry-run`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if in.Class == "" {
+				return usageError{hint.Wrap(errors.New("--class is not given"), "Say --class fact for rows that change, or --class event for rows that are only added.")}
+			}
+			var err error
+			if in.Schema, in.Table, err = parseTable(args[0]); err != nil {
+				return usageError{err}
+			}
+			if cmd.Flags().Changed("facility-column") {
+				in.FacilityColumn = &column
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			added, err := cl.AddTable(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			return a.show(added, func() error { a.printAdded(added); return nil })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&in.Class, "class", "", "fact (rows that change, each owned by one facility) or event (rows that are only added)")
+	f.StringVar(&column, "facility-column", "", "column that holds the facility's id (default facility_id)")
+	f.StringVar(&in.RegionSchema, "region-schema", "", "schema in the region, with {schema} and {facility} (default {schema})")
+	f.BoolVar(&in.DryRun, "dry-run", false, "only check")
+	return cmd
+}
+
+func (a *app) printAdded(added v1.TableAdded) {
+	t := added.Table
+	verb := "Added"
+	if added.DryRun {
+		verb = "Could add"
+	}
+	a.printf("%s %s as %s table; its rows go to schema %s of the region.\n", verb, tableName(t.Schema, t.Table), t.Class, t.RegionSchema)
+	for _, w := range added.Warnings {
+		a.printf("%s %s\n", a.paint(a.out)(yellow, "note:"), w)
+	}
+	if !added.DryRun {
+		a.printf("The facilities send the rows they have now, and then every change. See: holdfastctl tables list\n")
+	}
+}
+
+func (a *app) tablesRemove() *cobra.Command {
+	return a.dangerous("remove TABLE", "Stop syncing a table",
+		"Stop syncing a table. Its rows stay where they are, on both sides. Adding it again loads them anew.",
+		"Changes of %s will no longer reach the region. Its rows stay where they are.",
+		func(cmd *cobra.Command, cl *v1.Client, name string) error {
+			schema, table, err := parseTable(name)
+			if err != nil {
+				return usageError{err}
+			}
+			if err := cl.RemoveTable(cmd.Context(), schema, table); err != nil {
+				return err
+			}
+			return a.show(map[string]string{"schema": schema, "table": table}, func() error {
+				a.printf("%s is no longer synced.\n", tableName(schema, table))
+				return nil
+			})
+		})
+}
+
+func (a *app) tablesList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "Synced tables, with their state at each facility", Aliases: []string{"ls"}, Args: takes(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			list, err := cl.Tables(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.show(append([]v1.Table{}, list...), func() error { a.printTables(list); return nil })
+		},
+	}
+}
+
+func (a *app) printTables(list []v1.Table) {
+	if len(list) == 0 {
+		a.printf("No tables are synced. Add one with: holdfastctl tables add public.orders --class fact\n")
+		return
+	}
+	var rows [][]cell
+	for _, t := range list {
+		name, class, place := tableName(t.Schema, t.Table), t.Class, t.RegionSchema
+		if len(t.Facilities) == 0 {
+			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c("")})
+		}
+		for _, at := range t.Facilities {
+			problem := at.Problem
+			if at.Remedy != "" {
+				problem += " – " + at.Remedy
+			}
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), c(problem)})
+			name, class, place = "", "", ""
+		}
+	}
+	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "PROBLEM"}, rows)
+}
+
+// tableName writes a name as SQL would need it, and parseTable reads it.
+func tableName(schema, table string) string { return quoteName(schema) + "." + quoteName(table) }
+
+func quoteName(s string) string {
+	for i, r := range s {
+		if (r >= 'a' && r <= 'z') || r == '_' || (i > 0 && r >= '0' && r <= '9') {
+			continue
+		}
+		return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+	}
+	return s
+}
+
+var errTableName = errors.New("is not a table's name")
+
+// parseTable reads a name by SQL's rules: what is not in double quotes is
+// folded to small letters.
+func parseTable(s string) (schema, table string, err error) {
+	advice := func(err error) error {
+		return hint.Wrap(fmt.Errorf("%q %w", s, err), `Write it as public.orders, or 'sales."Order Lines"' where case or blanks matter.`)
+	}
+	first, rest, err := parseName(s)
+	if err != nil {
+		return "", "", advice(err)
+	}
+	if rest == "" {
+		return "public", first, nil
+	}
+	if rest[0] != '.' {
+		return "", "", advice(errTableName)
+	}
+	second, rest, err := parseName(rest[1:])
+	if err != nil || rest != "" {
+		return "", "", advice(errTableName)
+	}
+	return first, second, nil
+}
+
+// parseName takes one name off the front of s.
+func parseName(s string) (name, rest string, err error) {
+	if !strings.HasPrefix(s, `"`) {
+		end := strings.IndexAny(s, `."`)
+		if end < 0 {
+			end = len(s)
+		}
+		if end == 0 || strings.ContainsAny(s[:end], " \t\n") {
+			return "", "", errTableName
+		}
+		return strings.ToLower(s[:end]), s[end:], nil
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		if s[i] != '"' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+1 < len(s) && s[i+1] == '"' {
+			b.WriteByte('"')
+			i++
+			continue
+		}
+		if b.Len() == 0 {
+			return "", "", errTableName
+		}
+		return b.String(), s[i+1:], nil
+	}
+	return "", "", errTableName
+}
