@@ -131,29 +131,11 @@ func Seal(h Header, b *Body) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, fmt.Errorf("encode frame: %w", err)
 	}
-	if len(body) > MaxBodyBytes {
-		return Sealed{}, fmt.Errorf("frame of %d bytes is larger than %d", len(body), MaxBodyBytes)
-	}
-	h.Version, h.BodyBytes, h.Changes = FormatVersion, uint32(len(body)), 0
+	h.Changes = 0
 	for i := range b.Txs {
 		h.Changes += uint32(len(b.Txs[i].Changes))
 	}
-	head, err := encMode.Marshal(&h)
-	if err != nil {
-		return Sealed{}, fmt.Errorf("encode frame header: %w", err)
-	}
-	if len(head) > 0xffff {
-		return Sealed{}, fmt.Errorf("frame header of %d bytes is larger than 65535", len(head))
-	}
-	out := make([]byte, prefixBytes, prefixBytes+len(head)+len(body)/3+64)
-	binary.BigEndian.PutUint16(out[4:], uint16(len(head)))
-	out = append(out, head...)
-	out = zenc().EncodeAll(body, out)
-	if len(out) > MaxFrameBytes {
-		return Sealed{}, fmt.Errorf("sealed frame of %d bytes is larger than %d", len(out), MaxFrameBytes)
-	}
-	binary.BigEndian.PutUint32(out, crc32.Checksum(out[4:], castagnoli))
-	return Sealed{Header: h, Bytes: out}, nil
+	return seal(h, body)
 }
 
 // Parse checks a sealed frame's checksum and limits and reads its header. The
