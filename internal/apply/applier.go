@@ -1,0 +1,312 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/fault"
+)
+
+// Limits of one facility's stream inside the receiver.
+const (
+	// inboxMaxBytes is how many sealed bytes may wait to be unpacked; Push
+	// blocks above it, but always takes one frame.
+	inboxMaxBytes = 8 << 20
+	// batchMaxChanges and batchMaxBytes (of unpacked values) end a batch.
+	// Larger batches fold more and hold readers of hot rows up longer; beyond
+	// this they were measured to be slower.
+	batchMaxChanges = 20_000
+	batchMaxBytes   = 32 << 20
+)
+
+// Config configures the applying of one facility's stream.
+type Config struct {
+	Facility string
+	// Direction is written to the WAL with each transaction. Default Up.
+	Direction Direction
+	// Registry returns the tables that are synced now.
+	Registry func() *Registry
+	// OnApplied is called after each commit, in order, from one goroutine. It
+	// must not block. What it reports is visible, and not yet durable.
+	OnApplied func(Progress)
+	// OnDurable is called with each position that no crash can take back any
+	// more: this, and not what is applied, may be acknowledged to the sender.
+	// It grows strictly, and must not block.
+	OnDurable func(change.Position)
+	// OnStuck is called when a transaction cannot be applied, and with nil
+	// when it could be after all.
+	OnStuck func(error)
+	Log     *slog.Logger
+}
+
+// Progress is one commit at the receiver.
+type Progress struct {
+	Position            change.Position
+	LSN                 uint64    // of the sender's last transaction in it
+	Committed           time.Time // when the sender committed that; zero if nothing was applied
+	At                  time.Time // when the receiver had it committed
+	Txs, Changes, Bytes int
+	Tables              []TableCount
+	// Missing counts the partial updates that found no row, by table: what
+	// they did not send is lost here until the table is healed.
+	Missing map[string]int64
+}
+
+// TableCount is how many changes of the sender's table a commit had.
+type TableCount struct {
+	Table   string // schema.name
+	Changes int64
+}
+
+// Faults are the steps that a test can break.
+type Faults struct {
+	// Commit is the commit of a batch.
+	Commit fault.Point
+}
+
+// Applier applies one facility's stream. Push and Run may be called from
+// different goroutines; Run once.
+type Applier struct {
+	Faults Faults
+
+	cfg  Config
+	pool *Pool
+	log  *slog.Logger
+
+	inbox *inbox
+	next  change.Position // owned by gather: the position behind all it has taken
+
+	lastCall *opCall  // owned by upsert: the statement that failed last
+	big      Progress // owned by upsert: of the big transaction that is open
+
+	mu      sync.Mutex
+	applied change.Position
+	durable change.Position
+}
+
+// New reads the facility's position. The Applier does nothing until Run.
+func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
+	if c.Direction == "" {
+		c.Direction = Up
+	}
+	if c.Log == nil {
+		c.Log = p.log
+	}
+	if c.OnApplied == nil {
+		c.OnApplied = func(Progress) {}
+	}
+	if c.OnDurable == nil {
+		c.OnDurable = func(change.Position) {}
+	}
+	if c.OnStuck == nil {
+		c.OnStuck = func(error) {}
+	}
+	a := &Applier{cfg: c, pool: p, log: c.Log.With("facility", c.Facility), inbox: newInbox()}
+	pos, err := p.Position(ctx, c.Facility)
+	if err != nil {
+		return nil, err
+	}
+	a.next, a.applied, a.durable = pos, pos, pos
+	return a, nil
+}
+
+// Position returns how far the facility's stream is committed and durable in
+// the target database, zero if nothing is.
+func (p *Pool) Position(ctx context.Context, facility string) (change.Position, error) {
+	s, err := p.session(ctx)
+	if err != nil {
+		return change.Position{}, err
+	}
+	defer s.release()
+	if err := s.exec(ctx, "SET synchronous_commit = on"); err != nil {
+		return change.Position{}, err
+	}
+	// A commit that is not on disk yet must not be built upon by an answer to
+	// the sender: this write makes what it reads durable.
+	var pos change.Position
+	err = s.conn.QueryRow(ctx, `INSERT INTO holdfast.position AS p (facility, epoch, seq) VALUES ($1, 0, 0)
+		ON CONFLICT (facility) DO UPDATE SET seq = p.seq RETURNING epoch, seq`, facility).Scan(&pos.Epoch, &pos.Seq)
+	if serr := s.exec(ctx, "SET synchronous_commit = off"); err == nil {
+		err = serr
+	}
+	if err != nil {
+		return change.Position{}, fmt.Errorf("read the position of %s: %w", facility, err)
+	}
+	return pos, nil
+}
+
+// Applied is the newest position that is visible at the receiver.
+func (a *Applier) Applied() change.Position {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied
+}
+
+// Durable is the newest position that may be acknowledged to the sender.
+func (a *Applier) Durable() change.Position {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.durable
+}
+
+// Push takes the next frame. It blocks while too much waits, and returns the
+// error of Run when that has ended. The frame must not be changed after.
+func (a *Applier) Push(ctx context.Context, s change.Sealed) error {
+	return a.inbox.push(ctx, s)
+}
+
+// Run applies what is pushed until ctx ends or the stream cannot go on: a
+// frame that does not fit the position, a broken connection. The sender must
+// then begin again at Position. What a row or table is in the way of is tried
+// again until it works.
+func (a *Applier) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	frames := make(chan opened)
+	batches := make(chan *batch)
+	g.Go(func() error { return a.open(ctx, frames) })
+	g.Go(func() error { return a.gather(ctx, frames, batches) })
+	g.Go(func() error { return a.upsert(ctx, batches) })
+	err := g.Wait()
+	a.inbox.end(err)
+	return err
+}
+
+// opened is an unpacked frame.
+type opened struct {
+	header change.Header
+	body   *change.Body
+	bytes  int
+}
+
+// open unpacks frames, one ahead of what is gathered.
+func (a *Applier) open(ctx context.Context, out chan<- opened) error {
+	for {
+		s, err := a.inbox.pop(ctx)
+		if err != nil {
+			return err
+		}
+		body, err := s.Open()
+		if err != nil {
+			return fmt.Errorf("open frame %d:%d of %s: %w", s.Header.Epoch, s.Header.First, a.cfg.Facility, err)
+		}
+		select {
+		case out <- opened{s.Header, body, len(s.Bytes)}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// upsert applies batches, holding a connection only while there is one.
+func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
+	var open *session // while a big transaction is
+	defer func() {
+		if open != nil {
+			open.rollback(context.WithoutCancel(ctx))
+			open.release()
+		}
+	}()
+	for {
+		var b *batch
+		select {
+		case b = <-in:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		s := open
+		if s == nil {
+			var err error
+			if s, err = a.pool.session(ctx); err != nil {
+				return err
+			}
+		}
+		if b.part != nil {
+			open = s
+		}
+		err := a.persist(ctx, s, b)
+		if b.release != nil {
+			b.release()
+		}
+		if err != nil {
+			if open == nil {
+				s.release()
+			}
+			return err
+		}
+		if b.part == nil || b.part.last {
+			s.release()
+			open = nil
+		}
+	}
+}
+
+// Waits between attempts to apply what is refused.
+const (
+	stuckMin = 200 * time.Millisecond
+	stuckMax = 5 * time.Second
+)
+
+// persist applies b, waiting for as long as a row or table is in the way.
+func (a *Applier) persist(ctx context.Context, s *session, b *batch) error {
+	for wait := stuckMin; ; wait = min(2*wait, stuckMax) {
+		err := a.applyBatch(ctx, s, b)
+		if err == nil {
+			if wait > stuckMin {
+				a.cfg.OnStuck(nil)
+				a.log.Info("stream goes on", "seq", b.to.Seq)
+			}
+			return nil
+		}
+		s.rollback(context.WithoutCancel(ctx))
+		row, isRow := errors.AsType[*RowError](err)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// A broken connection or a big transaction, of which the earlier parts
+		// are gone, cannot go on from here.
+		if s.pg.IsClosed() || b.part != nil || (!isRow && !passing(err)) {
+			if isRow {
+				a.cfg.OnStuck(row)
+			}
+			return err
+		}
+		if wait == stuckMin {
+			a.cfg.OnStuck(err)
+			a.log.Warn("stream waits", "seq", b.from.Seq+1, "wait", wait, "err", err)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		a.pool.catalog.forget()
+		b.refold()
+	}
+}
+
+// report passes on what has been committed.
+func (a *Applier) report(p Progress) {
+	a.mu.Lock()
+	a.applied = p.Position
+	a.mu.Unlock()
+	a.cfg.OnApplied(p)
+	a.pool.flusher.want(a.cfg.Facility, a.flushed)
+}
+
+// flushed is called by the flusher.
+func (a *Applier) flushed(pos change.Position) {
+	a.mu.Lock()
+	news := a.durable.Before(pos) && !a.applied.Before(pos)
+	if news {
+		a.durable = pos
+	}
+	a.mu.Unlock()
+	if news {
+		a.cfg.OnDurable(pos)
+	}
+}

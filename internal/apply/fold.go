@@ -1,0 +1,301 @@
+package apply
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// Folding: what several transactions did to one row becomes what is to be done
+// to it once. The result is the same as applying each change by itself, in
+// order, because
+//
+//   - changes of different rows of a table do not depend on each other, save
+//     through constraints; where those are in the way, rows.go takes over;
+//   - a column that a later change did not send keeps what an earlier one sent;
+//   - what cannot be merged into single rows (a rename of a row that is not
+//     here, a key range, another shape of the table) ends the set and begins
+//     a new one behind it.
+
+// folded is what one target transaction is to do.
+type folded struct {
+	facility string
+	tables   []*tableOps // in the order in which they were first touched
+	byTarget map[*target]*tableOps
+}
+
+// tableOps are the operations on one table, in order.
+type tableOps struct {
+	target  *target
+	name    string
+	ops     []*op
+	changes int64
+}
+
+// op is one operation: exactly one of set, rename, truncate and keyRange.
+type op struct {
+	shape    *shape
+	set      *set
+	rename   *change.Change
+	truncate bool
+	keyRange *change.KeyRange
+}
+
+// set is a set of rows with different keys.
+type set struct {
+	index   map[string]int32 // by key; nil for a table without one
+	entries []entry
+}
+
+type rowState uint8
+
+const (
+	rowGone  rowState = iota // there is no such row
+	rowPatch                 // these columns of the row have these values
+	rowPut                   // the row is this
+)
+
+type entry struct {
+	state rowState
+	// born: the first thing that happened to the key was an insert, so that
+	// the target most likely has no such row.
+	born bool
+	// fresh: the row was deleted and inserted again.
+	fresh bool
+	// owned: row and absent are ours, not the frame's.
+	owned  bool
+	row    change.Row // nil when gone
+	absent []int      // the columns of a patch that are not known, ascending
+	key    change.Row // only when gone
+}
+
+func newFolded(facility string) *folded {
+	return &folded{facility: facility, byTarget: map[*target]*tableOps{}}
+}
+
+// check refuses rows of other facilities before anything of tx is folded.
+func (f *folded) check(tx *change.Tx, shapes []*shape) error {
+	for i := range tx.Changes {
+		c := &tx.Changes[i]
+		sh := shapes[c.Table]
+		fc := sh.facilityColumn
+		if fc < 0 {
+			continue
+		}
+		if c.Row != nil && !slices.Contains(c.Absent, fc) && !sh.isFacility(c.Row[fc], f.facility) {
+			return describe(sh.foreign(c.Row[fc]), f.facility, change.Position{Seq: tx.Seq}, sh, c)
+		}
+		if c.Range != nil {
+			for _, row := range c.Range.Rows {
+				if !sh.isFacility(row[fc], f.facility) {
+					return describe(sh.foreign(row[fc]), f.facility, change.Position{Seq: tx.Seq}, sh, &change.Change{Row: row})
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// add folds one transaction in. check must have passed.
+func (f *folded) add(tx *change.Tx, shapes []*shape) {
+	for i := range tx.Changes {
+		c := &tx.Changes[i]
+		f.change(shapes[c.Table], c)
+	}
+}
+
+func (f *folded) change(sh *shape, c *change.Change) {
+	t := f.byTarget[sh.target]
+	if t == nil {
+		t = &tableOps{target: sh.target, name: sh.name}
+		f.byTarget[sh.target] = t
+		f.tables = append(f.tables, t)
+	}
+	t.changes++
+	if sh.class == Event && (c.Op == change.Delete || c.Op == change.Truncate) {
+		return // history stays, whatever the facility prunes
+	}
+	switch c.Op {
+	case change.Insert:
+		t.current(sh).insert(sh, c)
+	case change.Update:
+		t.update(sh, c)
+	case change.Delete:
+		t.current(sh).remove(sh, c.Key)
+	case change.Truncate:
+		// What came before is removed as well.
+		t.ops = []*op{{shape: sh, truncate: true}}
+	case change.Range:
+		t.ops = append(t.ops, &op{shape: sh, keyRange: c.Range})
+	}
+}
+
+// current returns the set at the end of the operations.
+func (t *tableOps) current(sh *shape) *set {
+	if n := len(t.ops); n > 0 && t.ops[n-1].set != nil && t.ops[n-1].shape == sh {
+		return t.ops[n-1].set
+	}
+	s := &set{}
+	if len(sh.key) > 0 {
+		s.index = map[string]int32{}
+	}
+	t.ops = append(t.ops, &op{shape: sh, set: s})
+	return s
+}
+
+func (s *set) find(id []byte) *entry {
+	if i, ok := s.index[string(id)]; ok {
+		return &s.entries[i]
+	}
+	return nil
+}
+
+func (s *set) push(id []byte, e entry) {
+	if s.index != nil {
+		s.index[string(id)] = int32(len(s.entries))
+	}
+	s.entries = append(s.entries, e)
+}
+
+func (s *set) insert(sh *shape, c *change.Change) {
+	if s.index == nil {
+		s.entries = append(s.entries, entry{state: rowPut, born: true, row: c.Row})
+		return
+	}
+	s.put(sh.rowID(c.Row), c.Row, false)
+}
+
+// put makes the key's row exactly row.
+func (s *set) put(id []byte, row change.Row, owned bool) {
+	e := s.find(id)
+	if e == nil {
+		s.push(id, entry{state: rowPut, born: true, row: row, owned: owned})
+		return
+	}
+	*e = entry{state: rowPut, born: e.born, fresh: e.fresh || e.state == rowGone, row: row, owned: owned}
+}
+
+func (s *set) remove(sh *shape, key change.Row) {
+	id := keyID(key)
+	e := s.find(id)
+	if e == nil {
+		s.push(id, entry{state: rowGone, key: key})
+		return
+	}
+	*e = entry{state: rowGone, born: e.born, key: key}
+}
+
+func (t *tableOps) update(sh *shape, c *change.Change) {
+	row, absent, owned := c.Row, c.Absent, false
+	if len(sh.key) == 0 {
+		// An event table without a key: history is only added to.
+		return
+	}
+	if c.Key != nil {
+		row, absent, owned = sh.restoreKey(c)
+		if !bytes.Equal(keyID(c.Key), sh.rowID(row)) {
+			t.rename(sh, c, row, absent)
+			return
+		}
+	}
+	t.current(sh).patch(sh.rowID(row), row, absent, owned)
+}
+
+// restoreKey returns the row with the key columns that were not sent taken
+// from the old key: what was not sent has not changed.
+func (sh *shape) restoreKey(c *change.Change) (row change.Row, absent []int, owned bool) {
+	if len(c.Absent) == 0 {
+		return c.Row, c.Absent, false
+	}
+	row = slices.Clone(c.Row)
+	for i, k := range sh.key {
+		if slices.Contains(c.Absent, k) {
+			row[k] = c.Key[i]
+		}
+	}
+	absent = slices.DeleteFunc(slices.Clone(c.Absent), func(a int) bool { return slices.Contains(sh.key, a) })
+	return row, absent, true
+}
+
+func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
+	e := s.find(id)
+	if e == nil {
+		s.push(id, entry{state: rowPatch, row: row, absent: absent, owned: owned})
+		return
+	}
+	switch {
+	case e.state == rowGone && len(absent) == 0:
+		*e = entry{state: rowPut, born: e.born, fresh: true, row: row, owned: owned}
+	case e.state == rowGone:
+		// The row is not there to be patched; it stays gone.
+	case len(absent) == 0:
+		e.row, e.absent, e.owned = row, nil, owned
+	default:
+		e.merge(row, absent)
+	}
+}
+
+// merge takes over the columns that were sent.
+func (e *entry) merge(row change.Row, absent []int) {
+	if !e.owned {
+		e.row, e.absent, e.owned = slices.Clone(e.row), slices.Clone(e.absent), true
+	}
+	for i, v := range row {
+		if !slices.Contains(absent, i) {
+			e.row[i] = v
+		}
+	}
+	if e.state == rowPatch {
+		e.absent = slices.DeleteFunc(e.absent, func(a int) bool { return !slices.Contains(absent, a) })
+	}
+}
+
+// rename moves a row to another key. Where all of the row is known it is a
+// delete and an insert; otherwise only the target can carry the rest over.
+func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []int) {
+	s := t.current(sh)
+	old := s.find(keyID(c.Key))
+	known := len(absent) == 0
+	if !known && old != nil && old.state == rowPut {
+		full := slices.Clone(old.row)
+		for i, v := range row {
+			if !slices.Contains(absent, i) {
+				full[i] = v
+			}
+		}
+		row, known = full, true
+	}
+	if !known || sh.keepsMore || old != nil && old.state == rowGone {
+		t.ops = append(t.ops, &op{shape: sh, rename: c})
+		return
+	}
+	s.remove(sh, c.Key)
+	s.put(sh.rowID(row), row, true)
+}
+
+// rowID returns the row's key as one string of bytes.
+func (sh *shape) rowID(row change.Row) []byte {
+	if len(sh.key) == 1 {
+		return row[sh.key[0]]
+	}
+	var b []byte
+	for _, k := range sh.key {
+		b = binary.AppendUvarint(b, uint64(len(row[k])))
+		b = append(b, row[k]...)
+	}
+	return b
+}
+
+func keyID(key change.Row) []byte {
+	if len(key) == 1 {
+		return key[0]
+	}
+	var b []byte
+	for _, v := range key {
+		b = binary.AppendUvarint(b, uint64(len(v)))
+		b = append(b, v...)
+	}
+	return b
+}

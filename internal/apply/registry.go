@@ -1,0 +1,84 @@
+package apply
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/agogsaas/holdfast/internal/hint"
+)
+
+// Class says whose rows a table holds and how they change.
+type Class string
+
+// The classes of synced tables.
+const (
+	// Fact rows belong to one facility, which inserts, updates and deletes them.
+	Fact Class = "fact"
+	// Event rows are history: they are added and never removed. A facility may
+	// prune its own; deletes and truncates are not applied at the receiver.
+	Event Class = "event"
+	// Master rows belong to the tenant and come from the region.
+	Master Class = "master"
+)
+
+// Table is one entry of the registry: a table of the application and where its
+// rows live at the receiver.
+type Table struct {
+	Schema, Name string
+	Class        Class
+	// FacilityColumn names the column that says whose row it is. It may be
+	// empty only if TargetSchema contains {facility}.
+	FacilityColumn string
+	// TargetSchema is where the rows live at the receiver: a pattern in which
+	// {schema} is the sender's schema and {facility} the facility. Empty means
+	// {schema}.
+	TargetSchema string
+}
+
+// targetSchema returns the receiver's schema for the facility's rows.
+func (t *Table) targetSchema(facility string) string {
+	if t.TargetSchema == "" {
+		return t.Schema
+	}
+	return strings.NewReplacer("{schema}", t.Schema, "{facility}", facility).Replace(t.TargetSchema)
+}
+
+// Check returns an error when the entry would mix the rows of facilities.
+func (t *Table) Check() error {
+	switch t.Class {
+	case Fact, Event, Master:
+	default:
+		return fmt.Errorf("table %s.%s has the class %q", t.Schema, t.Name, t.Class)
+	}
+	if t.FacilityColumn == "" && !strings.Contains(t.TargetSchema, "{facility}") {
+		return hint.Wrap(fmt.Errorf("table %s.%s has no facility column", t.Schema, t.Name),
+			"Name the column that holds the facility's id, or give each facility a schema of its own with a target schema such as {schema}_{facility}.")
+	}
+	return nil
+}
+
+// Registry is the set of synced tables at one moment. It does not change; a
+// newer one replaces it.
+type Registry struct {
+	// Version grows with each change of the registry.
+	Version int64
+	tables  map[string]Table
+}
+
+// NewRegistry returns a registry of the given tables.
+func NewRegistry(version int64, tables []Table) *Registry {
+	r := &Registry{Version: version, tables: make(map[string]Table, len(tables))}
+	for _, t := range tables {
+		r.tables[t.Schema+"."+t.Name] = t
+	}
+	return r
+}
+
+// Table returns the entry of the sender's table schema.name.
+func (r *Registry) Table(schema, name string) (Table, bool) {
+	t, ok := r.tables[schema+"."+name]
+	return t, ok
+}
+
+// Len is the number of tables.
+func (r *Registry) Len() int { return len(r.tables) }

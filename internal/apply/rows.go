@@ -1,0 +1,124 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// applyRows applies the one transaction of b as it was made: change by change,
+// in order. Two rows that swap a unique value, for example, pass through the
+// same states as at the sender. On a RowError nothing of it is committed.
+func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
+	t := b.txs[0]
+	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
+	x := a.execution(s, nil)
+	x.careful = alwaysCareful
+	if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
+		s.rollback(ctx)
+		return err
+	}
+	if err := a.changesOneByOne(ctx, x, t, pos); err != nil {
+		s.rollback(ctx)
+		return err
+	}
+	if err := a.commit(ctx, s); err != nil {
+		s.rollback(ctx)
+		if refused(err) {
+			return describe(err, a.cfg.Facility, pos, nil, nil)
+		}
+		return err
+	}
+	a.committed(b, x.missing, t.tx)
+	return nil
+}
+
+func alwaysCareful(*target) bool { return true }
+
+func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, pos change.Position) error {
+	for i := range t.tx.Changes {
+		c := &t.tx.Changes[i]
+		sh := t.shapes[c.Table]
+		f := newFolded(a.cfg.Facility)
+		f.change(sh, c)
+		if err := x.run(ctx, f, nil, nil); err != nil {
+			if refused(err) && !gone(ctx) {
+				err = describe(err, a.cfg.Facility, pos, sh, c)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// applyPart applies one part of a transaction that is too big for a batch, in
+// the target transaction that its first part opens and its last one commits.
+// The session stays the same over all of them.
+func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
+	t := b.txs[0]
+	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
+	x := a.execution(s, b.staged)
+	if b.part.first {
+		a.big = Progress{Missing: map[string]int64{}}
+		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
+			return err
+		}
+	}
+	if err := a.partRows(ctx, s, x, b, pos); err != nil {
+		return err
+	}
+	for table, n := range x.missing {
+		a.big.Missing[table] += n
+	}
+	a.big.Changes, a.big.Bytes = a.big.Changes+b.changes, a.big.Bytes+b.bytes
+	a.big.countTables(b.fold)
+	if !b.part.last {
+		return nil
+	}
+	// The commit time and LSN are those of the last part; the first may not know them yet.
+	move := a.positionCalls(b.to, b.to, t.tx)[1:]
+	if err := x.run(ctx, newFolded(a.cfg.Facility), move, nil); err != nil {
+		return err
+	}
+	if err := a.commit(ctx, s); err != nil {
+		if refused(err) {
+			return describe(err, a.cfg.Facility, pos, nil, nil)
+		}
+		return err
+	}
+	p := a.big
+	p.Position, p.Txs = b.to, 1
+	a.finish(p, t.tx)
+	return nil
+}
+
+// partRows applies the rows of a part folded, or one by one if that fails.
+func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *batch, pos change.Position) error {
+	if b.fold == nil {
+		fold, err := a.foldAll(ctx, s, b.txs)
+		if err != nil {
+			if refused(err) {
+				err = describe(err, a.cfg.Facility, pos, nil, nil)
+			}
+			return err
+		}
+		b.fold = fold
+	}
+	if err := s.exec(ctx, "SAVEPOINT part"); err != nil {
+		return fmt.Errorf("begin a part: %w", err)
+	}
+	err := x.run(ctx, b.fold, nil, nil)
+	if err == nil {
+		return s.exec(ctx, "RELEASE part")
+	}
+	if gone(ctx) || !refused(err) {
+		return err
+	}
+	if err := s.exec(ctx, "ROLLBACK TO part"); err != nil {
+		return fmt.Errorf("undo a part: %w", err)
+	}
+	clear(x.missing)
+	x.staged, x.careful = nil, alwaysCareful
+	return a.changesOneByOne(ctx, x, b.txs[0], pos)
+}

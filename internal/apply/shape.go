@@ -1,0 +1,232 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// shape is a sender's table, as one frame has it, matched with its target.
+type shape struct {
+	// name is the sender's schema.table, for messages.
+	name   string
+	class  Class
+	target *target
+	// columns are the sender's columns that are written, as positions in its rows.
+	columns []int
+	// to is the target's column of each of the sender's columns.
+	to []*targetColumn
+	// key are the sender's key columns, as positions in its rows; empty for a
+	// table whose rows are only added.
+	key []int
+	// keyNames are the sender's key columns' names, conflict the columns of
+	// the target's index that finds a row by them.
+	keyNames, conflict []string
+	// facilityColumn is the position of the facility column in the rows, -1
+	// where a schema of its own keeps the facility's rows apart.
+	facilityColumn int
+	// keepsMore is true when the target has columns that an update of the row
+	// keeps and a new row does not have: a delete followed by an insert is then
+	// not the same as an update.
+	keepsMore bool
+	// uuidKey is true when the order of the key is that of its text.
+	uuidKey bool
+
+	mu  sync.Mutex
+	sql map[string]string // statements by what they do
+}
+
+// shape matches the sender's table with its target. The error is a RowError
+// that wraps ErrTable when they do not fit.
+func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility string, t *change.Table) (*shape, error) {
+	entry, ok := reg.Table(t.Schema, t.Name)
+	if !ok {
+		return nil, tableError(t.ID(), "is not registered in the region",
+			"Register it with: holdfastctl tables add %s --class fact", t.ID())
+	}
+	if err := entry.Check(); err != nil {
+		return nil, &RowError{Table: t.ID(), Err: fmt.Errorf("%w: %w", ErrTable, err)}
+	}
+	id := signature(&entry, facility, t)
+	c.mu.Lock()
+	sh := c.shapes[id]
+	c.mu.Unlock()
+	if sh != nil {
+		return sh, nil
+	}
+	schema := entry.targetSchema(facility)
+	tgt, err := c.target(ctx, s, schema, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	if tgt == nil {
+		return nil, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
+			"Create the table in the region with the same columns and key as at the facility; the stream then goes on by itself.")
+	}
+	sh, err = newShape(ctx, s, &entry, t, tgt)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have := c.shapes[id]; have != nil {
+		return have, nil // so that equal tables have one shape
+	}
+	if len(c.shapes) >= maxCatalog {
+		clear(c.shapes)
+	}
+	c.shapes[id] = sh
+	return sh, nil
+}
+
+// signature is equal for tables that have the same shape.
+func signature(e *Table, facility string, t *change.Table) string {
+	var b strings.Builder
+	for _, s := range []string{e.targetSchema(facility), string(e.Class), e.FacilityColumn, t.Schema, t.Name} {
+		fmt.Fprintf(&b, "%d:%s", len(s), s)
+	}
+	for i := range t.Columns {
+		col := &t.Columns[i]
+		b.WriteString(strconv.Itoa(len(col.Name)))
+		b.WriteByte(':')
+		b.WriteString(col.Name)
+		b.WriteString(strconv.Itoa(len(col.Type)))
+		if col.Key {
+			b.WriteByte('!')
+		} else {
+			b.WriteByte(':')
+		}
+		b.WriteString(col.Type)
+	}
+	return b.String()
+}
+
+func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
+	sh := &shape{name: t.ID(), class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
+		to: make([]*targetColumn, len(t.Columns))}
+	sent := map[string]bool{}
+	for i := range t.Columns {
+		col := &t.Columns[i]
+		j, ok := tgt.byName[col.Name]
+		if !ok {
+			return nil, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
+				"Add it in the region: ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)
+		}
+		to := &tgt.columns[j]
+		if to.generated {
+			if col.Key {
+				return nil, tableError(sh.name, fmt.Sprintf("has the key column %q, which the region's database computes", col.Name),
+					"Make it an ordinary column in the region.")
+			}
+			continue
+		}
+		ok, err := assignable(ctx, s, col.Type, to.typ)
+		if err != nil {
+			return nil, fmt.Errorf("compare the types of %s.%s: %w", sh.name, col.Name, err)
+		}
+		if !ok {
+			return nil, tableError(sh.name, fmt.Sprintf("has the column %q as %s, the region as %s", col.Name, col.Type, to.typ),
+				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)
+		}
+		sh.to[i] = to
+		sh.columns = append(sh.columns, i)
+		sent[col.Name] = true
+		if col.Key {
+			sh.key = append(sh.key, i)
+			sh.keyNames = append(sh.keyNames, col.Name)
+		}
+		if e.FacilityColumn != "" && col.Name == e.FacilityColumn {
+			sh.facilityColumn = i
+		}
+	}
+	if e.FacilityColumn != "" && sh.facilityColumn < 0 {
+		return nil, tableError(sh.name, fmt.Sprintf("is sent without its facility column %q", e.FacilityColumn),
+			"Add the column at the facility, or register the table with the column that holds the facility's id.")
+	}
+	for i := range tgt.columns {
+		col := &tgt.columns[i]
+		if !sent[col.name] && !col.generated {
+			sh.keepsMore = true
+			if col.notNull && !col.hasValue {
+				return nil, tableError(sh.name, fmt.Sprintf("needs a value in the region's column %q, and the facility sends none", col.name),
+					"Give it a default in the region: ALTER TABLE %s ALTER COLUMN %s SET DEFAULT …;", tgt.sql(), quote(col.name))
+			}
+		}
+		if sent[col.name] && col.always && !slices.Contains(sh.keyNames, col.name) {
+			sh.keepsMore = true
+		}
+	}
+	if err := sh.findKey(e); err != nil {
+		return nil, err
+	}
+	return sh, nil
+}
+
+func (sh *shape) findKey(e *Table) error {
+	if len(sh.key) > 0 {
+		sh.conflict = sh.target.conflictKey(sh.keyNames, e.FacilityColumn)
+	}
+	switch {
+	case sh.conflict != nil:
+		sh.uuidKey = len(sh.key) == 1 && sh.to[sh.key[0]].typ == "uuid"
+		return nil
+	case sh.class == Event:
+		// Rows that are only added need no key.
+		sh.key, sh.keyNames = nil, nil
+		return nil
+	case len(sh.key) == 0:
+		return tableError(sh.name, "has no key at the facility",
+			"Give it a primary key there, or register it as an event table if its rows are only ever added.")
+	}
+	return tableError(sh.name, fmt.Sprintf("has the key (%s) and the region's table %s.%s no unique index on it",
+		strings.Join(sh.keyNames, ", "), sh.target.schema, sh.target.name),
+		"Create it in the region: CREATE UNIQUE INDEX ON %s (%s);", sh.target.sql(), quoteAll(sh.keyNames))
+}
+
+// rowKey returns the key values of a row.
+func (sh *shape) rowKey(row change.Row) change.Row {
+	k := make(change.Row, len(sh.key))
+	for i, c := range sh.key {
+		k[i] = row[c]
+	}
+	return k
+}
+
+// printKey returns the change's key for messages, shortened.
+func (sh *shape) printKey(c *change.Change) string {
+	key := c.Key
+	if key == nil && c.Row != nil {
+		key = sh.rowKey(c.Row)
+	}
+	if len(key) == 0 {
+		return ""
+	}
+	parts := make([]string, len(key))
+	for i, v := range key {
+		parts[i] = "NULL"
+		if v != nil {
+			parts[i] = fmt.Sprintf("%.60q", v)
+		}
+	}
+	return "(" + strings.Join(parts, ", ") + ")"
+}
+
+// isFacility reports whether the row's facility column names the facility.
+func (sh *shape) isFacility(v []byte, facility string) bool {
+	s := string(v)
+	if sh.to[sh.facilityColumn].typ == "character" || sh.to[sh.facilityColumn].typ == "bpchar" {
+		s = strings.TrimRight(s, " ")
+	}
+	return s == facility
+}
+
+// foreign returns the error for a row of another facility.
+func (sh *shape) foreign(v []byte) error {
+	err := fmt.Errorf("%w: %s is %.60q", ErrForeignRow, sh.to[sh.facilityColumn].name, v)
+	return &RowError{Table: sh.name, Err: err, Column: sh.to[sh.facilityColumn].name}
+}
