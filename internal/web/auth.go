@@ -52,6 +52,8 @@ type Auth struct {
 	o      AuthOptions
 	limits *loginLimits
 	decoy  []byte // compared when there is no such account, to take as long
+	// answer tells a refusal as a page or a problem document; NewSite sets it.
+	answer func(w http.ResponseWriter, r *http.Request, status int, err error)
 }
 
 // NewAuth prepares sign-in.
@@ -75,7 +77,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare sign-in: %w", err)
 	}
-	return &Auth{o: o, limits: newLoginLimits(o.Now), decoy: decoy}, nil
+	return &Auth{o: o, limits: newLoginLimits(o.Now), decoy: decoy, answer: problemOf}, nil
 }
 
 // HashPassword returns the bcrypt hash for the account table.
@@ -102,9 +104,10 @@ func NewToken() (token string, sum [32]byte) {
 	return token, sha256.Sum256([]byte(token))
 }
 
-// check compares name and password in a time that does not tell whether the
-// account exists.
-func (a *Auth) check(ctx context.Context, from, name, password string) (Identity, error) {
+// Check compares name and password in a time that does not tell whether the
+// account exists. from is the caller's address, for the limit on attempts. Its
+// errors are ErrCredentials, ErrTooMany, or the store's.
+func (a *Auth) Check(ctx context.Context, from, name, password string) (Identity, error) {
 	if !a.limits.allow(from, name) {
 		return Identity{}, hint.Wrap(ErrTooMany, "Wait a minute, then try again.")
 	}
@@ -132,7 +135,7 @@ func (a *Auth) check(ctx context.Context, from, name, password string) (Identity
 // SignIn checks name and password and starts a session. Its errors are
 // ErrCredentials, ErrTooMany, or the store's.
 func (a *Auth) SignIn(w http.ResponseWriter, r *http.Request, name, password string) error {
-	id, err := a.check(r.Context(), remoteHost(r), name, password)
+	id, err := a.Check(r.Context(), remoteHost(r), name, password)
 	if err != nil {
 		return err
 	}
@@ -165,13 +168,17 @@ func (a *Auth) endSession(r *http.Request) {
 	}
 }
 
+// CookieName is the session cookie's name on plain HTTP; with TLS it has the
+// prefix "__Host-".
+func (a *Auth) CookieName() string { return "holdfast_" + a.o.Name }
+
 func (a *Auth) secure(r *http.Request) bool { return a.o.SecureCookies || r.TLS != nil }
 
 func (a *Auth) cookieName(r *http.Request) string {
 	if a.secure(r) {
-		return "__Host-holdfast_" + a.o.Name
+		return "__Host-" + a.CookieName()
 	}
-	return "holdfast_" + a.o.Name
+	return a.CookieName()
 }
 
 func (a *Auth) cookie(r *http.Request, value string, maxAge int) *http.Cookie {
@@ -225,12 +232,12 @@ func (a *Auth) Require(role Role, next http.Handler) http.Handler {
 		switch {
 		case err != nil && !errors.Is(err, ErrUnknown):
 			a.o.Log.Error("identity not checked", "err", err)
-			Problem(w, http.StatusServiceUnavailable, "who you are could not be checked", "The database is not answering. Try again in a moment.")
+			a.answer(w, r, http.StatusServiceUnavailable, hint.Wrap(errors.New("the database is not answering"), "It is started again by itself. Try again in a moment; nothing that was saved is lost."))
 		case err != nil:
 			a.unknown(w, r)
 		case !id.Can(role):
-			Problem(w, http.StatusForbidden, "you may not do this",
-				fmt.Sprintf("It needs the role %s; %s has %s. Ask an administrator.", role, id.Name, id.Role))
+			a.answer(w, r.WithContext(WithIdentity(r.Context(), id)), http.StatusForbidden, hint.Wrap(errors.New("you may not do this"),
+				"It needs the role %s; %s has %s. Ask an administrator.", role, id.Name, id.Role))
 		default:
 			next.ServeHTTP(w, r.WithContext(WithIdentity(r.Context(), id)))
 		}
@@ -253,6 +260,10 @@ func (a *Auth) unknown(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusUnauthorized, "you are not signed in",
 			"Sign in, or send the header Authorization: Bearer with a valid API token.")
 	}
+}
+
+func problemOf(w http.ResponseWriter, _ *http.Request, status int, err error) {
+	Problem(w, status, err.Error(), hint.Of(err))
 }
 
 func remoteHost(r *http.Request) string {

@@ -51,9 +51,11 @@ type Frame struct {
 
 // Feed is one connection's source.
 type Feed struct {
-	// Changed has a value when something may have changed; nil if the feed
-	// only wants to be asked every tick. It need not be exact.
+	// Changed has a value when something may have changed; nil if nobody
+	// tells. It need not be exact.
 	Changed <-chan struct{}
+	// Every is how often to look without being told; default and most 5 s.
+	Every time.Duration
 	// Frame returns the present. It is never called concurrently for one feed.
 	Frame func(ctx context.Context) (Frame, error)
 	// Close, if set, is called once when the connection ends.
@@ -66,6 +68,10 @@ type liveMessage struct {
 	Order  map[string][]string `json:"order,omitempty"`
 	Drop   []string            `json:"drop,omitempty"`
 	Series map[string]Series   `json:"series,omitempty"`
+}
+
+func (m liveMessage) empty() bool {
+	return len(m.Parts) == 0 && len(m.Order) == 0 && len(m.Drop) == 0 && len(m.Series) == 0
 }
 
 // Live serves a page's WebSocket. open makes the feed for a request, whose
@@ -108,6 +114,7 @@ type live struct {
 
 	sent  map[string]uint64 // hash of each part as the browser has it
 	order map[string][]string
+	said  time.Time // last message
 }
 
 // run owns all writes; one reader goroutine notices that the browser left. It
@@ -130,7 +137,11 @@ func (l *live) run(stop <-chan struct{}) {
 		_ = l.conn.Close() // ends the reader; an error means that it is closed
 		<-gone
 	}()
-	tick := time.NewTicker(liveTick)
+	every := liveTick
+	if l.feed.Every > 0 && l.feed.Every < every {
+		every = l.feed.Every
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	recheck := time.NewTicker(liveRecheck)
 	defer recheck.Stop()
@@ -175,7 +186,12 @@ func (l *live) send(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("draw live parts: %w", err)
 	}
-	b, err := json.Marshal(l.diff(f))
+	m := l.diff(f)
+	if m.empty() && time.Since(l.said) < liveTick-liveGap {
+		return nil
+	}
+	l.said = time.Now()
+	b, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode live parts: %w", err)
 	}

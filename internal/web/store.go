@@ -59,6 +59,15 @@ func (s PGStore) Account(ctx context.Context, name string) (Account, error) {
 	return a, err
 }
 
+// Empty reports whether there is no account yet.
+func (s PGStore) Empty(ctx context.Context) (bool, error) {
+	var none bool
+	if err := s.Pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM holdfast.account)`).Scan(&none); err != nil {
+		return false, fmt.Errorf("count accounts: %w", err)
+	}
+	return none, nil
+}
+
 // PutAccount adds an account, or changes its password and role and ends its
 // sessions. The password is hashed here.
 func (s PGStore) PutAccount(ctx context.Context, name, password string, role Role) error {

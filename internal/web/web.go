@@ -73,6 +73,9 @@ func NewSite(o SiteOptions) (*Site, error) {
 	if s.pages, err = s.Pages(own); err != nil {
 		return nil, err
 	}
+	if o.Auth != nil {
+		o.Auth.answer = s.Error
+	}
 	return s, nil
 }
 

@@ -1,0 +1,350 @@
+package workspace
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/web"
+)
+
+// keyMaxBytes bounds an Idempotency-Key.
+const keyMaxBytes = 128
+
+// apiOrder fields that a caller may send. Absent ones stay as they are (PATCH)
+// or take their default (POST).
+type orderInput struct {
+	Number    *string `json:"number"`
+	Customer  *string `json:"customer"`
+	Product   *string `json:"product"`
+	Quantity  *int    `json:"quantity"`
+	Unit      *string `json:"unit"`
+	DueDate   *string `json:"due_date"`
+	Status    *string `json:"status"`
+	Notes     *string `json:"notes"`
+	CreatedBy *string `json:"created_by"`
+	// UpdatedAt, if sent, is the version that the caller saw: a PATCH of
+	// another version is answered with 409.
+	UpdatedAt *time.Time `json:"updated_at"`
+}
+
+func (in orderInput) over(f orderForm) orderForm {
+	for _, v := range []struct {
+		from *string
+		to   *string
+	}{
+		{in.Number, &f.Number},
+		{in.Customer, &f.Customer},
+		{in.Product, &f.Product},
+		{in.Unit, &f.Unit},
+		{in.DueDate, &f.DueDate},
+		{in.Status, &f.Status},
+		{in.Notes, &f.Notes},
+	} {
+		if v.from != nil {
+			*v.to = *v.from
+		}
+	}
+	if in.Quantity != nil {
+		f.Quantity = strconv.Itoa(*in.Quantity)
+	}
+	return f.trimmed()
+}
+
+func (ws *Workspace) apiOrders(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	limit, after := 50, q.Get("after")
+	p := problems{}
+	if s := q.Get("limit"); s != "" {
+		var err error
+		if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > pageMax {
+			p["limit"] = fmt.Sprintf("Limit must be from 1 to %d.", pageMax)
+		}
+	}
+	if after != "" && !isUUID(after) {
+		p["after"] = "After must be an order's id."
+	}
+	if s := q.Get("status"); s != "" && s != "open" {
+		p.status(s)
+	}
+	if len(p) > 0 {
+		refuse(w, p)
+		return
+	}
+	list, err := ws.store.orders(r.Context(), orderQuery{Status: q.Get("status"), Text: clip(q.Get("q")), After: after, Limit: limit})
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	next := ""
+	if len(list) == limit {
+		next = list[len(list)-1].ID
+	}
+	answer(w, http.StatusOK, map[string]any{"orders": emptyNotNull(list), "next_after": next})
+}
+
+func (ws *Workspace) apiOrder(w http.ResponseWriter, r *http.Request) {
+	o, err := ws.store.order(r.Context(), r.PathValue("id"))
+	var lines []Line
+	if err == nil {
+		lines, err = ws.store.lines(r.Context(), o.ID)
+	}
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, struct {
+		Order
+		Lines []Line `json:"lines"`
+	}{o, emptyNotNull(lines)})
+}
+
+func (ws *Workspace) apiCreateOrder(w http.ResponseWriter, r *http.Request) {
+	var in orderInput
+	key, ok := begin(w, r, &in)
+	if !ok {
+		return
+	}
+	o, wrong := in.over(orderForm{}).check()
+	if in.CreatedBy != nil {
+		o.CreatedBy = strings.TrimSpace(*in.CreatedBy)
+		wrong.text("created_by", "Created by", o.CreatedBy, false, shortMaxChars)
+	}
+	if len(wrong) > 0 {
+		refuse(w, wrong)
+		return
+	}
+	o, made, err := ws.create(r, o, key)
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/api/workspace/v1/orders/"+o.ID)
+	answer(w, madeStatus(made), o)
+}
+
+func (ws *Workspace) apiPatchOrder(w http.ResponseWriter, r *http.Request) {
+	var in orderInput
+	if !decode(w, r, &in) {
+		return
+	}
+	old, err := ws.store.order(r.Context(), r.PathValue("id"))
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	seen := old.UpdatedAt
+	if in.UpdatedAt != nil {
+		seen = *in.UpdatedAt
+	}
+	o, wrong := in.over(formOf(old)).check()
+	if o.Number == "" {
+		wrong["number"] = "Number is missing."
+	}
+	if in.CreatedBy != nil {
+		wrong["created_by"] = "Who created an order does not change."
+	}
+	if len(wrong) > 0 {
+		refuse(w, wrong)
+		return
+	}
+	o.ID = old.ID
+	if o, err = ws.store.update(r.Context(), o, seen); err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, o)
+}
+
+func (ws *Workspace) apiAddLine(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Description string      `json:"description"`
+		Quantity    json.Number `json:"quantity"`
+		Unit        string      `json:"unit"`
+	}
+	key, ok := begin(w, r, &in)
+	if !ok {
+		return
+	}
+	l := Line{Description: strings.TrimSpace(in.Description), Quantity: in.Quantity.String(), Unit: in.Unit}
+	if l.Unit == "" {
+		l.Unit = "pcs"
+	}
+	if wrong := checkLine(&l); len(wrong) > 0 {
+		refuse(w, wrong)
+		return
+	}
+	o, err := ws.store.order(r.Context(), r.PathValue("id"))
+	if err == nil {
+		l.ID = keyID(ws.store.facility, "line", key)
+		err = ws.store.addLine(r.Context(), o.ID, l)
+	}
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, http.StatusCreated, l)
+}
+
+func (ws *Workspace) apiInventory(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	list, err := ws.store.items(r.Context(), clip(q.Get("q")), q.Get("low") == "1")
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"items": emptyNotNull(list)})
+}
+
+func (ws *Workspace) apiCreateItem(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		SKU          string      `json:"sku"`
+		Name         string      `json:"name"`
+		Quantity     json.Number `json:"quantity"`
+		Unit         string      `json:"unit"`
+		ReorderLevel json.Number `json:"reorder_level"`
+		Location     string      `json:"location"`
+	}
+	key, ok := begin(w, r, &in)
+	if !ok {
+		return
+	}
+	or := func(s, otherwise string) string {
+		if s = strings.TrimSpace(s); s == "" {
+			return otherwise
+		}
+		return s
+	}
+	i := Item{
+		SKU: or(in.SKU, ""), Name: or(in.Name, ""), Quantity: or(in.Quantity.String(), "0"), Unit: or(in.Unit, "pcs"),
+		ReorderLevel: or(in.ReorderLevel.String(), "0"), Location: or(in.Location, ""),
+	}
+	if wrong := checkItem(&i); len(wrong) > 0 {
+		refuse(w, wrong)
+		return
+	}
+	i.ID = keyID(ws.store.facility, "item", key)
+	i, made, err := ws.store.createItem(r.Context(), i)
+	if violates(err, "inventory_items_facility_id_sku_key") {
+		refuse(w, problems{"sku": skuTaken})
+		return
+	}
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, madeStatus(made), i)
+}
+
+func (ws *Workspace) apiAdjust(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Delta  json.Number `json:"delta"`
+		Reason string      `json:"reason"`
+		Worker string      `json:"worker"` // default: who asks
+	}
+	key, ok := begin(w, r, &in)
+	if !ok {
+		return
+	}
+	who, _ := web.From(r.Context())
+	m := Movement{ID: keyID(ws.store.facility, "movement", key), ItemID: r.PathValue("id"), Delta: in.Delta.String(), Reason: strings.TrimSpace(in.Reason), Worker: strings.TrimSpace(in.Worker)}
+	if m.Worker == "" {
+		m.Worker = who.Name
+	}
+	if wrong := checkMovement(&m); len(wrong) > 0 {
+		refuse(w, wrong)
+		return
+	}
+	i, err := ws.store.adjust(r.Context(), m)
+	if err != nil {
+		ws.apiFail(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, i)
+}
+
+// begin reads the body and the Idempotency-Key of a POST. Without a key each
+// call counts.
+func begin(w http.ResponseWriter, r *http.Request, into any) (key string, ok bool) {
+	key = r.Header.Get("Idempotency-Key")
+	if len(key) > keyMaxBytes {
+		web.Problem(w, http.StatusBadRequest, "the Idempotency-Key is too long", fmt.Sprintf("Use at most %d bytes, such as a UUID.", keyMaxBytes))
+		return "", false
+	}
+	if key == "" {
+		key = newKey()
+	}
+	return key, decode(w, r, into)
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) bool {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is more after the first JSON value")
+		}
+	}
+	if err == nil {
+		return true
+	}
+	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
+		web.Problem(w, http.StatusRequestEntityTooLarge, "the body is too large", "Send at most 64 KiB.")
+		return false
+	}
+	web.Problem(w, http.StatusBadRequest, "the body is not what was expected", strings.TrimPrefix(err.Error(), "json: ")+". Send one JSON object with the documented fields.")
+	return false
+}
+
+// refuse answers with everything that is wrong, by field.
+func refuse(w http.ResponseWriter, p problems) {
+	answer(w, http.StatusUnprocessableEntity, map[string]any{
+		"status": http.StatusUnprocessableEntity, "title": "some values are wrong",
+		"detail": "Correct the fields named in errors and send it again.", "errors": p,
+	})
+}
+
+func (ws *Workspace) apiFail(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, errNotFound):
+		web.Problem(w, http.StatusNotFound, "there is no such thing here", "Look for its id in the list.")
+	case errors.Is(err, errChanged):
+		web.Problem(w, http.StatusConflict, "it was changed by someone else meanwhile", "Read it again, then send the change with its updated_at.")
+	case errors.Is(err, errNegative):
+		refuse(w, problems{"delta": "Less than nothing would be left in stock."})
+	default:
+		ws.log.Error("workspace request not served", "path", r.URL.Path, "err", err)
+		w.Header().Set("Retry-After", "2")
+		web.Problem(w, http.StatusServiceUnavailable, "the database is not answering", "Send it again in a moment, with the same Idempotency-Key.")
+	}
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	kind := "application/json"
+	if status >= 400 {
+		kind = "application/problem+json"
+	}
+	w.Header().Set("Content-Type", kind)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the reader left: nothing to do
+}
+
+func madeStatus(made bool) int {
+	if made {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+func emptyNotNull[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
