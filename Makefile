@@ -59,16 +59,27 @@ test: test-setup ## Run all tests, with the race detector
 	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(PKG)
 
 .PHONY: check
-check: check-go check-scripts check-assets ## Check format, mistakes and generated files
+check: ## Check format, mistakes, scripts and generated files
+	@$(MAKE) --no-print-directory --keep-going check-format check-vet check-static check-errors check-scripts check-assets
 
-.PHONY: check-go
-check-go:
+.PHONY: check-format
+check-format:
 	@bad="$$(go tool gofumpt -l $(GOFILES))"; if [ -n "$$bad" ]; then \
 	  echo "Not formatted; run make fmt:"; echo "$$bad"; exit 1; fi
+
+.PHONY: check-vet
+check-vet:
 	go vet $(PKG)
+
+.PHONY: check-static
+check-static:
 	go tool staticcheck $(PKG)
-	go tool go-errorlint -errorf -errorf-multi -asserts=false -comparison=false $(PKG)
 	@if command -v golangci-lint >/dev/null; then set -x; golangci-lint run $(PKG); fi
+
+# Errors are wrapped with %w, not flattened with %v.
+.PHONY: check-errors
+check-errors:
+	go tool go-errorlint -errorf -errorf-multi -asserts=false -comparison=false $(PKG)
 
 .PHONY: check-scripts
 check-scripts:
