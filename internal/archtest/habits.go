@@ -6,14 +6,10 @@ import (
 	"strconv"
 )
 
-// waitsElsewhere are the functions that may leave a goroutine behind, and who
-// waits for it instead.
-var waitsElsewhere = map[string]string{
-	"internal/pgtest/server.go start": "collects a child process; all that end the server wait for its done",
-}
-
 // Goroutines reports go statements outside internal/run whose function does not
-// wait for them: nobody would notice that they hang, panic or outlive a test.
+// wait for them: nobody would notice that they hang, panic or outlive a test. One
+// that does nothing but collect a child process and say so is fine: it ends with
+// the child, and whoever stops the child waits for its word.
 func (h *House) Goroutines() []Finding {
 	var out []Finding
 	for _, r := range h.Rooms {
@@ -23,7 +19,7 @@ func (h *House) Goroutines() []Finding {
 		for _, f := range r.Files {
 			for _, d := range f.AST.Decls {
 				fn, ok := d.(*ast.FuncDecl)
-				if !ok || fn.Body == nil || waitsElsewhere[f.Path+" "+fn.Name.Name] != "" {
+				if !ok || fn.Body == nil {
 					continue
 				}
 				var started []token.Pos
@@ -31,7 +27,9 @@ func (h *House) Goroutines() []Finding {
 				inspectOutsideGo(fn.Body, func(n ast.Node) {
 					switch n := n.(type) {
 					case *ast.GoStmt:
-						started = append(started, n.Pos())
+						if !collectsChild(n) {
+							started = append(started, n.Pos())
+						}
 					case *ast.UnaryExpr:
 						waits = waits || n.Op == token.ARROW
 					case *ast.RangeStmt:
@@ -53,6 +51,31 @@ func (h *House) Goroutines() []Finding {
 		}
 	}
 	return out
+}
+
+// collectsChild reports whether a go statement starts a function of at most three
+// statements, of which one calls a Wait and one closes or sends on a channel.
+func collectsChild(g *ast.GoStmt) bool {
+	fn, ok := g.Call.Fun.(*ast.FuncLit)
+	if !ok || len(fn.Body.List) > 3 {
+		return false
+	}
+	waits, tells := false, false
+	ast.Inspect(fn.Body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SendStmt:
+			tells = true
+		case *ast.CallExpr:
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Wait" {
+				waits = true
+			}
+			if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "close" {
+				tells = true
+			}
+		}
+		return true
+	})
+	return waits && tells
 }
 
 // inspectOutsideGo visits all nodes but those inside the functions that go

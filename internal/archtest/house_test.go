@@ -1,7 +1,6 @@
 package archtest
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -55,9 +54,6 @@ func TestArchitectureSaysWhatThePackagesSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(root, "ARCHITECTURE.md"))
-	if errors.Is(err, os.ErrNotExist) {
-		return
-	}
 	if err != nil {
 		t.Fatal(err)
 	}

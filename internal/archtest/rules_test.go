@@ -69,6 +69,8 @@ func TestEachRuleCatchesWhatItForbids(t *testing.T) {
 		{"goroutines", "edge/x/x.go", wrap(`go func() { <-c }()`), true},
 		{"goroutines", "edge/x/x.go", wrap(`go g(); wg.Wait()`), false},
 		{"goroutines", "edge/x/x.go", wrap(`defer func() { <-done }(); go g()`), false},
+		{"goroutines", "edge/x/x.go", wrap(`go func() { cmd.Wait(); close(done) }()`), false},
+		{"goroutines", "edge/x/x.go", wrap(`go func() { g(); close(done) }()`), true},
 		{"goroutines", "internal/run/x.go", wrap(`go g()`), false},
 
 		{"habits", "edge/x/x_test.go", wrap(`time.Sleep(1)`), true},
