@@ -45,6 +45,9 @@ type Config struct {
 	// Binary is the mosquitto program and Plugin its dynamic security plugin.
 	// Empty means that they are looked for.
 	Binary, Plugin string
+	// OSUser is whom the broker runs as when this process is root. Empty means
+	// mosquitto, or nobody where there is no such user.
+	OSUser string
 	// LocalAddr is where programs on this machine connect with user name and
 	// password. Default 127.0.0.1:1883.
 	LocalAddr string

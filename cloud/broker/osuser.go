@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -14,11 +15,15 @@ import (
 type osUser struct{ uid, gid uint32 }
 
 // brokerUser picks an unprivileged user when this process is root.
-func brokerUser() (*osUser, error) {
+func brokerUser(given string) (*osUser, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	for _, name := range []string{"mosquitto", "nobody"} {
+	names := []string{"mosquitto", "nobody"}
+	if given != "" {
+		names = []string{given, "nobody"}
+	}
+	for _, name := range names {
 		u, err := user.Lookup(name)
 		if err != nil {
 			continue
@@ -30,7 +35,7 @@ func brokerUser() (*osUser, error) {
 		}
 		return &osUser{uint32(uid), uint32(gid)}, nil
 	}
-	return nil, errors.New("the broker must not run as root, and there is no user mosquitto or nobody")
+	return nil, errors.New("the broker must not run as root, and there is no user " + strings.Join(names, " or "))
 }
 
 func (u *osUser) own(path string) error {

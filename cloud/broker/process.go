@@ -34,7 +34,7 @@ const (
 //  3. Wait for its end.
 func (b *Broker) once(ctx context.Context, up func()) (err error) {
 	defer func() { b.setRunning(false, 0, err) }()
-	user, err := brokerUser()
+	user, err := brokerUser(b.cfg.OSUser)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (b *Broker) reload(ctx context.Context) error {
 	if pid == 0 || b.cfg.TLSAddr == "" {
 		return nil // they are read at the next start
 	}
-	user, err := brokerUser()
+	user, err := brokerUser(b.cfg.OSUser)
 	if err != nil {
 		return err
 	}
