@@ -1,0 +1,215 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/mqttclient"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+const (
+	judgeEvery  = 500 * time.Millisecond
+	sampleEvery = 5 * time.Second
+	flushEvery  = 5 * time.Second
+	listEvery   = 5 * time.Second
+)
+
+// Link is what the hub knows of a facility's tunnel.
+type Link struct {
+	// Heard is when an authenticated packet last came, by this process's
+	// clock; zero before the first.
+	Heard time.Time
+	// Rx and Tx are bytes from and to the facility.
+	Rx, Tx uint64
+}
+
+// Config is what a Fleet needs. Only DB and Client are required.
+type Config struct {
+	DB *pgxpool.Pool
+	// Client completes the broker connection's configuration (cloud/broker).
+	Client func(mqttclient.Config) mqttclient.Config
+	// Link returns what the hub knows of a facility (cloud/hub); nil when
+	// there is no hub.
+	Link func(facility string) (Link, bool)
+	// Probe asks a facility through the tunnel whether it is there
+	// (cloud/hub); nil when it cannot.
+	Probe func(ctx context.Context, facility string) (time.Duration, error)
+	// Streaming reports whether a facility's sync stream is connected; nil
+	// means no.
+	Streaming func(facility string) bool
+	Log       *slog.Logger
+}
+
+// Fleet is all facilities of the region. Its methods may be called from
+// several goroutines, and none of them waits for the network or the database
+// unless it takes a context.
+type Fleet struct {
+	cfg    Config
+	log    *slog.Logger
+	client *mqttclient.Client
+	store  store
+	counts counters
+
+	mu         sync.Mutex
+	facilities map[string]*facility
+	listening  time.Time           // since when heartbeats can be heard; zero while not
+	subs       map[*sub]struct{}   // who wants to know of changes
+	mirrors    map[string]bool     // facilities whose mirrors are to be published; true: the status too
+	asks       map[string]struct{} // facilities to ask for their status document
+	wake       chan struct{}       // has room for one: mirrors or asks has grown
+	commands   map[proto.CommandID]chan proto.CommandAck
+}
+
+// New prepares a fleet. Run fills and keeps it.
+func New(cfg Config) (*Fleet, error) {
+	if cfg.DB == nil || cfg.Client == nil {
+		return nil, errors.New("fleet: the database and the broker are required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	f := &Fleet{
+		cfg: cfg, log: cfg.Log, store: store{cfg.DB},
+		facilities: make(map[string]*facility),
+		subs:       make(map[*sub]struct{}),
+		mirrors:    make(map[string]bool),
+		asks:       make(map[string]struct{}),
+		wake:       make(chan struct{}, 1),
+		commands:   make(map[proto.CommandID]chan proto.CommandAck),
+	}
+	mc := mqttclient.Config{Log: cfg.Log, Connected: f.connected, WaitMax: 5 * time.Second}
+	for k, handle := range map[proto.Kind]func(mqttclient.Received) error{
+		proto.KindHeartbeat: f.heartbeat,
+		proto.KindStatus:    f.status,
+		proto.KindConn:      f.conn,
+		proto.KindEvent:     f.event,
+		proto.KindAck:       f.ack,
+	} {
+		mc.Subscriptions = append(mc.Subscriptions, mqttclient.Subscription{
+			Filter: proto.Filter(k), QoS: 1, Handle: func(m mqttclient.Received) { f.received(k, m, handle) },
+		})
+	}
+	var err error
+	f.client, err = mqttclient.New(cfg.Client(mc))
+	if err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	return f, nil
+}
+
+// Run reads what was last known, then listens, judges and writes until ctx is done.
+func (f *Fleet) Run(ctx context.Context) error {
+	if err := f.Reload(ctx); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.client.Run(gctx) })
+	g.Go(func() error { return f.publishing(gctx) })
+	g.Go(func() error { return f.probing(gctx) })
+	g.Go(func() error { return f.storing(gctx) })
+	g.Go(func() error { return f.judging(gctx) })
+	err := g.Wait()
+	// What was heard last is worth a last write: it is what the next process
+	// begins with.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if ferr := f.flush(last); ferr != nil {
+		f.log.Warn("last heard facilities not written", "err", ferr)
+	}
+	return err
+}
+
+// Broker is how the fleet's connection to the broker is.
+func (f *Fleet) Broker() mqttclient.State { return f.client.State() }
+
+// judging keeps every facility's verdict and history up to date.
+func (f *Fleet) judging(ctx context.Context) error {
+	judge, sample := time.NewTicker(judgeEvery), time.NewTicker(sampleEvery)
+	defer judge.Stop()
+	defer sample.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-judge.C:
+			f.judgeAll()
+		case now := <-sample.C:
+			f.sample(now)
+		}
+	}
+}
+
+func (f *Fleet) judgeAll() {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// Nothing says when the connection is lost, so it is asked.
+	switch connected := f.client.State().Connected; {
+	case !connected:
+		f.listening = time.Time{}
+	case f.listening.IsZero():
+		f.listening = now
+	}
+	for _, fac := range f.facilities {
+		f.judgeLocked(fac, now)
+	}
+}
+
+// judgeLocked applies the rule to one facility and tells who wants to know.
+func (f *Fleet) judgeLocked(fac *facility, now time.Time) {
+	if f.cfg.Link != nil {
+		if link, ok := f.cfg.Link(fac.id); ok {
+			fac.link = link
+			if link.Heard.After(fac.tunnelAt) {
+				fac.tunnelAt, fac.tunnelHere, fac.dirty = link.Heard, true, true
+			}
+		}
+	}
+	streaming := f.cfg.Streaming != nil && f.cfg.Streaming(fac.id)
+	v := Judge(fac.evidence(now, f.listening, f.cfg.Link != nil))
+	if v == fac.verdict && streaming == fac.streaming {
+		return
+	}
+	if v.State != fac.verdict.State {
+		fac.since = now
+		f.log.Info("facility is "+string(v.State), "facility", fac.id, "was", string(fac.verdict.State), "reason", v.Reason)
+	}
+	fac.verdict, fac.streaming = v, streaming
+	f.changedLocked(fac, false)
+}
+
+// changedLocked tells the dashboards and, by and by, the mirrors.
+func (f *Fleet) changedLocked(fac *facility, status bool) {
+	for s := range f.subs {
+		s.tell(fac.id)
+	}
+	f.mirrors[fac.id] = f.mirrors[fac.id] || status
+	f.wakeUp()
+}
+
+func (f *Fleet) wakeUp() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// connected is called after each connect to the broker.
+func (f *Fleet) connected(context.Context, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listening = time.Now()
+	// The broker may have forgotten what it retained.
+	for id := range f.facilities {
+		f.mirrors[id] = true
+	}
+	f.wakeUp()
+}

@@ -1,0 +1,128 @@
+package fleet
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// counters are what Collect reads.
+type counters struct {
+	mu       sync.Mutex
+	messages map[[2]string]uint64
+	births   uint64
+	leaves   map[string]uint64
+	probes   [2]uint64 // failed, answered
+	mirrors  [2]uint64 // failed, published
+	rows     uint64
+	flushes  uint64
+	flushSum time.Duration
+}
+
+func (c *counters) message(k proto.Kind, result string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.messages == nil {
+		c.messages = make(map[[2]string]uint64)
+	}
+	c.messages[[2]string{string(k), result}]++
+}
+
+func (c *counters) leave(s proto.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaves == nil {
+		c.leaves = make(map[string]uint64)
+	}
+	c.leaves[s.String()]++
+}
+
+func (c *counters) birth()           { c.mu.Lock(); c.births++; c.mu.Unlock() }
+func (c *counters) probed(ok bool)   { c.mu.Lock(); c.probes[index(ok)]++; c.mu.Unlock() }
+func (c *counters) mirrored(ok bool) { c.mu.Lock(); c.mirrors[index(ok)]++; c.mu.Unlock() }
+
+func (c *counters) flushed(rows int, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rows += uint64(rows)
+	c.flushes++
+	c.flushSum += took
+}
+
+func index(ok bool) int {
+	if ok {
+		return 1
+	}
+	return 0
+}
+
+var (
+	descState    = prometheus.NewDesc("holdfast_fleet_facilities", "Facilities by state.", []string{"state"}, nil)
+	descListen   = prometheus.NewDesc("holdfast_fleet_listening", "1 while heartbeats can be heard.", nil, nil)
+	descMessages = prometheus.NewDesc("holdfast_fleet_messages_total", "Messages from boxes, by kind and what became of them.", []string{"kind", "result"}, nil)
+	descBirths   = prometheus.NewDesc("holdfast_fleet_births_total", "Connections that boxes have made to the broker.", nil, nil)
+	descLeaves   = prometheus.NewDesc("holdfast_fleet_leaves_total", "Connections that have ended, by how: will or bye.", []string{"how"}, nil)
+	descProbes   = prometheus.NewDesc("holdfast_fleet_probes_total", "Probes of silent facilities through the tunnel.", []string{"result"}, nil)
+	descMirrors  = prometheus.NewDesc("holdfast_fleet_mirrors_total", "JSON mirrors published.", []string{"result"}, nil)
+	descFlush    = prometheus.NewDesc("holdfast_fleet_flush_seconds", "Time to write what was last heard.", nil, nil)
+	descRows     = prometheus.NewDesc("holdfast_fleet_flushed_rows_total", "Facilities written.", nil, nil)
+
+	descUp     = prometheus.NewDesc("holdfast_facility_online", "1 when the facility is online.", []string{"facility"}, nil)
+	descHeard  = prometheus.NewDesc("holdfast_facility_heard_timestamp_seconds", "When the facility was last heard.", []string{"facility"}, nil)
+	descQueue  = prometheus.NewDesc("holdfast_facility_queue_bytes", "Bytes that wait at the facility.", []string{"facility"}, nil)
+	descQueueT = prometheus.NewDesc("holdfast_facility_queue_transactions", "Transactions that wait at the facility.", []string{"facility"}, nil)
+	descLag    = prometheus.NewDesc("holdfast_facility_lag_seconds", "Commit at the facility to visible in the region.", []string{"facility"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (f *Fleet) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(f, ch) }
+
+// Collect implements prometheus.Collector.
+func (f *Fleet) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	states := map[string]int{}
+	for _, s := range []State{StateNew, StateOnline, StateDegraded, StateOffline, StateUnknown} {
+		states[string(s)] = 0
+	}
+	for _, s := range f.Snapshot() {
+		states[s.State]++
+		gauge(descUp, float64(index(s.State == string(StateOnline))), s.ID)
+		if s.LastHeardAt != nil {
+			gauge(descHeard, float64(s.LastHeardAt.UnixMilli())/1000, s.ID)
+		}
+		gauge(descQueue, float64(s.Queue.Bytes), s.ID)
+		gauge(descQueueT, float64(s.Queue.Transactions), s.ID)
+		if s.Lag != nil {
+			gauge(descLag, float64(*s.Lag)/1000, s.ID)
+		}
+	}
+	for s, n := range states {
+		gauge(descState, float64(n), s)
+	}
+	gauge(descListen, float64(index(f.client.State().Connected)))
+
+	c := &f.counts
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, n := range c.messages {
+		count(descMessages, n, k[0], k[1])
+	}
+	for how, n := range c.leaves {
+		count(descLeaves, n, how)
+	}
+	count(descBirths, c.births)
+	for i, result := range []string{"failed", "ok"} {
+		count(descProbes, c.probes[i], result)
+		count(descMirrors, c.mirrors[i], result)
+	}
+	count(descRows, c.rows)
+	ch <- prometheus.MustNewConstSummary(descFlush, c.flushes, c.flushSum.Seconds(), nil)
+}

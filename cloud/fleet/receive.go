@@ -1,0 +1,221 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/mqttclient"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Why a message is left aside.
+var (
+	errStale    = errors.New("it is older than what was heard before")
+	errForeign  = errors.New("the message is about another facility than its topic")
+	errUnknown  = errors.New("there is no such facility")
+	errRetained = errors.New("it was retained by the broker")
+)
+
+const askEvery = 15 * time.Second
+
+// received counts a message and what became of it.
+func (f *Fleet) received(k proto.Kind, m mqttclient.Received, handle func(mqttclient.Received) error) {
+	err := handle(m)
+	result := "ok"
+	switch {
+	case err == nil:
+	case errors.Is(err, errStale), errors.Is(err, errRetained):
+		result = "stale"
+	case errors.Is(err, errUnknown):
+		result = "unknown"
+	case errors.Is(err, errForeign):
+		result = "foreign"
+		f.log.Warn("message refused", "topic", m.Topic, "err", err)
+	default:
+		result = "bad"
+		f.log.Warn("message refused", "topic", m.Topic, "err", err)
+	}
+	f.counts.message(k, result)
+}
+
+// of finds the facility that a topic names. The caller holds f.mu.
+func (f *Fleet) ofLocked(m mqttclient.Received) (*facility, error) {
+	tenant, id, _, err := proto.ParseTopic(m.Topic)
+	if err != nil {
+		return nil, err
+	}
+	fac := f.facilities[id]
+	if fac == nil || fac.tenant != tenant {
+		return nil, errUnknown
+	}
+	return fac, nil
+}
+
+func (fac *facility) is(tenant, id string) error {
+	if fac.tenant != tenant || fac.id != id {
+		return errForeign
+	}
+	return nil
+}
+
+func (f *Fleet) heartbeat(m mqttclient.Received) error {
+	if m.Retained {
+		return errRetained // nobody retains heartbeats: an old one would look alive
+	}
+	h, err := proto.DecodeHeartbeat(m.Payload)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fac, err := f.ofLocked(m)
+	if err != nil {
+		return err
+	}
+	if h.Who != proto.WhoDigest(fac.tenant, fac.id) {
+		return errForeign
+	}
+	if fac.stale(h.Session, now) || h.Session == fac.beat.Session && h.Seq <= fac.beat.Seq {
+		return errStale
+	}
+	fac.heard(now, h.Session)
+	fac.beat, fac.beatAt, fac.boot = h, now, h.BootID.String()
+	if h.StatusDigest != (proto.Digest{}) && h.StatusDigest != fac.statusDigest {
+		f.askLocked(fac, now)
+	}
+	f.judgeLocked(fac, now)
+	for s := range f.subs {
+		s.tell(fac.id)
+	}
+	return nil
+}
+
+// askLocked asks a box for its status document, not too often.
+func (f *Fleet) askLocked(fac *facility, now time.Time) {
+	if now.Sub(fac.askedAt) < askEvery {
+		return
+	}
+	fac.askedAt = now
+	f.asks[fac.id] = struct{}{}
+	f.wakeUp()
+}
+
+func (f *Fleet) status(m mqttclient.Received) error {
+	s, err := proto.DecodeStatus(m.Payload)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fac, err := f.ofLocked(m)
+	if err != nil {
+		return err
+	}
+	if err := fac.is(s.Tenant, s.Facility); err != nil {
+		return err
+	}
+	if fac.stale(s.Session, now) || fac.status != nil && fac.status.Session == s.Session && s.MonoMs < fac.status.MonoMs {
+		return errStale
+	}
+	fac.status, fac.statusAt, fac.statusDigest = &s, now, proto.StatusDigest(m.Payload)
+	fac.statusNew, fac.dirty = true, true
+	f.changedLocked(fac, true)
+	return nil
+}
+
+func (f *Fleet) conn(m mqttclient.Received) error {
+	c, err := proto.DecodeConn(m.Payload)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fac, err := f.ofLocked(m)
+	if err != nil {
+		return err
+	}
+	if err := fac.is(c.Tenant, c.Facility); err != nil {
+		return err
+	}
+	// A will was written when its connection began: if a newer one has begun
+	// since, the box is there.
+	if c.State != proto.ConnBirth && c.Session < fac.session || fac.stale(c.Session, now) ||
+		c.Session == fac.session && c.Connection < fac.connection {
+		return errStale
+	}
+	switch c.State {
+	case proto.ConnBirth:
+		if m.Retained {
+			return errRetained // it may be long gone
+		}
+		fac.heard(now, c.Session)
+		fac.connection, fac.boot = c.Connection, c.BootID.String()
+		f.counts.birth()
+	default:
+		if fac.left.IsZero() {
+			fac.left = now
+		}
+		fac.leftState, fac.leftWords = c.State, c.Reason
+		f.counts.leave(c.State)
+	}
+	f.judgeLocked(fac, now)
+	return nil
+}
+
+func (f *Fleet) event(m mqttclient.Received) error {
+	e, err := proto.DecodeEvent(m.Payload)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fac, err := f.ofLocked(m)
+	if err != nil {
+		return err
+	}
+	if err := fac.is(e.Tenant, e.Facility); err != nil {
+		return err
+	}
+	for _, old := range fac.events {
+		if old.Session == e.Session && old.Seq == e.Seq {
+			return errStale // sent twice
+		}
+	}
+	fac.events = append(fac.events, e)
+	if len(fac.events) > eventsKept {
+		fac.events = append([]proto.Event(nil), fac.events[1:]...)
+	}
+	for s := range f.subs {
+		s.tell(fac.id)
+	}
+	return nil
+}
+
+func (f *Fleet) ack(m mqttclient.Received) error {
+	a, err := proto.DecodeCommandAck(m.Payload)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fac, err := f.ofLocked(m)
+	if err != nil {
+		return err
+	}
+	if err := fac.is(a.Tenant, a.Facility); err != nil {
+		return err
+	}
+	ch, ok := f.commands[a.ID]
+	if !ok {
+		return fmt.Errorf("%w: nobody waits for this answer", errStale)
+	}
+	select {
+	case ch <- a:
+	default: // answered twice
+	}
+	return nil
+}

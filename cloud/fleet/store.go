@@ -1,0 +1,213 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+const (
+	sqlList = `
+SELECT f.id, f.tenant, f.name, f.time_zone,
+       s.heard_at, s.tunnel_at, coalesce(s.session_epoch, 0), coalesce(s.boot_id, ''), coalesce(s.status, '{}')
+FROM holdfast.facility f
+LEFT JOIN holdfast.facility_seen s ON s.facility = f.id
+WHERE f.removed_at IS NULL`
+
+	// An empty status means: as it was. The join leaves out facilities that
+	// were removed meanwhile, which would fail the whole batch.
+	sqlFlush = `
+INSERT INTO holdfast.facility_seen AS s (facility, heard_at, tunnel_at, session_epoch, boot_id, status)
+SELECT u.facility, u.heard_at, u.tunnel_at, u.session_epoch, u.boot_id, u.status
+FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::text[], $6::jsonb[])
+     AS u (facility, heard_at, tunnel_at, session_epoch, boot_id, status)
+JOIN holdfast.facility f ON f.id = u.facility
+ON CONFLICT (facility) DO UPDATE SET
+    heard_at = excluded.heard_at,
+    tunnel_at = coalesce(excluded.tunnel_at, s.tunnel_at),
+    session_epoch = excluded.session_epoch,
+    boot_id = excluded.boot_id,
+    status = CASE WHEN excluded.status = '{}'::jsonb THEN s.status ELSE excluded.status END`
+)
+
+// store is the table facility_seen.
+type store struct{ db *pgxpool.Pool }
+
+// seen is one row of it, with the facility's own.
+type seen struct {
+	ID, Tenant, Name, TimeZone string
+	HeardAt, TunnelAt          *time.Time
+	Session                    int64
+	Boot                       string
+	Status                     []byte // JSON; {} for none, or when flushing: as it was
+}
+
+func (s store) list(ctx context.Context) ([]seen, error) {
+	rows, err := s.db.Query(ctx, sqlList)
+	if err != nil {
+		return nil, fmt.Errorf("list facilities: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[seen])
+	if err != nil {
+		return nil, fmt.Errorf("list facilities: %w", err)
+	}
+	return all, nil
+}
+
+func (s store) flush(ctx context.Context, rows []seen) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	var (
+		ids, boots, docs = make([]string, 0, len(rows)), make([]string, 0, len(rows)), make([]string, 0, len(rows))
+		heard, tunnel    = make([]*time.Time, 0, len(rows)), make([]*time.Time, 0, len(rows))
+		sessions         = make([]int64, 0, len(rows))
+	)
+	for _, r := range rows {
+		ids, boots, docs = append(ids, r.ID), append(boots, r.Boot), append(docs, string(r.Status))
+		heard, tunnel = append(heard, r.HeardAt), append(tunnel, r.TunnelAt)
+		sessions = append(sessions, r.Session)
+	}
+	if _, err := s.db.Exec(ctx, sqlFlush, ids, heard, tunnel, sessions, boots, docs); err != nil {
+		return fmt.Errorf("write last heard facilities: %w", err)
+	}
+	return nil
+}
+
+// Reload reads the list of facilities, so that one that was just added is
+// known at once. It is called every few seconds anyway.
+func (f *Fleet) Reload(ctx context.Context) error {
+	rows, err := f.store.list(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	there := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		there[r.ID] = true
+		fac := f.facilities[r.ID]
+		if fac == nil || fac.tenant != r.Tenant {
+			fac = newFacility(r.ID)
+			fac.tenant, fac.name, fac.timeZone = r.Tenant, r.Name, r.TimeZone
+			f.remember(fac, r)
+			f.facilities[r.ID] = fac
+			f.judgeLocked(fac, now)
+			f.changedLocked(fac, true)
+			continue
+		}
+		if fac.name != r.Name || fac.timeZone != r.TimeZone {
+			fac.name, fac.timeZone = r.Name, r.TimeZone
+			f.changedLocked(fac, false)
+		}
+	}
+	for id, fac := range f.facilities {
+		if !there[id] {
+			delete(f.facilities, id)
+			f.changedLocked(fac, false)
+		}
+	}
+	return nil
+}
+
+// remember takes over what an earlier process knew.
+func (f *Fleet) remember(fac *facility, r seen) {
+	if r.HeardAt == nil {
+		return
+	}
+	fac.heardAt, fac.session, fac.boot = *r.HeardAt, uint64(r.Session), r.Boot
+	if r.TunnelAt != nil {
+		fac.tunnelAt = *r.TunnelAt
+	}
+	var s proto.Status
+	if err := json.Unmarshal(r.Status, &s); err != nil {
+		f.log.Warn("stored status document is unreadable", "facility", fac.id, "err", err)
+		return
+	}
+	if s.Schema != 0 {
+		fac.status, fac.statusAt = &s, *r.HeardAt
+	}
+}
+
+// storing writes what was heard and reads the list of facilities.
+func (f *Fleet) storing(ctx context.Context) error {
+	flush, list := time.NewTicker(flushEvery), time.NewTicker(listEvery)
+	defer flush.Stop()
+	defer list.Stop()
+	backoff := run.Backoff{Min: time.Second, Max: 15 * time.Second}
+	for {
+		var step func(context.Context) error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-flush.C:
+			step = f.flush
+		case <-list.C:
+			step = f.Reload
+		}
+		// While the database is away everything stays in memory.
+		if err := run.Retry(ctx, f.log, backoff, step); err != nil {
+			return err
+		}
+	}
+}
+
+// flush writes the facilities that were heard since the last flush.
+func (f *Fleet) flush(ctx context.Context) error {
+	rows, undo, err := f.takeDirty()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := f.store.flush(ctx, rows); err != nil {
+		undo()
+		return err
+	}
+	f.counts.flushed(len(rows), time.Since(began))
+	return nil
+}
+
+// takeDirty returns what is to be written; undo marks it as not written.
+func (f *Fleet) takeDirty() (rows []seen, undo func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var taken, withStatus []*facility
+	for _, fac := range f.facilities {
+		if !fac.dirty || fac.heardAt.IsZero() {
+			continue
+		}
+		heard := fac.heardAt.Round(0) // the wall's time only
+		r := seen{ID: fac.id, HeardAt: &heard, Session: int64(fac.session), Boot: fac.boot, Status: []byte("{}")}
+		if !fac.tunnelAt.IsZero() {
+			tunnel := fac.tunnelAt.Round(0)
+			r.TunnelAt = &tunnel
+		}
+		if fac.statusNew {
+			if r.Status, err = json.Marshal(fac.status); err != nil {
+				return nil, nil, fmt.Errorf("write the status document of %s: %w", fac.id, err)
+			}
+			fac.statusNew = false
+			withStatus = append(withStatus, fac)
+		}
+		fac.dirty = false
+		taken, rows = append(taken, fac), append(rows, r)
+	}
+	return rows, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, fac := range taken {
+			fac.dirty = true
+		}
+		for _, fac := range withStatus {
+			fac.statusNew = true
+		}
+	}, nil
+}
