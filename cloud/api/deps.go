@@ -13,8 +13,7 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// ErrNotFound is what the rooms below answer for a facility, box or table that
-// is not there (any more).
+// ErrNotFound is what Tables answers for a table that is not synced.
 var ErrNotFound = errors.New("not found")
 
 // Deps is what the API stands on.
@@ -35,14 +34,14 @@ type Deps struct {
 }
 
 // Boxes lets a facility's box in and throws it out (cloud/provision). What it
-// answers ErrNotFound for has changed nothing.
+// answers provision.ErrNotFound for has changed nothing.
 type Boxes interface {
 	// NewToken makes a one-time enrolment token and ends the unused ones
-	// before it. The secret is not kept.
+	// before it. The secret is not kept. A ttl of 0 is its default, 72 hours.
 	NewToken(ctx context.Context, facility, by string, ttl time.Duration) (secret string, expires time.Time, err error)
 	// Revoke makes the facility's box unable to come back: its certificate is
 	// refused, its connections are closed, its tunnel is removed.
-	// ErrNotFound: the facility has no active box.
+	// provision.ErrNotFound: the facility has no active box.
 	Revoke(ctx context.Context, facility string) error
 }
 
@@ -62,6 +61,10 @@ type Tables interface {
 type Fleet interface {
 	// Snapshot returns all facilities, ordered by id.
 	Snapshot() []v1.FacilityStatus
+	// Summary returns one of them.
+	Summary(facility string) (v1.FacilityStatus, bool)
+	// Reload takes notice of facilities that were just added or removed.
+	Reload(ctx context.Context) error
 	// Throughput is what has been applied of a facility's stream lately.
 	Throughput(facility string) v1.Throughput
 }

@@ -11,11 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
-
-const defaultTokenTTL = 24 * time.Hour
 
 // FacilityPath names a facility.
 type FacilityPath struct {
@@ -138,6 +137,7 @@ func (h *Handler) addFacility(ctx context.Context, in *body[v1.FacilityAdd]) (*b
 	if err != nil {
 		return nil, fmt.Errorf("add facility: %w", err)
 	}
+	h.fleetChanged(ctx)
 	token, err := h.makeEnrolToken(ctx, f.ID, f.TokenTTL)
 	if err != nil {
 		return nil, hint.Wrap(err, "The facility was added; make its token with holdfastctl facility token %s.", f.ID)
@@ -147,6 +147,14 @@ func (h *Handler) addFacility(ctx context.Context, in *body[v1.FacilityAdd]) (*b
 		return nil, err
 	}
 	return &body[v1.FacilityAdded]{v1.FacilityAdded{Facility: row.facility(), Token: token}}, nil
+}
+
+// fleetChanged shows the change at once. The fleet would notice it by itself
+// a little later, so a failure does not matter.
+func (h *Handler) fleetChanged(ctx context.Context) {
+	if err := h.Fleet.Reload(ctx); err != nil {
+		h.Log.Debug("the fleet was not reloaded", "err", err)
+	}
 }
 
 func (h *Handler) newToken(ctx context.Context, in *facilityTokenInput) (*body[v1.EnrolSecret], error) {
@@ -162,11 +170,8 @@ func (h *Handler) newToken(ctx context.Context, in *facilityTokenInput) (*body[v
 
 func (h *Handler) makeEnrolToken(ctx context.Context, facility string, ttlSeconds int) (v1.EnrolSecret, error) {
 	ttl := time.Duration(ttlSeconds) * time.Second
-	if ttl == 0 {
-		ttl = defaultTokenTTL
-	}
 	secret, expires, err := h.Boxes.NewToken(ctx, facility, who(ctx), ttl)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, provision.ErrNotFound) {
 		return v1.EnrolSecret{}, noFacility(facility)
 	}
 	if err != nil {
@@ -199,7 +204,7 @@ func (h *Handler) revokeDevice(ctx context.Context, in *revokeInput) (*struct{},
 		return nil, err
 	}
 	err := h.Boxes.Revoke(ctx, in.Facility)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, provision.ErrNotFound) {
 		return nil, conflict(fmt.Sprintf("facility %q has no box that could be revoked", in.Facility),
 			"holdfastctl facility show "+in.Facility+" shows its box.")
 	}
@@ -228,7 +233,8 @@ func (h *Handler) removeFacility(ctx context.Context, in *removeFacilityInput) (
 	if err != nil {
 		return nil, fmt.Errorf("remove facility: %w", err)
 	}
-	if err := h.Boxes.Revoke(ctx, in.Facility); err != nil && !errors.Is(err, ErrNotFound) {
+	h.fleetChanged(ctx)
+	if err := h.Boxes.Revoke(ctx, in.Facility); err != nil && !errors.Is(err, provision.ErrNotFound) {
 		return nil, fmt.Errorf("revoke the box: %w", err)
 	}
 	return nil, nil

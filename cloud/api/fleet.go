@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -57,10 +55,8 @@ func (h *Handler) registerFleet() {
 // status is the fleet's word on a facility; one that the fleet does not know
 // yet has never been heard of.
 func (h *Handler) status(f facilityRow) v1.FacilityStatus {
-	list := h.Fleet.Snapshot()
-	i, ok := slices.BinarySearchFunc(list, f.ID, func(s v1.FacilityStatus, id string) int { return strings.Compare(s.ID, id) })
-	if ok {
-		return list[i]
+	if now, ok := h.Fleet.Summary(f.ID); ok {
+		return now
 	}
 	return v1.FacilityStatus{ID: f.ID, Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, State: v1.StateNew}
 }

@@ -33,7 +33,7 @@ type FacilityAdd struct {
 	Tenant   string `json:"tenant,omitempty" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$" patternDescription:"lower-case letters, digits, _ and -" doc:"Customer; default is the region's default tenant"`
 	Name     string `json:"name,omitempty" maxLength:"200"`
 	TimeZone string `json:"time_zone,omitempty" maxLength:"64" doc:"IANA name; default UTC" example:"Europe/Berlin"`
-	TokenTTL int    `json:"token_ttl_s,omitempty" doc:"Seconds in which the enrolment token must be used; default 86400" minimum:"60" maximum:"2592000"`
+	TokenTTL int    `json:"token_ttl_s,omitempty" doc:"Seconds in which the enrolment token must be used; default 72 hours" minimum:"60" maximum:"7776000"`
 }
 
 // FacilityAdded is a new facility with the token for its first box.
@@ -52,7 +52,7 @@ type EnrolSecret struct {
 
 // TokenRequest asks for a new enrolment token; earlier unused ones end.
 type TokenRequest struct {
-	TTL int `json:"ttl_s,omitempty" doc:"Seconds in which it must be used; default 86400" minimum:"60" maximum:"2592000"`
+	TTL int `json:"ttl_s,omitempty" doc:"Seconds in which it must be used; default 72 hours" minimum:"60" maximum:"7776000"`
 }
 
 // Confirm repeats the facility's id, so that a slip does not throw one out.
@@ -73,6 +73,7 @@ const (
 	StateDegraded = "degraded" // one of the two
 	StateOffline  = "offline"  // neither
 	StateNew      = "new"      // never heard of yet
+	StateUnknown  = "unknown"  // the region cannot tell: it is deaf itself
 )
 
 // FacilityStatus is one facility now: what was heard, and when. Figures that
@@ -82,7 +83,7 @@ type FacilityStatus struct {
 	Tenant   string `json:"tenant"`
 	Name     string `json:"name"`
 	TimeZone string `json:"time_zone"`
-	State    string `json:"state" enum:"online,degraded,offline,new"`
+	State    string `json:"state" enum:"online,degraded,offline,new,unknown"`
 	Reason   string `json:"reason,omitempty" doc:"Why it is not online, in words"`
 
 	Heartbeat   bool       `json:"heartbeat" doc:"Heartbeats arrive"`

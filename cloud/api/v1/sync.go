@@ -5,7 +5,7 @@ import "time"
 // SyncStatus is how far a facility's stream has come.
 type SyncStatus struct {
 	Facility  string `json:"facility"`
-	State     string `json:"state" enum:"online,degraded,offline,new"`
+	State     string `json:"state" enum:"online,degraded,offline,new,unknown"`
 	Connected bool   `json:"connected" doc:"The sync stream is connected"`
 
 	Queue Queue  `json:"queue"`

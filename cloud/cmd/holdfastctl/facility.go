@@ -55,7 +55,7 @@ func (a *app) facilityAdd() *cobra.Command {
 }
 
 func tokenFlags(cmd *cobra.Command, ttl *time.Duration, out *string) {
-	cmd.Flags().DurationVar(ttl, "ttl", 24*time.Hour, "how long the token may be used")
+	cmd.Flags().DurationVar(ttl, "ttl", 0, "how long the token may be used (default 72 hours)")
 	cmd.Flags().StringVar(out, "token-out", "", "also write the token to this file, closed to others")
 }
 
