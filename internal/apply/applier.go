@@ -43,7 +43,10 @@ type Config struct {
 	// OnStuck is called when a transaction cannot be applied, and with nil
 	// when it could be after all.
 	OnStuck func(error)
-	Log     *slog.Logger
+	// Patience is how long a transaction that cannot be applied is tried again
+	// before Run ends with its error; zero is for ever.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 // Progress is one commit at the receiver.
@@ -61,8 +64,8 @@ type Progress struct {
 
 // TableCount is how many changes of the sender's table a commit had.
 type TableCount struct {
-	Table   string // schema.name
-	Changes int64
+	Schema, Name string
+	Changes      int64
 }
 
 // Faults are the steps that a test can break.
@@ -255,6 +258,7 @@ const (
 
 // persist applies b, waiting for as long as a row or table is in the way.
 func (a *Applier) persist(ctx context.Context, s *session, b *batch) error {
+	began := time.Now()
 	for wait := stuckMin; ; wait = min(2*wait, stuckMax) {
 		err := a.applyBatch(ctx, s, b)
 		if err == nil {
@@ -280,6 +284,9 @@ func (a *Applier) persist(ctx context.Context, s *session, b *batch) error {
 		if wait == stuckMin {
 			a.cfg.OnStuck(err)
 			a.log.Warn("stream waits", "seq", b.from.Seq+1, "wait", wait, "err", err)
+		}
+		if a.cfg.Patience > 0 && time.Since(began) > a.cfg.Patience {
+			return err
 		}
 		if err := pause(ctx, wait); err != nil {
 			return err

@@ -292,7 +292,7 @@ func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx)
 
 func (p *Progress) countTables(f *folded) {
 	for _, t := range f.tables {
-		p.Tables = append(p.Tables, TableCount{Table: t.name, Changes: t.changes})
+		p.Tables = append(p.Tables, TableCount{Schema: t.shape.schema, Name: t.shape.table, Changes: t.changes})
 	}
 }
 

@@ -28,8 +28,7 @@ type folded struct {
 
 // tableOps are the operations on one table, in order.
 type tableOps struct {
-	target  *target
-	name    string
+	shape   *shape // of the first change, for its names
 	ops     []*op
 	changes int64
 }
@@ -109,7 +108,7 @@ func (f *folded) add(tx *change.Tx, shapes []*shape) {
 func (f *folded) change(sh *shape, c *change.Change) {
 	t := f.byTarget[sh.target]
 	if t == nil {
-		t = &tableOps{target: sh.target, name: sh.name}
+		t = &tableOps{shape: sh}
 		f.byTarget[sh.target] = t
 		f.tables = append(f.tables, t)
 	}

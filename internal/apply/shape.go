@@ -14,9 +14,10 @@ import (
 // shape is a sender's table, as one frame has it, matched with its target.
 type shape struct {
 	// name is the sender's schema.table, for messages.
-	name   string
-	class  Class
-	target *target
+	name          string
+	schema, table string
+	class         Class
+	target        *target
 	// columns are the sender's columns that are written, as positions in its rows.
 	columns []int
 	// to is the target's column of each of the sender's columns.
@@ -107,7 +108,7 @@ func signature(e *Table, facility string, t *change.Table) string {
 }
 
 func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
-	sh := &shape{name: t.ID(), class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
+	sh := &shape{name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
 		to: make([]*targetColumn, len(t.Columns))}
 	sent := map[string]bool{}
 	for i := range t.Columns {

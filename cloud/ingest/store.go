@@ -1,0 +1,167 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// tablesChannel is notified when the list of synced tables changes.
+const tablesChannel = "holdfast_synced_table"
+
+// store is the SQL of this package.
+type store struct{ db *pgxpool.Pool }
+
+// readTables returns the list and its version. The lock keeps a version from
+// being seen without its change, for sequences know no transactions.
+func (s store) readTables(ctx context.Context) (t proto.Tables, err error) {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `LOCK TABLE holdfast.synced_table IN SHARE MODE`); err != nil {
+			return err
+		}
+		row := tx.QueryRow(ctx, `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM holdfast.synced_table_version`)
+		if err := row.Scan(&t.Version); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema
+			FROM holdfast.synced_table ORDER BY schema_name, table_name`)
+		if err != nil {
+			return err
+		}
+		t.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[proto.SyncedTable])
+		return err
+	})
+	if err != nil {
+		return t, fmt.Errorf("read the list of synced tables: %w", err)
+	}
+	return t, nil
+}
+
+// change runs fn with the list locked, counts its version up and announces it.
+func (s store) change(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `LOCK TABLE holdfast.synced_table IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT pg_notify('`+tablesChannel+`', nextval('holdfast.synced_table_version')::text)`)
+		return err
+	})
+}
+
+func (s store) addTable(ctx context.Context, t proto.SyncedTable, by string) error {
+	err := s.change(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, region_schema, added_by)
+			VALUES ($1, $2, $3, $4, coalesce(nullif($5, ''), '{schema}'), $6)
+			ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class, facility_column = EXCLUDED.facility_column,
+			region_schema = EXCLUDED.region_schema, added_by = EXCLUDED.added_by, added_at = now()`,
+			t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("register %s: %w", t.ID(), err)
+	}
+	return nil
+}
+
+func (s store) removeTable(ctx context.Context, schema, name string) error {
+	err := s.change(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2`, schema, name)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end the syncing of %s.%s: %w", schema, name, err)
+	}
+	return nil
+}
+
+// listen calls changed at once, after each notice that the list has changed,
+// and every so often; it returns when the connection ends or changed fails.
+func (s store) listen(ctx context.Context, every time.Duration, changed func(ctx context.Context) error) error {
+	c, err := s.db.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("listen for table changes: %w", err)
+	}
+	conn := c.Hijack() // it listens for as long as it lives
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `LISTEN `+tablesChannel); err != nil {
+		return fmt.Errorf("listen for table changes: %w", err)
+	}
+	for {
+		if err := changed(ctx); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, every)
+		_, err := conn.WaitForNotification(wait)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("listen for table changes: %w", err)
+		}
+	}
+}
+
+func (s store) putStates(ctx context.Context, facility string, states []proto.TableState) error {
+	batch := &pgx.Batch{}
+	ids := make([]string, 0, len(states))
+	for _, t := range states {
+		var p proto.Problem
+		for i, q := range t.Problems {
+			if i > 0 {
+				p.Text, p.Remedy = p.Text+"\n", p.Remedy+"\n"
+			}
+			p.Text, p.Remedy = p.Text+q.Text, p.Remedy+q.Remedy
+		}
+		ids = append(ids, t.Schema+"."+t.Name)
+		batch.Queue(`INSERT INTO holdfast.facility_table (facility, schema_name, table_name, state, problem, remedy, rows_loaded, fingerprint)
+			SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM holdfast.facility WHERE id = $1)
+			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET state = EXCLUDED.state, problem = EXCLUDED.problem,
+			remedy = EXCLUDED.remedy, rows_loaded = EXCLUDED.rows_loaded, fingerprint = EXCLUDED.fingerprint, updated_at = now()`,
+			facility, t.Schema, t.Name, t.State, p.Text, p.Remedy, int64(t.RowsLoaded), int64(t.Fingerprint))
+	}
+	batch.Queue(`DELETE FROM holdfast.facility_table WHERE facility = $1 AND schema_name || '.' || table_name <> ALL ($2)`, facility, ids)
+	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("store the table states of %s: %w", facility, err)
+	}
+	return nil
+}
+
+func (s store) addCounts(ctx context.Context, sums map[counterKey]counter) error {
+	var facility, schema, table []string
+	var changes, seq []int64
+	for k, c := range sums {
+		facility, schema, table = append(facility, k.facility), append(schema, k.schema), append(table, k.table)
+		changes, seq = append(changes, c.changes), append(seq, int64(c.seq))
+	}
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.facility_table AS t (facility, schema_name, table_name, state, changes, last_seq)
+		SELECT u.f, u.s, u.t, 'streaming', u.c, u.q FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) u(f, s, t, c, q)
+		JOIN holdfast.facility ON id = u.f
+		ON CONFLICT (facility, schema_name, table_name) DO UPDATE
+		SET changes = t.changes + EXCLUDED.changes, last_seq = EXCLUDED.last_seq, updated_at = now()`,
+		facility, schema, table, changes, seq)
+	if err != nil {
+		return fmt.Errorf("write the counters of %d tables: %w", len(sums), err)
+	}
+	return nil
+}
+
+func (s store) addEvent(ctx context.Context, facility, kind, detail string) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) VALUES ($1, $2, $3)`, facility, kind, detail)
+	if err != nil {
+		return fmt.Errorf("keep an event of %s: %w", facility, err)
+	}
+	return nil
+}
