@@ -3,8 +3,6 @@ package pgtest
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -140,16 +138,9 @@ func (r *runDir) sweep() {
 		if err != nil {
 			continue // in use, or just being made
 		}
-		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.Name() != "postmaster.pid" {
-				return nil // going on is all there is to do
-			}
-			d := filepath.Dir(path)
-			if pid, err := pgcluster.ReadPostmasterPID(d); err == nil && pgcluster.IsOurs(pid, d) {
-				syscall.Kill(pid, syscall.SIGQUIT)
-			}
-			return nil
-		})
+		for _, pid := range postmasters(dir) {
+			syscall.Kill(pid, syscall.SIGQUIT)
+		}
 		os.RemoveAll(dir)
 		lock.Close()
 	}
@@ -227,19 +218,25 @@ func (r *runDir) takePort() (int, *os.File, error) {
 		if err != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
+		if err := isFree(port); err != nil {
 			lock.Close()
 			continue
 		}
-		return port, lock, closing(l)
+		return port, lock, nil
 	}
 	return 0, nil, errors.New("found no free port for a test server")
 }
 
-func closing(c io.Closer) error {
-	if err := c.Close(); err != nil {
-		return fmt.Errorf("free the port: %w", err)
+func isFree(port int) error {
+	addr := "127.0.0.1:" + strconv.Itoa(port)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer l.Close()
+	c, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
