@@ -10,6 +10,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -35,6 +36,17 @@ type Point struct {
 
 // armed counts the points and names that are armed, in the whole process.
 var armed atomic.Int64
+
+// Or returns p with that name, or a new point of that name if p is nil. Constructors
+// keep what it returns, so that a process can be killed at a point for which no
+// test has given one. A name that p has already stays.
+func Or(p *Point, name string) *Point {
+	if p == nil {
+		return &Point{Name: name}
+	}
+	p.Name = cmp.Or(p.Name, name)
+	return p
+}
 
 // FailBefore makes the n-th call from now fail before its effect: it did not
 // happen. n counts from 1; the calls after it work again.

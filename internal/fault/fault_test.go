@@ -81,6 +81,20 @@ func TestNilPointDoesNothing(t *testing.T) {
 	}
 }
 
+func TestEachPointGetsAName(t *testing.T) {
+	t.Parallel()
+	given := &fault.Point{}
+	named := &fault.Point{Name: "own"}
+	for want, p := range map[string]*fault.Point{"a": fault.Or(nil, "a"), "b": fault.Or(given, "b"), "own": fault.Or(named, "c")} {
+		if p.Name != want {
+			t.Errorf("the point is called %q, want %q", p.Name, want)
+		}
+	}
+	if fault.Or(given, "d") != given {
+		t.Error("the point that was given is not the one that is used")
+	}
+}
+
 const childEnv = "FAULT_TEST_CHILD"
 
 // TestMain lets the test binary be the process that kills itself.
