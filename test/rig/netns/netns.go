@@ -90,7 +90,10 @@ func (n *Net) Command(ctx context.Context, name, program string, args ...string)
 	if os.Geteuid() != 0 {
 		// Inside, the test's user is root. PostgreSQL and others refuse that, so
 		// go one user namespace deeper, where it has its own number again.
-		enter = append(enter, "unshare", "-U", "--map-user="+strconv.Itoa(os.Geteuid()), "--map-group="+strconv.Itoa(os.Getegid()), "--")
+		// Changing user namespaces cancels what the kernel was told to do at our
+		// death, so it is told again.
+		enter = append(enter, "unshare", "-U", "--map-user="+strconv.Itoa(os.Geteuid()), "--map-group="+strconv.Itoa(os.Getegid()), "--",
+			"setpriv", "--pdeathsig", "KILL", "--")
 	}
 	all := append(append(enter, program), args...)
 	cmd := exec.CommandContext(ctx, all[0], all[1:]...)
