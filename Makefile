@@ -4,6 +4,9 @@ SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Where Go's own installer puts it; not everybody's PATH has it.
+export PATH := $(PATH):/usr/local/go/bin
+
 MODULE  := github.com/agogsaas/holdfast
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w -X $(MODULE)/internal/version.set=$(VERSION)
