@@ -1,0 +1,165 @@
+// Package apitest serves the region's API on a real database, for the tests of
+// the API and of its callers.
+//
+// In:  the tests of cloud/api and cloud/cmd/holdfastctl.
+// Out: cloud/api, cloud/provision, PostgreSQL.
+package apitest
+
+import (
+	"context"
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/agogsaas/holdfast/cloud/api"
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/provision"
+	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/internal/web"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Password is that of the account "root", an admin.
+const Password = "correct horse battery"
+
+// Server is the API of a region that has nothing yet.
+type Server struct {
+	URL string
+	DB  *pgxpool.Pool
+	// A client for each role, and one for nobody.
+	Admin, Operator, Viewer, Nobody *v1.Client
+	// Below says what the rooms below answer.
+	Below *Below
+	// Provision is the real one.
+	Provision *provision.Provision
+}
+
+// Start serves until the test ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	ctx := t.Context()
+	pool := pgtest.New(t).Pool(t)
+	sqldb := stdlib.OpenDBFromPool(pool)
+	defer sqldb.Close()
+	if err := migrations.Up(ctx, sqldb); err != nil {
+		t.Fatal(err)
+	}
+	store := web.PGStore{Pool: pool}
+	auth, err := web.NewAuth(web.AuthOptions{Name: "test", Store: store, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Below{DB: pool}
+	boxes := newProvision(t, pool)
+	server := httptest.NewServer(api.New(api.Deps{
+		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
+		Auth: auth, Boxes: boxes, Tables: b, Fleet: b,
+	}))
+	t.Cleanup(server.Close)
+	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
+		t.Fatal(err)
+	}
+	client := func(role web.Role) *v1.Client {
+		secret, sum := web.NewToken()
+		if err := store.PutToken(ctx, "test "+role.String(), sum, role, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		return &v1.Client{URL: server.URL, Token: secret}
+	}
+	return &Server{
+		URL: server.URL, DB: pool, Below: b, Provision: boxes,
+		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
+	}
+}
+
+func newProvision(t testing.TB, pool *pgxpool.Pool) *provision.Provision {
+	t.Helper()
+	ca, err := provision.LoadCA(filepath.Join(t.TempDir(), "ca"), "us-east")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := provision.New(provision.Config{
+		Region: "us-east", Listen: "127.0.0.1:0", CA: ca, DB: pool, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// Below stands for the facilities: what they say of a table, and how they are.
+type Below struct {
+	DB *pgxpool.Pool
+
+	mu       sync.Mutex
+	problems []proto.Problem
+	warnings []string
+	fleet    []v1.FacilityStatus
+}
+
+// Refuse makes every table unsuitable for these reasons.
+func (b *Below) Refuse(p ...proto.Problem) { b.mu.Lock(); b.problems = p; b.mu.Unlock() }
+
+// Warn is said of every table.
+func (b *Below) Warn(w ...string) { b.mu.Lock(); b.warnings = w; b.mu.Unlock() }
+
+// Show is the fleet from now on, ordered by id.
+func (b *Below) Show(f ...v1.FacilityStatus) { b.mu.Lock(); b.fleet = f; b.mu.Unlock() }
+
+// Check implements api.Tables.
+func (b *Below) Check(context.Context, proto.SyncedTable) ([]proto.Problem, []string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.problems, b.warnings, nil
+}
+
+// Add implements api.Tables.
+func (b *Below) Add(ctx context.Context, t proto.SyncedTable, by string) error {
+	_, err := b.DB.Exec(ctx, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, region_schema, added_by)
+		VALUES ($1, $2, $3, $4, $5, $6)`, t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by)
+	return err
+}
+
+// Remove implements api.Tables.
+func (b *Below) Remove(ctx context.Context, schema, name string) error {
+	tag, err := b.DB.Exec(ctx, `DELETE FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2`, schema, name)
+	if err == nil && tag.RowsAffected() == 0 {
+		return api.ErrNotFound
+	}
+	return err
+}
+
+// Snapshot implements api.Fleet.
+func (b *Below) Snapshot() []v1.FacilityStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fleet
+}
+
+// Summary implements api.Fleet.
+func (b *Below) Summary(id string) (v1.FacilityStatus, bool) {
+	for _, s := range b.Snapshot() {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return v1.FacilityStatus{}, false
+}
+
+// Reload implements api.Fleet.
+func (b *Below) Reload(context.Context) error { return nil }
+
+// Throughput implements api.Fleet.
+func (b *Below) Throughput(string) v1.Throughput { return v1.Throughput{Changes: 7} }
