@@ -17,6 +17,7 @@ type Builder struct {
 	tables []Table
 	txs    []builtTx
 	buf    []byte // the changes of all transactions, encoded, one after the other
+	total  int    // changes
 }
 
 type builtTx struct {
@@ -26,7 +27,7 @@ type builtTx struct {
 }
 
 // Reset makes b empty.
-func (b *Builder) Reset() { b.tables, b.txs, b.buf = b.tables[:0], b.txs[:0], b.buf[:0] }
+func (b *Builder) Reset() { b.tables, b.txs, b.buf, b.total = b.tables[:0], b.txs[:0], b.buf[:0], 0 }
 
 // Bytes is the size of the encoded changes, and Txs the number of transactions.
 func (b *Builder) Bytes() int { return len(b.buf) }
@@ -34,17 +35,8 @@ func (b *Builder) Bytes() int { return len(b.buf) }
 // Txs returns the number of transactions, the unfinished one included.
 func (b *Builder) Txs() int { return len(b.txs) }
 
-// Changes returns the number of changes in transaction i.
-func (b *Builder) Changes(i int) int { return b.txs[i].changes }
-
-// TotalChanges returns the number of changes in all transactions.
-func (b *Builder) TotalChanges() int {
-	n := 0
-	for i := range b.txs {
-		n += b.txs[i].changes
-	}
-	return n
-}
+// Changes returns the number of changes in all transactions.
+func (b *Builder) Changes() int { return b.total }
 
 // Tx returns transaction i without its changes.
 func (b *Builder) Tx(i int) Tx { return b.txs[i].Tx }
@@ -67,6 +59,7 @@ func (b *Builder) Commit(lsn uint64) { b.txs[len(b.txs)-1].LSN = lsn }
 // Abandon takes the last transaction back.
 func (b *Builder) Abandon() {
 	last := len(b.txs) - 1
+	b.total -= b.txs[last].changes
 	b.buf = b.buf[:b.txs[last].from]
 	b.txs = b.txs[:last]
 }
@@ -74,6 +67,7 @@ func (b *Builder) Abandon() {
 // Add adds a change to the last transaction. Nothing of it is kept.
 func (b *Builder) Add(op Op, table int, key, row Row, absent []int) {
 	b.txs[len(b.txs)-1].changes++
+	b.total++
 	p := append(b.buf, cborArray|6)
 	p = appendHead(p, cborUint, uint64(op))
 	p = appendHead(p, cborUint, uint64(table))
@@ -93,6 +87,7 @@ func (b *Builder) Add(op Op, table int, key, row Row, absent []int) {
 // AddRange adds a Range change to the last transaction.
 func (b *Builder) AddRange(table int, r *KeyRange) {
 	b.txs[len(b.txs)-1].changes++
+	b.total++
 	p := append(b.buf, cborArray|6)
 	p = appendHead(p, cborUint, uint64(Range))
 	p = appendHead(p, cborUint, uint64(table))
@@ -122,16 +117,10 @@ func (b *Builder) MoveTail(dst *Builder, i int) {
 	for _, tx := range b.txs[i:] {
 		tx.from -= from
 		dst.txs = append(dst.txs, tx)
+		dst.total += tx.changes
+		b.total -= tx.changes
 	}
 	b.txs, b.buf = b.txs[:i], b.buf[:from]
-}
-
-// CutPart empties the last transaction, which goes on, and leaves its number
-// and time and the tables. The caller has sealed what was in it.
-func (b *Builder) CutPart() {
-	last := &b.txs[len(b.txs)-1]
-	last.changes = 0
-	b.buf = b.buf[:last.from]
 }
 
 // bodies are the buffers that bodies are put together in.

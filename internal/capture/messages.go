@@ -1,0 +1,267 @@
+package capture
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// message handles one copy message; mu is held.
+func (s *stream) message(ctx context.Context, data []byte) error {
+	r := reader{b: data}
+	switch r.u8() {
+	case 'w':
+		start := r.u64()
+		r.u64() // the server's end of WAL
+		r.u64() // its clock
+		if r.bad {
+			return r.done("WAL data")
+		}
+		s.received = max(s.received, start)
+		return s.decode(ctx, r.b)
+	case 'k':
+		end := r.u64()
+		r.u64()
+		reply := r.u8() != 0
+		if err := r.done("keepalive"); err != nil {
+			return err
+		}
+		s.received = max(s.received, end)
+		if !s.txOpen {
+			// All that committed before end was sent before this message.
+			s.read = max(s.read, end)
+		}
+		if reply {
+			notify(s.urgent)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: type %q", errMessage, data[:min(1, len(data))])
+}
+
+// decode handles one message of pgoutput; mu is held.
+func (s *stream) decode(ctx context.Context, b []byte) error {
+	r := reader{b: b}
+	kind := r.u8()
+	switch kind {
+	case 'B':
+		final, micros := r.u64(), int64(r.u64())+pgEpochMicros
+		r.u32() // transaction id
+		s.txOpen, s.txMicros = true, micros
+		// After a new connection the server may begin with what the sink has.
+		s.txSkip = final < s.have
+		return r.done("begin")
+	case 'C':
+		r.u8()  // flags
+		r.u64() // where the commit record starts
+		end := r.u64()
+		r.u64() // time
+		if err := r.done("commit"); err != nil {
+			return err
+		}
+		s.commit(end)
+		return nil
+	case 'R':
+		m, err := r.relation()
+		if err != nil {
+			return err
+		}
+		// Not under the lock: the catalog may take its time.
+		s.mu.Unlock()
+		rel, err := resolve(ctx, s.cn.catalog, m)
+		s.mu.Lock()
+		if err != nil {
+			return err
+		}
+		s.relations[m.id] = rel
+		return nil
+	case 'Y', 'O': // a type, an origin: known from the catalog, not needed
+		return nil
+	case 'M':
+		return s.logicalMessage(&r)
+	}
+	if s.txSkip {
+		return nil
+	}
+	switch kind {
+	case 'I':
+		rel, err := s.relation(&r)
+		if err != nil {
+			return err
+		}
+		r.u8() // N
+		r.tuple(&s.now, len(rel.table.Columns))
+		if err := r.done("insert"); err != nil {
+			return err
+		}
+		s.add(change.Insert, rel, nil, s.now.row, nil)
+		return nil
+	case 'U':
+		return s.update(&r)
+	case 'D':
+		rel, err := s.relation(&r)
+		if err != nil {
+			return err
+		}
+		r.u8() // K or O
+		r.tuple(&s.old, len(rel.table.Columns))
+		if err := r.done("delete"); err != nil {
+			return err
+		}
+		if s.keyless(rel) {
+			return nil
+		}
+		s.keyRow = rel.pick(s.keyRow[:0], s.old.row)
+		s.add(change.Delete, rel, s.keyRow, nil, nil)
+		return nil
+	case 'T':
+		n := r.u32()
+		r.u8() // CASCADE and RESTART IDENTITY: each table truncated is listed
+		for range n {
+			rel, err := s.relation(&r)
+			if err != nil {
+				return err
+			}
+			s.add(change.Truncate, rel, nil, nil, nil)
+		}
+		return r.done("truncate")
+	}
+	return fmt.Errorf("%w: type %q", errMessage, kind)
+}
+
+func (s *stream) update(r *reader) error {
+	rel, err := s.relation(r)
+	if err != nil {
+		return err
+	}
+	n := len(rel.table.Columns)
+	was := r.u8()
+	if was == 'K' || was == 'O' {
+		r.tuple(&s.old, n)
+		r.u8() // N
+	}
+	r.tuple(&s.now, n)
+	if err := r.done("update"); err != nil {
+		return err
+	}
+	if s.keyless(rel) {
+		return nil
+	}
+	var key change.Row
+	if was != 'N' {
+		rel.complete(&s.now, &s.old, was == 'O')
+		if !rel.sameKey(s.now.row, s.old.row) {
+			s.keyRow = rel.pick(s.keyRow[:0], s.old.row)
+			key = s.keyRow
+		}
+	}
+	absent := s.now.absent
+	if len(absent) == 0 {
+		absent = nil
+	}
+	s.add(change.Update, rel, key, s.now.row, absent)
+	return nil
+}
+
+func (s *stream) relation(r *reader) (*relation, error) {
+	id := r.u32()
+	rel := s.relations[id]
+	if rel == nil {
+		return nil, fmt.Errorf("%w: table %d was not announced", errMessage, id)
+	}
+	return rel, nil
+}
+
+// keyless reports, and says once, that a table's updates and deletes cannot be
+// sent: nothing tells its rows apart. EnsurePublications does not publish them;
+// they come when the key was dropped since.
+func (s *stream) keyless(rel *relation) bool {
+	if len(rel.key) > 0 {
+		return false
+	}
+	if id := rel.table.ID(); !s.untold[id] {
+		s.untold[id] = true
+		s.c.c.Log.Error("updates and deletes of a table without a key are not sent", "part", "capture", "table", id)
+	}
+	return true
+}
+
+// add puts a change into pending.
+func (s *stream) add(op change.Op, rel *relation, key, row change.Row, absent []int) {
+	s.begin()
+	if rel.build != s.build {
+		rel.build, rel.pos = s.build, s.pending.AddTable(rel.table)
+	}
+	s.pending.Add(op, rel.pos, key, row, absent)
+}
+
+// begin starts the open transaction in pending with its first change, so that
+// empty ones leave nothing.
+func (s *stream) begin() {
+	if !s.begun {
+		s.pending.Begin(s.next.Seq, s.txMicros)
+		s.begun = true
+	}
+}
+
+func (s *stream) commit(end uint64) {
+	s.txOpen = false
+	s.read = max(s.read, end)
+	if !s.begun {
+		return
+	}
+	s.begun = false
+	s.pending.Commit(end)
+	s.next.Seq++
+	s.whole++
+	if s.whole == 1 {
+		s.since = time.Now()
+	}
+	s.c.mu.Lock()
+	s.c.stats.LastCommit = time.UnixMicro(s.txMicros)
+	s.c.mu.Unlock()
+	if s.whole == 1 {
+		notify(s.wake) // write sets its timer
+	}
+}
+
+func (s *stream) logicalMessage(r *reader) error {
+	transactional := r.u8()&1 != 0
+	r.u64() // where it is
+	prefix := r.cstring()
+	content := r.take(int(r.u32()))
+	if err := r.done("logical message"); err != nil {
+		return err
+	}
+	if !transactional || s.txSkip {
+		return nil
+	}
+	switch prefix {
+	case TagPrefix:
+		s.abandon()
+	case RangePrefix:
+		m, err := parseRange(content)
+		if err != nil {
+			return err
+		}
+		s.begin()
+		s.pending.AddRange(s.pending.AddTable(m.table()), &m.KeyRange)
+	}
+	return nil
+}
+
+// abandon drops the open transaction: it came from the other side. Parts of it
+// that are in the sink already do not count: its number is given again.
+func (s *stream) abandon() {
+	s.txSkip = true
+	if !s.begun {
+		return
+	}
+	s.pending.Abandon()
+	s.begun = false
+	if s.whole == 0 {
+		s.part = 0
+	}
+}

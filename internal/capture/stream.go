@@ -1,0 +1,339 @@
+package capture
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// One session has three parts, so that a full disk never looks like a dead
+// client to the server and a slow server never delays a frame:
+//
+//	read    decodes messages into the pending builder (messages.go)
+//	write   takes whole transactions out of it, seals and appends them
+//	status  tells the server what is durable, and marks the sink when idle
+
+// burst is how long transactions may gather while more arrive and Linger is 0.
+const burst = 10 * time.Millisecond
+
+// stream is one session.
+type stream struct {
+	c  *Capture
+	cn *conn
+
+	// Owned by read.
+	relations map[uint32]*relation
+	now, old  tuple
+	keyRow    change.Row
+	have      uint64 // transactions that committed before it are in the sink
+	txOpen    bool   // between Begin and Commit
+	txSkip    bool   // this transaction is in the sink, or came from the other side
+	txMicros  int64
+	untold    map[string]bool // tables without a key whose updates were reported
+
+	wake   chan struct{} // something for write to look at
+	room   chan struct{} // pending is no longer full
+	urgent chan struct{} // the server asked for a status
+
+	mu       sync.Mutex
+	pending  *change.Builder
+	spare    *change.Builder
+	build    uint64          // number of the pending builder's list of tables
+	next     change.Position // of the transaction that is open, or of the next one
+	begun    bool            // the open transaction has changes, it is the last in pending
+	part     uint32          // of the first transaction in pending
+	whole    int             // finished transactions in pending
+	since    time.Time       // when the first of them was finished
+	idle     bool            // the WAL has no more to give right now
+	writing  bool            // frames are on their way to the sink
+	received uint64
+	read     uint64 // end of the last transaction that was read, or later if nothing was there
+	durable  uint64
+}
+
+func newStream(c *Capture, cn *conn, next change.Position, have uint64) *stream {
+	return &stream{
+		c: c, cn: cn, relations: map[uint32]*relation{}, have: have, untold: map[string]bool{},
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		pending: new(change.Builder), spare: new(change.Builder), build: 1,
+		next: next, received: have, read: have, durable: have,
+	}
+}
+
+// run works until ctx ends or the connection does.
+func (s *stream) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	// Closing the socket is what ends a blocked read.
+	stop := context.AfterFunc(ctx, func() { _ = s.cn.repl.Conn().Close() })
+	defer stop()
+	g.Go(func() error { return s.readLoop(ctx) })
+	g.Go(func() error { return s.writeLoop(ctx) })
+	g.Go(func() error { return s.statusLoop(ctx) })
+	return g.Wait()
+}
+
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) readLoop(ctx context.Context) error {
+	for n := 0; ; n++ {
+		if s.cn.buffered() == 0 {
+			s.mu.Lock()
+			s.idle = true
+			tell := s.whole > 0
+			s.mu.Unlock()
+			if tell {
+				notify(s.wake)
+			}
+			s.cn.awaitUntil(time.Now().Add(silenceLimit))
+		} else if n%4096 == 0 {
+			s.cn.awaitUntil(time.Now().Add(silenceLimit))
+		}
+		data, err := s.cn.receive()
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.idle = false
+		err = s.message(ctx, data)
+		full := s.full()
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if full {
+			if err := s.awaitRoom(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// full is true when pending must not grow; mu is held.
+func (s *stream) full() bool {
+	return s.pending.Bytes() >= s.c.c.MaxFrameBytes || s.pending.Changes() >= s.c.c.MaxFrameChanges
+}
+
+func (s *stream) awaitRoom(ctx context.Context) error {
+	for {
+		notify(s.wake)
+		s.mu.Lock()
+		full := s.full()
+		s.mu.Unlock()
+		if !full {
+			s.cn.awaitUntil(time.Now().Add(silenceLimit))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.room:
+		}
+	}
+}
+
+// batch is what write took out of pending.
+type batch struct {
+	b     *change.Builder
+	whole int    // transactions that end in it
+	part  uint32 // of the first one
+	more  bool   // the only transaction in it goes on
+	lsn   uint64 // end of the last transaction that ends in it
+}
+
+// take returns what is due, or how long to wait for something to be; mu is not
+// held.
+func (s *stream) take(now time.Time) (*batch, time.Duration) {
+	linger := s.c.c.Linger()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := s.full()
+	switch {
+	case s.whole > 0:
+		age := now.Sub(s.since)
+		due := full || age >= max(linger, burst) || linger == 0 && s.idle
+		if !due {
+			return nil, max(linger, burst) - age
+		}
+	case !full:
+		return nil, time.Hour
+	}
+	t := &batch{b: s.pending, whole: s.whole, part: s.part, more: s.whole == 0}
+	s.pending, s.spare, s.writing = s.spare, nil, true
+	if t.more {
+		// The open transaction is a frame's worth by itself.
+		t.b.MoveTail(s.pending, 1)
+		s.pending.Begin(s.next.Seq, s.txMicros)
+		s.part++
+		return t, 0
+	}
+	t.lsn = t.b.Tx(t.whole - 1).LSN
+	s.whole, s.part = 0, 0
+	if s.begun {
+		t.b.MoveTail(s.pending, t.whole)
+	} else {
+		s.build++ // a frame lists only its own tables
+	}
+	return t, 0
+}
+
+// seal makes the frames of a batch: one, or two when its first transaction has
+// earlier parts.
+func (s *stream) seal(t *batch) ([]change.Sealed, error) {
+	h := change.Header{Kind: change.Changes, Epoch: s.next.Epoch}
+	var frames []change.Sealed
+	from := 0
+	if t.more || t.part > 0 {
+		h.Part, h.More = t.part, t.more
+		f, err := t.b.Seal(h, 0, 1)
+		if err != nil {
+			return nil, err
+		}
+		frames, from = append(frames, f), 1
+		h.Part, h.More = 0, false
+	}
+	if from < t.whole {
+		f, err := t.b.Seal(h, from, t.whole)
+		if err != nil {
+			return nil, err
+		}
+		frames = append(frames, f)
+	}
+	return frames, nil
+}
+
+func (s *stream) writeLoop(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		t, wait := s.take(time.Now())
+		if t == nil {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-s.wake:
+			case <-timer.C:
+			}
+			continue
+		}
+		frames, err := s.seal(t)
+		if err != nil {
+			return fmt.Errorf("seal transactions from %d on: %w", t.b.Tx(0).Seq, err)
+		}
+		s.recycle(t.b)
+		if err := s.append(ctx, frames); err != nil {
+			return err
+		}
+		s.done(t, frames)
+	}
+}
+
+// recycle gives a builder's memory to the next batch, unless a large row made
+// it large, and lets read go on.
+func (s *stream) recycle(b *change.Builder) {
+	if b.Bytes() > 4*s.c.c.MaxFrameBytes {
+		b = new(change.Builder)
+	}
+	b.Reset()
+	s.mu.Lock()
+	s.spare = b
+	s.mu.Unlock()
+	notify(s.room)
+}
+
+// append offers frames to the sink until it takes them.
+func (s *stream) append(ctx context.Context, frames []change.Sealed) error {
+	wait := retryMin
+	for {
+		err := s.c.sink.Append(frames...)
+		if err == nil {
+			if s.c.setState(Streaming, nil) {
+				s.c.c.Log.Info("the queue takes changes again", "part", "capture")
+			}
+			return nil
+		}
+		if next, _ := s.c.next(); next.Seq != frames[0].Header.First {
+			return fmt.Errorf("append transactions from %d on, the sink is at %s: %w", frames[0].Header.First, next, err)
+		}
+		if s.c.setState(Blocked, err) {
+			s.c.c.Log.Error("the queue takes no changes; the WAL keeps them meanwhile", "part", "capture", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// done counts what is durable.
+func (s *stream) done(t *batch, frames []change.Sealed) {
+	s.mu.Lock()
+	s.writing = false
+	if t.lsn > 0 {
+		s.durable = max(s.durable, t.lsn)
+	}
+	durable := s.durable
+	s.mu.Unlock()
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.c.stats.Durable = durable
+	s.c.stats.Transactions += uint64(t.whole)
+	for i := range frames {
+		s.c.stats.Changes += uint64(frames[i].Header.Changes)
+	}
+}
+
+func (s *stream) statusLoop(ctx context.Context) error {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	var marked, pinged time.Time
+	for {
+		urgent := false
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		case <-s.urgent:
+			urgent = true
+		}
+		s.mu.Lock()
+		quiet := s.whole == 0 && !s.begun && !s.writing
+		read, received, durable := s.read, s.received, s.durable
+		s.mu.Unlock()
+		now := time.Now()
+		age := now.Sub(marked)
+		if quiet && read > durable && (age >= markEvery || urgent && age >= urgentMarkEvery) {
+			marked = now
+			if err := s.c.sink.Mark(read); err != nil {
+				s.c.c.Log.Debug("the queue cannot be marked; the slot stays where it is", "part", "capture", "err", err)
+			} else {
+				durable = read
+				s.mu.Lock()
+				s.durable = max(s.durable, read)
+				s.mu.Unlock()
+			}
+		}
+		s.c.mu.Lock()
+		s.c.stats.LSN, s.c.stats.Durable = received, durable
+		s.c.mu.Unlock()
+		ping := now.Sub(pinged) >= pingEvery
+		if ping {
+			pinged = now
+		}
+		if err := s.cn.status(received, durable, ping); err != nil {
+			return fmt.Errorf("send status: %w", err)
+		}
+	}
+}
