@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/tunnel"
 )
@@ -15,14 +16,14 @@ import (
 // (mode 0600) when there is none. Every enrolled box knows its public half:
 // losing the file means enrolling all of them again.
 func LoadKey(path string) (tunnel.PrivateKey, error) {
-	b, err := os.ReadFile(path)
+	b, err := config.ReadSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeKey(path)
 	}
 	if err != nil {
 		return tunnel.PrivateKey{}, fmt.Errorf("read the hub's key: %w", err)
 	}
-	k, err := tunnel.ParsePrivateKey(string(trimNewline(b)))
+	k, err := tunnel.ParsePrivateKey(string(b))
 	if err != nil {
 		return tunnel.PrivateKey{}, hint.Wrap(fmt.Errorf("read the hub's key in %s: %w", path, err),
 			"Restore the file from a backup. Without it every box must be enrolled again: remove the file only if that is what you want.")
@@ -60,11 +61,4 @@ func writeNew(path string, data []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-func trimNewline(b []byte) []byte {
-	for len(b) > 0 && (b[len(b)-1] == '\n' || b[len(b)-1] == '\r') {
-		b = b[:len(b)-1]
-	}
-	return b
 }
