@@ -51,13 +51,16 @@ func wrongImport(from, target string, test bool) string {
 				return wing(from) + " knows neither edge nor cloud"
 			}
 		}
-		if wing(room) == "test" && wing(from) != "test" {
-			return "test is for tests of the whole"
+		if wing(room) == "test" && wing(from) != "test" && !test {
+			return "what is below test/ tests the whole and is nobody's part"
 		}
-		if within(room, "internal/pgtest") && !test && wing(from) != "test" && !within(from, "internal/pgtest") {
+		if forTests(room) && !test && !forTests(from) {
 			return "it is for tests"
 		}
 		return ""
+	}
+	if (target == "testing" || strings.HasPrefix(target, "testing/")) && !test && !forTests(from) {
+		return "the programs do not carry the test framework; helpers of tests are in a package named …test"
 	}
 	for _, b := range banned {
 		if !covers(b.path, target) {
@@ -71,6 +74,17 @@ func wrongImport(from, target string, test bool) string {
 		return b.why
 	}
 	return ""
+}
+
+// forTests reports whether a room only serves tests: all below test/, and packages
+// with a name such as pgtest.
+func forTests(room string) bool {
+	for name := range strings.SplitSeq(room, "/") {
+		if strings.HasSuffix(name, "test") {
+			return true
+		}
+	}
+	return false
 }
 
 // covers reports whether a ban on path means target: any version and package
