@@ -58,7 +58,7 @@ test-setup:
 	@scripts/setup --for test
 
 .PHONY: test
-test: test-setup ## Run all tests, with the race detector
+test: test-setup $(NPM_DONE) ## Run all tests, with the race detector
 	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(PKG)
 
 .PHONY: check
