@@ -242,12 +242,12 @@ func (s *stream) logicalMessage(r *reader) error {
 	case TagPrefix:
 		s.abandon()
 	case RangePrefix:
-		m, err := parseRange(content)
+		table, rows, err := change.DecodeRange(content)
 		if err != nil {
 			return err
 		}
 		s.begin()
-		s.pending.AddRange(s.pending.AddTable(m.table()), &m.KeyRange)
+		s.pending.AddRange(s.pending.AddTable(*table), rows)
 	}
 	return nil
 }

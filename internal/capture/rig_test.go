@@ -182,12 +182,14 @@ func text(r change.Row) string {
 // eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	look, deadline := time.NewTicker(5*time.Millisecond), time.After(60*time.Second)
+	defer look.Stop()
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			t.Fatalf("not in time: %s", what)
+		case <-look.C:
 		}
-		time.Sleep(5 * time.Millisecond) // between looks at a condition
 	}
 }
 
