@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -12,9 +11,6 @@ import (
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
-
-// ErrNotFound is what Tables answers for a table that is not synced.
-var ErrNotFound = errors.New("not found")
 
 // Deps is what the API stands on.
 type Deps struct {
@@ -53,7 +49,7 @@ type Tables interface {
 	Check(ctx context.Context, t proto.SyncedTable) (problems []proto.Problem, warnings []string, err error)
 	// Add registers a table that was checked and tells the facilities.
 	Add(ctx context.Context, t proto.SyncedTable, by string) error
-	// Remove ends the syncing of a table. ErrNotFound: it was not synced.
+	// Remove ends the syncing of a table. ingest.ErrNotFound: it was not synced.
 	Remove(ctx context.Context, schema, name string) error
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -153,7 +154,7 @@ func unsuitable(t proto.SyncedTable, problems []proto.Problem) error {
 
 func (h *Handler) removeTable(ctx context.Context, in *tableInput) (*struct{}, error) {
 	err := h.Tables.Remove(ctx, in.Schema, in.Table)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ingest.ErrNotFound) {
 		return nil, notFound("synced table", in.Schema+"."+in.Table, "holdfastctl tables list shows the synced tables.")
 	}
 	if err != nil {

@@ -2,7 +2,7 @@
 // the API and of its callers.
 //
 // In:  the tests of cloud/api and cloud/cmd/holdfastctl.
-// Out: cloud/api, cloud/provision, PostgreSQL.
+// Out: cloud/api, cloud/ingest, cloud/provision, PostgreSQL.
 package apitest
 
 import (
@@ -19,9 +19,11 @@ import (
 
 	"github.com/agogsaas/holdfast/cloud/api"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -56,11 +58,25 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Below{DB: pool}
+	b := &Below{}
 	boxes := newProvision(t, pool)
+	tables, err := ingest.New(ctx, ingest.Config{
+		DB: pool, ApplyConnString: pool.Config().ConnString(), Log: slog.New(slog.DiscardHandler),
+		CheckRegion: b.checkRegion, CheckFacilities: b.checkFacilities,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := run.New(slog.New(slog.DiscardHandler))
+	parts.Go("ingest", tables.Run)
+	t.Cleanup(func() {
+		if err := parts.Stop(10 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: b, Fleet: b,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -99,46 +115,34 @@ func newProvision(t testing.TB, pool *pgxpool.Pool) *provision.Provision {
 	return p
 }
 
-// Below stands for the facilities: what they say of a table, and how they are.
+// Below stands for the facilities and the tables: what is wrong with one, and
+// how they are.
 type Below struct {
-	DB *pgxpool.Pool
-
 	mu       sync.Mutex
 	problems []proto.Problem
-	warnings []string
+	silent   []string
 	fleet    []v1.FacilityStatus
 }
 
 // Refuse makes every table unsuitable for these reasons.
 func (b *Below) Refuse(p ...proto.Problem) { b.mu.Lock(); b.problems = p; b.mu.Unlock() }
 
-// Warn is said of every table.
-func (b *Below) Warn(w ...string) { b.mu.Lock(); b.warnings = w; b.mu.Unlock() }
+// Silence makes facilities that are connected not answer.
+func (b *Below) Silence(facilities ...string) { b.mu.Lock(); b.silent = facilities; b.mu.Unlock() }
 
 // Show is the fleet from now on, ordered by id.
 func (b *Below) Show(f ...v1.FacilityStatus) { b.mu.Lock(); b.fleet = f; b.mu.Unlock() }
 
-// Check implements api.Tables.
-func (b *Below) Check(context.Context, proto.SyncedTable) ([]proto.Problem, []string, error) {
+func (b *Below) checkRegion(context.Context, proto.SyncedTable) ([]proto.Problem, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.problems, b.warnings, nil
+	return b.problems, nil
 }
 
-// Add implements api.Tables.
-func (b *Below) Add(ctx context.Context, t proto.SyncedTable, by string) error {
-	_, err := b.DB.Exec(ctx, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, region_schema, added_by)
-		VALUES ($1, $2, $3, $4, $5, $6)`, t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by)
-	return err
-}
-
-// Remove implements api.Tables.
-func (b *Below) Remove(ctx context.Context, schema, name string) error {
-	tag, err := b.DB.Exec(ctx, `DELETE FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2`, schema, name)
-	if err == nil && tag.RowsAffected() == 0 {
-		return api.ErrNotFound
-	}
-	return err
+func (b *Below) checkFacilities(context.Context, proto.SyncedTable) (problems map[string][]proto.Problem, silent []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return nil, b.silent
 }
 
 // Snapshot implements api.Fleet.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,10 @@ func execute(ctx context.Context, a *app, args []string) int {
 		return exitOK
 	}
 	if !a.began && exitCode(err) == exitFailed {
-		err = usageError{hint.Wrap(err, "Write it as: %s", cmd.UseLine())}
+		err = usageError{hint.Wrap(err, "See %s --help.", cmd.CommandPath())}
+	}
+	if !a.began {
+		a.asJSON = a.asJSON || slices.Contains(args, "--json") // the flags may not have been read
 	}
 	a.complain(err)
 	return exitCode(err)
@@ -133,6 +137,7 @@ func takes(n int) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return fmt.Errorf("%s takes %s, not %d", cmd.CommandPath(), plural(n, "argument", "arguments"), len(args))
+		err := fmt.Errorf("%s takes %s, not %d", cmd.CommandPath(), plural(n, "argument", "arguments"), len(args))
+		return usageError{hint.Wrap(err, "Write it as: %s", cmd.UseLine())}
 	}
 }
