@@ -18,11 +18,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/agogsaas/holdfast/cloud/broker"
+	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
@@ -140,15 +143,10 @@ func writePEM(t testing.TB, file, kind string, der []byte) {
 	}
 }
 
-// FreeAddr is a loopback address that nothing listened at a moment ago.
+// FreeAddr is a loopback address that no other test uses.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(pgtest.Port(t)))
 }
 
 // Devices is a list of boxes that a test changes.
@@ -204,6 +202,20 @@ func New(t testing.TB, devices ...broker.Device) *Broker {
 	s.Go("broker", b.Run)
 	Eventually(t, "the broker runs", func() bool { return b.State().Running })
 	return &Broker{Broker: b, CA: ca, Devices: list, TLSURL: "mqtts://" + secure, Local: local}
+}
+
+// Kill ends the broker's process at once, and waits until it has been started
+// again.
+func (b *Broker) Kill(t testing.TB) {
+	t.Helper()
+	was := b.State()
+	if err := syscall.Kill(was.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, "the broker runs again", func() bool {
+		s := b.State()
+		return s.Running && s.Starts > was.Starts
+	})
 }
 
 // Eventually waits until ok, for at most 20 seconds.
