@@ -14,14 +14,15 @@ import (
 // every certificate for one of the future. The floor rises only by what others
 // have signed, never by the system's clock, which may be ahead by mistake.
 type clock struct {
-	path string
+	path   string
+	system func() time.Time // time.Now, except in tests
 
 	mu    sync.Mutex
 	floor time.Time
 }
 
 func openClock(stateDir string) *clock {
-	k := &clock{path: filepath.Join(stateDir, clockFile), floor: buildTime()}
+	k := &clock{path: filepath.Join(stateDir, clockFile), system: time.Now, floor: buildTime()}
 	if b, err := os.ReadFile(k.path); err == nil {
 		if t, err := time.Parse(time.RFC3339, strings.TrimSpace(string(b))); err == nil && t.After(k.floor) {
 			k.floor = t
@@ -34,7 +35,7 @@ func openClock(stateDir string) *clock {
 func (k *clock) now() time.Time {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if now := time.Now(); now.After(k.floor) {
+	if now := k.system(); now.After(k.floor) {
 		return now
 	}
 	return k.floor
