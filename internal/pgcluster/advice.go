@@ -61,3 +61,8 @@ func notLoopback(address string) error {
 	return hint.Wrap(fmt.Errorf("listen address %q is not a loopback address", address),
 		"Use 127.0.0.1, ::1, or none; other machines reach the data through Holdfast, not through PostgreSQL.")
 }
+
+func badSettings(said string, err error) error {
+	return hint.Wrap(fmt.Errorf("PostgreSQL refuses its settings: %w: %s", err, said),
+		"Correct the named setting in Holdfast's configuration, or in postgresql.auto.conf where ALTER SYSTEM put it.")
+}

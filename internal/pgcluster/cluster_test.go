@@ -38,7 +38,9 @@ func prepare(t *testing.T, cfg pgcluster.Config) *pgcluster.Cluster {
 	if cfg.Port == 0 {
 		cfg.Port = pgtest.Port(t)
 	}
-	cfg.Profile = pgcluster.Pi4
+	if cfg.Profile == "" {
+		cfg.Profile = pgcluster.Pi4
+	}
 	c, err := pgcluster.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatalf("%v (%s)", err, hint.Of(err))

@@ -189,7 +189,20 @@ func (c *Cluster) configure(ctx context.Context) (changed bool, err error) {
 		changed = changed || wrote
 	}
 	wrote, err := c.include(filepath.Join(data, "postgresql.conf"))
-	return changed || wrote, err
+	if err != nil {
+		return false, err
+	}
+	return changed || wrote, c.checkConfig(ctx)
+}
+
+// checkConfig lets the server read its configuration without starting: what is
+// wrong is then known by name, and a server that runs has not been touched.
+func (c *Cluster) checkConfig(ctx context.Context) error {
+	out, err := c.command(ctx, "postgres", "-D", c.cfg.dataDir(), "-C", "port").CombinedOutput()
+	if err != nil {
+		return badSettings(string(bytes.TrimSpace(out)), err)
+	}
+	return nil
 }
 
 // compresses asks whether the server was built with a compression method.
