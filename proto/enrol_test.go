@@ -68,8 +68,10 @@ func TestEnrolVectorsStand(t *testing.T) {
 		decode func([]byte) (any, error)
 		want   any
 	}{
-		{"token.txt", func() ([]byte, error) { s, err := token.Text(); return []byte(s), err },
-			func(b []byte) (any, error) { return proto.ParseToken(string(b)) }, token},
+		{
+			"token.txt", func() ([]byte, error) { s, err := token.Text(); return []byte(s), err },
+			func(b []byte) (any, error) { return proto.ParseToken(string(b)) }, token,
+		},
 		{"request.hex", request.Encode, func(b []byte) (any, error) { return proto.DecodeEnrolRequest(b) }, request},
 		{"renew.hex", renew.Encode, func(b []byte) (any, error) { return proto.DecodeRenewRequest(b) }, renew},
 		{"answer.hex", answer.Encode, func(b []byte) (any, error) { return proto.DecodeEnrolAnswer(b) }, answer},

@@ -46,14 +46,18 @@ func TestAnEnrolledBoxReachesTheRegion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tun, err := tunnel.New(tunnel.Config{PrivateKey: id.TunnelKey, MTU: id.Tunnel.MTU,
-		Addresses: []netip.Prefix{netip.PrefixFrom(id.Tunnel.Address, id.Tunnel.Address.BitLen())}})
+	tun, err := tunnel.New(tunnel.Config{
+		PrivateKey: id.TunnelKey, MTU: id.Tunnel.MTU,
+		Addresses: []netip.Prefix{netip.PrefixFrom(id.Tunnel.Address, id.Tunnel.Address.BitLen())},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tun.Close()
-	if err := tun.SetPeer(tunnel.Peer{PublicKey: id.Tunnel.HubKey, Endpoint: id.Tunnel.Endpoint, KeepaliveInterval: id.Tunnel.Keepalive,
-		AllowedIPs: []netip.Prefix{netip.PrefixFrom(id.Tunnel.HubAddress, id.Tunnel.HubAddress.BitLen())}}); err != nil {
+	if err := tun.SetPeer(tunnel.Peer{
+		PublicKey: id.Tunnel.HubKey, Endpoint: id.Tunnel.Endpoint, KeepaliveInterval: id.Tunnel.Keepalive,
+		AllowedIPs: []netip.Prefix{netip.PrefixFrom(id.Tunnel.HubAddress, id.Tunnel.HubAddress.BitLen())},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	wg.Go(func() {

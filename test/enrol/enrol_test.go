@@ -1,20 +1,13 @@
 package enrol_test
 
 import (
-	"context"
-	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -164,45 +157,6 @@ func TestABoxWhoseClockIsAheadIsTold(t *testing.T) {
 	}
 }
 
-func TestAStolenTokenIsNoUseAfterTheBox(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	token := r.token("la", 0)
-	mustEnrol(t, t.TempDir(), token)
-	thief := t.TempDir()
-	_, err := box(t, thief).Enrol(patience(t, 20*time.Second), token)
-	if got := refused(t, err); got != proto.EnrolUsed {
-		t.Errorf("code %d: %v", got, err)
-	}
-	if _, err := enrol.Load(thief); !errors.Is(err, enrol.ErrNotEnrolled) {
-		t.Errorf("the thief has %v", err)
-	}
-}
-
-func TestTwoBoxesWithOneTokenAreOne(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	token := r.token("la", 0)
-	errs := make([]error, 8)
-	var wg sync.WaitGroup
-	for i := range errs {
-		dir := t.TempDir()
-		wg.Go(func() { _, errs[i] = box(t, dir).Enrol(patience(t, 30*time.Second), token) })
-	}
-	wg.Wait()
-	in := 0
-	for _, err := range errs {
-		if err == nil {
-			in++
-		} else if got := refused(t, err); got != proto.EnrolUsed {
-			t.Errorf("code %d: %v", got, err)
-		}
-	}
-	if in != 1 || r.devices() != 1 {
-		t.Errorf("%d were let in, %d boxes are known", in, r.devices())
-	}
-}
-
 func TestALostReplyIsRepeated(t *testing.T) {
 	t.Parallel()
 	r := newRegion(t)
@@ -252,90 +206,6 @@ func TestAKillBetweenAnyTwoStepsLosesNothing(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestARegionThatIsAwayIsWaitedFor(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	tok, err := proto.ParseToken(r.token("la", 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok.URL = "https://" + addr
-	text, err := tok.Text()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ln.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, err = box(t, t.TempDir()).Enrol(patience(t, 300*time.Millisecond), text)
-	if err == nil || !strings.Contains(hint.Of(err), "cable") {
-		t.Errorf("while the region is away: %v (%s)", err, hint.Of(err))
-	}
-	r.start("us-east", addr)
-	mustEnrol(t, t.TempDir(), text)
-}
-
-func TestAServerThatIsNotTheRegionLearnsNothing(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	// Another authority, same address in the certificate: an impostor.
-	ca, err := provision.LoadCA(t.TempDir(), "us-east")
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile, err := ca.Server("enrol", []string{"127.0.0.1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []byte
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer ln.Close()
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			buf := make([]byte, 100)
-			n, _ := c.Read(buf)
-			got = append(got, buf[:n]...)
-			_ = c.Close()
-		}
-	})
-	tok, err := proto.ParseToken(r.token("la", 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok.URL = "https://" + ln.Addr().String()
-	text, err := tok.Text()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), text)
-	if err == nil || hint.Of(err) == "" {
-		t.Errorf("got %v (%s)", err, hint.Of(err))
-	}
-	_ = ln.Close()
-	wg.Wait()
-	if len(got) > 0 {
-		t.Errorf("the impostor was told %q", got)
 	}
 }
 
@@ -429,157 +299,4 @@ func onCRL(t *testing.T, r *region, id *enrol.Identity) bool {
 	return slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
 		return e.SerialNumber.Cmp(id.Certificate.Leaf.SerialNumber) == 0
 	})
-}
-
-func TestACertificateIsRenewedInTimeAndAlsoAfter(t *testing.T) {
-	t.Parallel()
-	for name, age := range map[string]time.Duration{
-		"after two thirds": 70 * 24 * time.Hour,
-		"after its end":    400 * 24 * time.Hour,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRegion(t)
-			dir := t.TempDir()
-			// Both sides' clocks must agree, so the enrolment is what is old.
-			id := mustEnrol(t, dir, r.token("la", 0))
-			backdate(t, r, dir, id, age)
-			old, err := enrol.Load(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			k := enrol.NewKeeper(dir, old, nil)
-			runKeeper(t, k)
-			waitFor(t, func() bool { return k.Identity() != old })
-			next := k.Identity()
-			if time.Until(next.Certificate.Leaf.NotAfter) < 80*24*time.Hour || next.ClientID() != id.ClientID() || next.TunnelKey != id.TunnelKey {
-				t.Errorf("renewed until %v as %s", next.Certificate.Leaf.NotAfter, next.ClientID())
-			}
-			if saved, err := enrol.Load(dir); err != nil || !saved.Certificate.Leaf.Equal(next.Certificate.Leaf) {
-				t.Errorf("the file holds %v, %v", saved, err)
-			}
-			if err := k.Problem(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestARevokedBoxIsNotRenewed(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	dir := t.TempDir()
-	id := mustEnrol(t, dir, r.token("la", 0))
-	backdate(t, r, dir, id, 70*24*time.Hour)
-	if err := r.Revoke(t.Context(), "la"); err != nil {
-		t.Fatal(err)
-	}
-	old, err := enrol.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := enrol.NewKeeper(dir, old, nil)
-	runKeeper(t, k)
-	waitFor(t, func() bool { return k.Problem() != nil })
-	if got := refused(t, k.Problem()); got != proto.EnrolRevoked {
-		t.Errorf("code %d: %v", got, k.Problem())
-	}
-}
-
-// backdate makes the box's certificate older: the region signs another for the
-// same key as of then, and the box has that one.
-func backdate(t *testing.T, r *region, dir string, id *enrol.Identity, age time.Duration) {
-	t.Helper()
-	then := time.Now().Add(-age)
-	r.db.Exec(t, `DELETE FROM holdfast.device_certificate`)
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, id.Certificate.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := proto.RenewRequest{CSR: csr, WallMs: then.UnixMilli()}.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.setClock(then)
-	status, data := r.post(proto.RenewPath, body)
-	r.setClock(time.Time{})
-	if status != http.StatusOK {
-		t.Fatalf("status %d", status)
-	}
-	a, err := proto.DecodeEnrolAnswer(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "identity.json")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file map[string]any
-	if err := json.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
-	file["certificates"] = []string{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificates[0]}))}
-	if text, err = json.Marshal(file); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func runKeeper(t *testing.T, k *enrol.Keeper) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = k.Run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-	})
-}
-
-func waitFor(t *testing.T, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for tick := time.Tick(10 * time.Millisecond); !cond(); <-tick {
-		if time.Now().After(deadline) {
-			t.Fatal("condition not met within 20 s")
-		}
-	}
-}
-
-func TestWhateverIsSentIsAnsweredPlainly(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	for name, body := range map[string][]byte{
-		"nothing":   nil,
-		"noise":     []byte("\xff\xfe\x00 not CBOR"),
-		"too large": make([]byte, proto.EnrolRequestMaxBytes+1),
-	} {
-		for _, path := range []string{proto.EnrolPath, proto.RenewPath} {
-			status, data := r.post(path, body)
-			p, err := proto.DecodeEnrolProblem(data)
-			if status != http.StatusBadRequest || err != nil || p.Code != proto.EnrolBadRequest {
-				t.Errorf("%s to %s: status %d, %+v, %v", name, path, status, p, err)
-			}
-		}
-	}
-}
-
-func TestASourceThatAsksTooOftenMustWait(t *testing.T) {
-	t.Parallel()
-	r := newRegion(t)
-	r.setClock(time.Now()) // stands still
-	for range 100 {
-		status, data := r.post(proto.EnrolPath, nil)
-		if status != http.StatusTooManyRequests {
-			continue
-		}
-		if p, err := proto.DecodeEnrolProblem(data); err != nil || p.Code != proto.EnrolSlowDown || p.RetrySeconds == 0 {
-			t.Errorf("got %+v, %v", p, err)
-		}
-		return
-	}
-	t.Error("a hundred requests at once were all taken")
 }

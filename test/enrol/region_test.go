@@ -157,8 +157,10 @@ func (r *region) devices() int { return r.count(`SELECT count(*) FROM holdfast.d
 
 // box enrols from a directory; ctx ends its patience.
 func box(t *testing.T, dir string) enrol.Enroller {
-	return enrol.Enroller{StateDir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Agent: "v1.2.3",
-		Backoff: run.Backoff{Min: 10 * time.Millisecond, Max: 50 * time.Millisecond}}
+	return enrol.Enroller{
+		StateDir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Agent: "v1.2.3",
+		Backoff: run.Backoff{Min: 10 * time.Millisecond, Max: 50 * time.Millisecond},
+	}
 }
 
 func patience(t *testing.T, d time.Duration) context.Context {
