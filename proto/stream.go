@@ -43,7 +43,7 @@ const (
 	TypeTableStates StreamType = 6  // edge → region: how each table fares here
 	TypeHeal        StreamType = 7  // region → edge: load these tables again
 	TypeGoodbye     StreamType = 8  // either: why the stream ends
-	TypeProblem     StreamType = 9  // region → edge: frames cannot be applied, and why
+	TypeProblem     StreamType = 9  // region → edge: frames cannot be applied, and why; an empty text: now they can
 	TypeCheck       StreamType = 10 // region → edge: could this table be synced?
 	TypeChecked     StreamType = 11 // edge → region: the answer
 )

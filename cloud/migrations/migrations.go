@@ -11,17 +11,21 @@ import (
 	"fmt"
 
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed *.sql
 var files embed.FS
 
 // Up brings the region's schema to this build's version. It is safe to run
-// from several processes at once: each migration is one transaction and the
-// version table is locked meanwhile.
+// again and from several processes at once.
 func Up(ctx context.Context, db *sql.DB) error {
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(7470003))
+	if err != nil {
+		return fmt.Errorf("prepare the migrations' lock: %w", err)
+	}
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName("holdfast_schema_version"))
+		goose.WithTableName("holdfast_schema_version"), goose.WithSessionLocker(locker))
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

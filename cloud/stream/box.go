@@ -20,6 +20,7 @@ type box struct {
 	facility string
 	link     *transfer.Link
 	log      *slog.Logger
+	problem  chan *proto.Problem // the latest that the box was not told yet
 
 	mu     sync.Mutex
 	checks map[uint64]chan []proto.Problem
@@ -56,6 +57,7 @@ func (b *box) run(ctx context.Context) error {
 	g.Go(func() error { return b.receive(ctx, session) })
 	g.Go(func() error { return b.acknowledge(ctx, session) })
 	g.Go(func() error { return b.tellTables(ctx, changed) })
+	g.Go(func() error { return b.tellProblems(ctx) })
 	return g.Wait()
 }
 
@@ -150,6 +152,23 @@ func (b *box) refuse(ctx context.Context, err error) error {
 	b.server.Event(ctx, b.facility, "refused", err.Error())
 	b.link.Goodbye(proto.GoodbyeRefused, err.Error())
 	return err
+}
+
+// tellProblems tells the box why its frames wait, while the stream stays open.
+func (b *box) tellProblems(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-b.problem:
+			if p.Text != "" {
+				b.server.Event(ctx, b.facility, "stuck", p.Text+" "+p.Remedy)
+			}
+			if err := b.link.Send(proto.TypeProblem, p); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 func (b *box) tellTables(ctx context.Context, changed <-chan struct{}) error {

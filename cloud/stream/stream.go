@@ -117,7 +117,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return // answered already
 	}
 	defer link.Close()
-	b := &box{server: s, facility: facility, link: link, log: s.Log.With("facility", facility)}
+	b := &box{server: s, facility: facility, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1)}
 	err = b.run(r.Context())
 	if r.Context().Err() != nil {
 		link.Goodbye(proto.GoodbyeShutdown, "the region stops or restarts")
@@ -135,6 +135,38 @@ func (s *Server) Connected() []string {
 		list = append(list, f)
 	}
 	return list
+}
+
+// IsConnected reports whether a facility's stream is up.
+func (s *Server) IsConnected(facility string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.boxes[facility] != nil
+}
+
+// Stuck is told by ingest why a facility's frames wait, and nil when they flow
+// again; the box is told. It does not block.
+func (s *Server) Stuck(facility string, err error) {
+	s.mu.Lock()
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return
+	}
+	p := &proto.Problem{}
+	if err != nil {
+		if p = s.Explain(err); p == nil {
+			return
+		}
+	}
+	select {
+	case <-b.problem: // only the latest counts
+	default:
+	}
+	select {
+	case b.problem <- p:
+	default:
+	}
 }
 
 // Heal asks a facility to send tables again, all when none is named. It

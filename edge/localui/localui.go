@@ -81,6 +81,8 @@ type Deps struct {
 	Log  *slog.Logger
 	// Version is this build's.
 	Version string
+	// Mount, if set, adds more paths behind the same protection: /metrics.
+	Mount func(mux *http.ServeMux)
 }
 
 // UI serves the facility's pages.
@@ -137,6 +139,9 @@ func New(d Deps) (*UI, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		u.site.Error(w, r, http.StatusNotFound, errNoPage)
 	})
+	if d.Mount != nil {
+		d.Mount(mux)
+	}
 	u.handler = u.site.Protect(mux)
 	return u, nil
 }

@@ -94,7 +94,7 @@ func (r Report) QueueWord() web.State {
 	case r.Link.Up:
 		return web.State{Kind: "ok", Word: "Sending"}
 	}
-	return web.State{Kind: "warn", Word: "Safely waiting"}
+	return web.State{Kind: "waiting", Word: "Safely waiting"}
 }
 
 // DiskShare is how much of the data disk is used, in percent; -1 if unknown.

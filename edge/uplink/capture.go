@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -32,6 +34,10 @@ func (u *Uplink) Capture(ctx context.Context) error {
 		func(ctx context.Context, up func()) error {
 			err := u.captureOnce(ctx, up)
 			u.captureRuns(false, err)
+			var gap *capture.GapError
+			if errors.As(err, &gap) {
+				u.pendingGap = gap.Reason
+			}
 			if errors.Is(err, errNewEpoch) {
 				return nil
 			}
@@ -49,7 +55,7 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) error {
 		if err := u.newEpoch(ctx, reason); err != nil {
 			return err
 		}
-		u.damaged = ""
+		u.pendingGap = ""
 	}
 	if reason != "" || slot.Created {
 		// From here on the slot is where the queue's stream begins.
@@ -83,8 +89,8 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) error {
 func (u *Uplink) gapReason(slot capture.SlotInfo) string {
 	_, lsn, _ := u.Queue.Tail()
 	switch {
-	case u.damaged != "":
-		return "the queue was damaged on disk: " + u.damaged
+	case u.pendingGap != "":
+		return u.pendingGap
 	case slot.Created && u.hasHistory():
 		return "the replication slot was gone: the database was restored or replaced"
 	case !slot.Created && slot.ConfirmedFlush > max(lsn, u.Queue.Marked()):
@@ -135,11 +141,19 @@ func (u *Uplink) captureRuns(on bool, err error) {
 	}
 }
 
+// ensureSlot makes the slot if there is none, or none that can be used.
 func (u *Uplink) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
-	conn, err := u.DB.Acquire(ctx)
+	conn, err := pgx.Connect(ctx, u.CaptureConn)
 	if err != nil {
 		return capture.SlotInfo{}, fmt.Errorf("reach the local database: %w", err)
 	}
-	defer conn.Release()
-	return capture.EnsureSlot(ctx, conn.Conn(), Slot)
+	defer conn.Close(ctx)
+	slot, err := capture.EnsureSlot(ctx, conn, Slot)
+	if err != nil || !slot.Lost {
+		return slot, err
+	}
+	if err := capture.DropSlot(ctx, conn, Slot); err != nil {
+		return slot, err
+	}
+	return capture.EnsureSlot(ctx, conn, Slot)
 }

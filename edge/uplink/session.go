@@ -211,6 +211,10 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 		case *proto.Check:
 			u.order(ctx, order{check: m, reply: func(c *proto.Checked) error { return link.Send(proto.TypeChecked, c) }})
 		case *proto.Problem:
+			if m.Text == "" {
+				u.setLink(func(l *Link) { l.Problem = nil })
+				continue
+			}
 			u.Log.Warn("the region cannot apply the changes now; they wait here", "reason", m.Text)
 			u.setLink(func(l *Link) { l.Problem = m })
 		case *proto.Goodbye:

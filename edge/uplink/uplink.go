@@ -56,8 +56,9 @@ type Uplink struct {
 	// orders holds what the region asked of Tables.
 	orders chan order
 
-	// damaged says what became of the queue's disk; owned by Capture.
-	damaged string
+	// pendingGap is why a new epoch must begin before capture goes on; owned
+	// by Capture.
+	pendingGap string
 
 	mu       sync.Mutex
 	link     Link
@@ -103,9 +104,13 @@ func New(c Config) (*Uplink, error) {
 			return nil, err
 		}
 	}
+	var gap string
+	if q := c.Queue.Opened(); q.Damaged != "" {
+		gap = "the queue was damaged on disk: " + q.Damaged
+	}
 	now := time.Now()
 	return &Uplink{Config: c, store: store{db: c.DB}, epoch: e,
-		settled: make(chan struct{}), orders: make(chan order, 16), damaged: c.Queue.Opened().Damaged, changed: make(chan struct{}),
+		settled: make(chan struct{}), orders: make(chan order, 16), pendingGap: gap, changed: make(chan struct{}),
 		link: Link{Since: now}, captured: Captured{Since: now}}, nil
 }
 

@@ -1,0 +1,203 @@
+package edge
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/agogsaas/holdfast/edge/heartbeat"
+	"github.com/agogsaas/holdfast/edge/localui"
+	"github.com/agogsaas/holdfast/edge/postgres"
+	"github.com/agogsaas/holdfast/edge/uplink"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/queue"
+	"github.com/agogsaas/holdfast/internal/tunnel"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// facts turns what the rooms know of themselves into what the heartbeat, the
+// pages and the metrics tell. It decides nothing.
+type facts struct {
+	db      *postgres.DB
+	queue   *queue.Queue
+	up      *uplink.Uplink
+	tun     *tunnel.Tunnel
+	peer    tunnel.PublicKey
+	started time.Time
+	version string
+	dir     string
+
+	mu       sync.Mutex
+	postgres postgres.Facts
+}
+
+// run asks the database every few seconds, so that nobody else waits for it.
+func (f *facts) run(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	for {
+		now := f.db.Facts(ctx)
+		f.mu.Lock()
+		f.postgres = now
+		f.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (f *facts) pg() postgres.Facts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.postgres
+}
+
+func (f *facts) heartbeat() heartbeat.Facts {
+	return heartbeat.Facts{
+		Queue:  f.protoQueue,
+		Tunnel: f.protoTunnel,
+		Faults: f.faults,
+		Database: func(context.Context) (heartbeat.DatabaseFacts, error) {
+			p := f.pg()
+			return heartbeat.DatabaseFacts{Version: p.Version, Database: proto.Database{
+				State: string(p.State), WALRetainedBytes: uint64(max(p.WALRetainedBytes, 0)),
+				Slot: p.Slot(uplink.Slot), SizeBytes: uint64(max(p.DatabaseBytes, 0))}}, nil
+		},
+		Tables: func(context.Context) ([]proto.TableStatus, error) {
+			var list []proto.TableStatus
+			for _, t := range f.up.TableStates() {
+				s := proto.TableStatus{Name: t.Schema + "." + t.Name, State: t.State}
+				if len(t.Problems) > 0 {
+					s.Problem = t.Problems[0].Text
+				}
+				list = append(list, s)
+			}
+			return list, nil
+		},
+	}
+}
+
+func (f *facts) protoQueue() proto.Queue {
+	s, acked := f.queue.Stats(), f.queue.Acked()
+	q := proto.Queue{Frames: uint64(s.Frames), Transactions: uint64(s.Transactions), Changes: uint64(s.Changes), Bytes: uint64(s.Bytes),
+		LimitBytes: uint64(s.LimitBytes), Epoch: s.Epoch, LastSeq: s.Last, AckedEpoch: acked.Epoch, AckedSeq: acked.Seq}
+	if !s.OldestCommit.IsZero() {
+		q.OldestSeconds = uint64(max(time.Since(s.OldestCommit), 0) / time.Second)
+	}
+	return q
+}
+
+func (f *facts) protoTunnel() proto.Tunnel {
+	t := proto.Tunnel{State: "down"}
+	if f.up.LinkState().Up {
+		t.State = "up"
+	}
+	peers, err := f.tun.Stats()
+	if err != nil || len(peers) == 0 {
+		return t
+	}
+	t.ReceivedBytes, t.SentBytes = peers[0].RxBytes, peers[0].TxBytes
+	if h := peers[0].LastHandshake; !h.IsZero() {
+		t.HandshakeSeconds = uint64(max(time.Since(h), time.Second) / time.Second)
+	}
+	return t
+}
+
+// nearFull is the share of its limit at which the queue is worth a word.
+const nearFull = 0.8
+
+func (f *facts) faults() []proto.FaultCode {
+	var list []proto.FaultCode
+	p, s, c := f.pg(), f.queue.Stats(), f.up.CaptureState()
+	if p.State != pgcluster.Up && p.State != "" {
+		list = append(list, proto.FaultDatabaseDown)
+	}
+	if slot := p.Slot(uplink.Slot); p.State == pgcluster.Up && (slot == "lost" || slot == "missing") {
+		list = append(list, proto.FaultSlotMissing)
+	}
+	if !c.Running && c.Error != "" {
+		list = append(list, proto.FaultCaptureStalled)
+	}
+	switch used := float64(s.Bytes) / float64(max(s.LimitBytes, 1)); {
+	case used >= 1:
+		list = append(list, proto.FaultQueueFull)
+	case used >= nearFull:
+		list = append(list, proto.FaultQueueNearFull)
+	}
+	return list
+}
+
+func (f *facts) link() localui.Link {
+	l := f.up.LinkState()
+	out := localui.Link{Enrolled: true, Up: l.Up, Since: l.Since, LastSent: l.AckedAt, Problem: l.Error}
+	if l.Up {
+		out.Problem = ""
+	}
+	if l.Problem != nil {
+		out.Problem = l.Problem.Text + " " + l.Problem.Remedy
+	}
+	return out
+}
+
+func (f *facts) localQueue() localui.Queue {
+	s := f.queue.Stats()
+	q := localui.Queue{Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit}
+	if c := f.up.CaptureState(); !c.Running && c.Error != "" && time.Since(c.Since) > 10*time.Second {
+		q.Problem = c.Error
+	}
+	return q
+}
+
+func (f *facts) database() localui.Database {
+	s, p := f.db.Status(), f.pg()
+	return localui.Database{Up: s.State == pgcluster.Up, Since: s.Since, Version: p.Version, Bytes: p.DatabaseBytes, Problem: s.Reason}
+}
+
+func (f *facts) box() localui.Box {
+	b := localui.Box{Version: f.version, Started: f.started}
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(f.dir, &st); err == nil {
+		b.DiskFree, b.DiskTotal = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+	}
+	return b
+}
+
+// metrics serves what a plant's own monitoring may want, by Prometheus's
+// naming rules.
+func (f *facts) metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, value func() float64) {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("holdfast_link_up", "1 while the stream to the region is up.", func() float64 { return number(f.up.LinkState().Up) })
+	gauge("holdfast_capture_up", "1 while changes are read from the WAL.", func() float64 { return number(f.up.CaptureState().Running) })
+	gauge("holdfast_database_up", "1 while the local PostgreSQL answers.", func() float64 { return number(f.db.Ready() == nil) })
+	gauge("holdfast_queue_changes", "Row changes that wait to be acknowledged.", func() float64 { return float64(f.queue.Stats().Changes) })
+	gauge("holdfast_queue_bytes", "Bytes of frames that wait to be acknowledged.", func() float64 { return float64(f.queue.Stats().Bytes) })
+	gauge("holdfast_queue_limit_bytes", "Bytes that may wait.", func() float64 { return float64(f.queue.Stats().LimitBytes) })
+	gauge("holdfast_queue_disk_bytes", "Size of the queue's files.", func() float64 { return float64(f.queue.Stats().DiskBytes) })
+	gauge("holdfast_queue_oldest_seconds", "Age of the oldest change that waits.", func() float64 {
+		if o := f.queue.Stats().OldestCommit; !o.IsZero() {
+			return time.Since(o).Seconds()
+		}
+		return 0
+	})
+	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,119 @@
+package scenario
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/test/rig/procs"
+	"github.com/agogsaas/holdfast/test/rig/site"
+)
+
+// startSite starts a region; its logs are shown when the test fails.
+func startSite(t *testing.T) *site.Site {
+	t.Helper()
+	bin := filepath.Dir(procs.Build(t, procs.Edge))
+	procs.Build(t, procs.Cloud)
+	// Not t.TempDir: PostgreSQL's user must be able to reach it.
+	dir, err := os.MkdirTemp("", "holdfast-site-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, 2*time.Minute)
+	s, err := site.Start(ctx, site.Options{Dir: dir, Bin: bin, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	t.Cleanup(func() {
+		if s != nil {
+			if t.Failed() {
+				t.Logf("region:\n%s", s.Cloud.Tail(60))
+				for _, e := range s.Edges() {
+					t.Logf("%s:\n%s", e.ID, e.Agent.Tail(60))
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("stop the site: %v", err)
+			}
+		}
+		if t.Failed() && os.Getenv("HOLDFAST_KEEP") != "" {
+			t.Logf("kept: %s", dir)
+			return
+		}
+		os.RemoveAll(dir)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func addEdge(t *testing.T, s *site.Site, id string) *site.Edge {
+	t.Helper()
+	e, err := s.AddEdge(within(t, 2*time.Minute), site.EdgeOptions{ID: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// addWorkspace registers the workspace's tables.
+func addWorkspace(t *testing.T, s *site.Site) {
+	t.Helper()
+	for table, class := range map[string]string{"orders": "fact", "order_lines": "fact", "inventory_items": "fact", "inventory_transactions": "event"} {
+		if _, err := s.API.AddTable(t.Context(), v1.TableAdd{Schema: "public", Table: table, Class: class}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func pool(t *testing.T, dsn string) *pgxpool.Pool {
+	t.Helper()
+	p, err := pgxpool.New(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func edgeDB(t *testing.T, e *site.Edge) *pgxpool.Pool {
+	return pool(t, e.DSN(pgcluster.App, pgcluster.Database))
+}
+
+func regionDB(t *testing.T, s *site.Site) *pgxpool.Pool {
+	return pool(t, s.RegionDSN(pgcluster.Owner, pgcluster.Database))
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits until ok returns nil.
+func eventually(t *testing.T, d time.Duration, ok func(ctx context.Context) error) {
+	t.Helper()
+	ctx := within(t, d)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ok(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %s: %v", d, err)
+		case <-tick.C:
+		}
+	}
+}
