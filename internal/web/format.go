@@ -11,7 +11,8 @@ import (
 // State is how well something is, as people see it: a colour, a shape and a
 // word, never the colour alone.
 type State struct {
-	// Kind is ok, warn, bad, unknown or idle: it picks colour and shape.
+	// Kind is ok, warn, bad, unknown, idle, busy, waiting, sent or gone: it picks
+	// colour and shape.
 	Kind string
 	Word string
 }
@@ -19,6 +20,7 @@ type State struct {
 var stateIcons = map[string]string{
 	"ok": "filled-circle-check", "warn": "filled-alert-triangle", "bad": "filled-square-rounded-x",
 	"unknown": "filled-help-hexagon", "idle": "circle-dashed",
+	"busy": "player-play", "waiting": "clock", "gone": "x", "sent": "truck-delivery",
 }
 
 func (s *Site) funcs() template.FuncMap {
@@ -82,6 +84,9 @@ func lamp(name, is string) template.HTML {
 		template.HTMLEscapeString(name) + " " + words[is] + `</span>`)
 }
 
+// agoOpen begins a relative time; live updates look for it.
+const agoOpen = `<span class="ago nowrap">`
+
 // TimeHTML draws an absolute time with its zone and the relative time beside
 // it, which the page keeps true. A zero time is "never".
 func TimeHTML(t time.Time, zone *time.Location) template.HTML {
@@ -98,7 +103,7 @@ func TimeHTML(t time.Time, zone *time.Location) template.HTML {
 	}
 	return template.HTML(`<time data-ago datetime="` + t.UTC().Format(time.RFC3339Nano) + `" title="` +
 		template.HTMLEscapeString(l.Format("Monday 2 January 2006, 15:04:05 MST")) + `">` +
-		template.HTMLEscapeString(l.Format(layout)) + ` <span class="ago nowrap">` + Ago(now.Sub(t)) + `</span></time>`)
+		template.HTMLEscapeString(l.Format(layout)) + ` ` + agoOpen + Ago(now.Sub(t)) + `</span></time>`)
 }
 
 // Ago says how long ago something was; app.js says it the same way.
@@ -125,9 +130,17 @@ func Span(d time.Duration) string {
 	case s < 3600:
 		return fmt.Sprintf("%d min", s/60)
 	case s < 86400:
-		return fmt.Sprintf("%d h %d min", s/3600, s%3600/60)
+		return two(s, 3600, "h", 60, "min")
 	}
-	return fmt.Sprintf("%d d %d h", s/86400, s%86400/3600)
+	return two(s, 86400, "d", 3600, "h")
+}
+
+// two writes seconds in a big unit and, unless it is none, the rest in a small.
+func two(s, big int64, a string, small int64, b string) string {
+	if rest := s % big / small; rest > 0 {
+		return fmt.Sprintf("%d %s %d %s", s/big, a, rest, b)
+	}
+	return fmt.Sprintf("%d %s", s/big, a)
 }
 
 // Count groups digits by thousands with a thin space.

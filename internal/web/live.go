@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,8 +85,9 @@ func (s *Site) Live(stop <-chan struct{}, open func(r *http.Request) (Feed, erro
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !websocket.IsWebSocketUpgrade(r) {
-			w.Header().Set("Upgrade", "websocket")
-			Problem(w, http.StatusUpgradeRequired, "this is a live connection", "Connect with a WebSocket.")
+			// app.js asks like this whether it is still signed in, when a
+			// connection was refused: it cannot see why.
+			w.WriteHeader(http.StatusNoContent)
 			return
 		}
 		feed, err := open(r)
@@ -206,13 +208,27 @@ func (l *live) send(ctx context.Context) error {
 
 var liveSeed = maphash.MakeSeed()
 
+// hashPart leaves out the relative times, which the page counts by itself.
+func hashPart(html string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(liveSeed)
+	for {
+		before, after, found := strings.Cut(html, agoOpen)
+		_, _ = h.WriteString(before) // never fails
+		if !found {
+			return h.Sum64()
+		}
+		_, html, _ = strings.Cut(after, "<")
+	}
+}
+
 // diff keeps what the browser does not have yet, and remembers that it will.
 func (l *live) diff(f Frame) liveMessage {
 	m := liveMessage{Now: time.Now().UnixMilli(), Series: f.Series}
 	present := make(map[string]bool, len(f.Parts))
 	for _, p := range f.Parts {
 		present[p.ID] = true
-		h := maphash.String(liveSeed, string(p.HTML))
+		h := hashPart(string(p.HTML))
 		if l.sent[p.ID] != h {
 			l.sent[p.ID] = h
 			m.Parts = append(m.Parts, [2]string{p.ID, string(p.HTML)})

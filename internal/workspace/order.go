@@ -28,11 +28,11 @@ type Status struct {
 // Statuses in the order of work.
 var Statuses = []Status{
 	{"new", "New", "idle"},
-	{"planned", "Planned", "idle"},
-	{"in_production", "In production", "warn"},
+	{"planned", "Planned", "waiting"},
+	{"in_production", "In production", "busy"},
 	{"ready", "Ready", "ok"},
-	{"shipped", "Shipped", "ok"},
-	{"cancelled", "Cancelled", "unknown"},
+	{"shipped", "Shipped", "sent"},
+	{"cancelled", "Cancelled", "gone"},
 }
 
 // Units that orders and stock are counted in.

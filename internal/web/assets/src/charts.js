@@ -14,16 +14,17 @@ const css = (el, name) => {
   return c;
 };
 
+const msSteps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 1800e3, 3600e3, 7200e3, 21600e3, 86400e3];
 const steps = { ms: fmtMs, rows: fmtCount, bytes: fmtBytes, rate: fmtCount };
 
-function fmtMs(v) { return v == null ? "–" : v >= 60000 ? `${+(v / 60000).toFixed(1)} min` : v >= 1000 ? `${+(v / 1000).toFixed(1)} s` : `${+v.toFixed(1)} ms`; }
+function fmtMs(v) { return v == null ? "–" : v >= 3600000 ? `${+(v / 3600000).toFixed(1)} h` : v >= 60000 ? `${+(v / 60000).toFixed(1)} min` : v >= 1000 ? `${+(v / 1000).toFixed(1)} s` : `${+v.toFixed(1)} ms`; }
 function fmtCount(v) { return v == null ? "–" : v >= 1e6 ? `${+(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${+(v / 1e3).toFixed(1)} k` : `${+v.toFixed(1)}`; }
 function fmtBytes(v) { return v == null ? "–" : v >= 1 << 30 ? `${+(v / (1 << 30)).toFixed(1)} GiB` : v >= 1 << 20 ? `${+(v / (1 << 20)).toFixed(1)} MiB` : v >= 1024 ? `${+(v / 1024).toFixed(1)} KiB` : `${Math.round(v)} B`; }
 
 function make(fig) {
   const box = fig.querySelector(".plot"), unit = steps[fig.dataset.unit] ?? fmtCount;
   const zone = document.body.dataset.zone || undefined;
-  const at = (s, o) => new Date(s * 1000).toLocaleTimeString("en-GB", { timeZone: zone, hour12: false, ...o });
+  const at = (s, o) => new Date(s * 1000).toLocaleTimeString("en-GB", { timeZone: zone, hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit", ...o });
   const ink = css(fig, "ink"), grid = css(fig, "grid"), line = css(fig, "line"), fill = css(fig, "fill");
   const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "12px system-ui, sans-serif" };
   return new uPlot({
@@ -34,15 +35,15 @@ function make(fig) {
       y: { range: (u, lo, hi) => [0, Math.max(hi * 1.15 || 0, Number(fig.dataset.floor) || 1)] },
     },
     axes: [
-      { ...axis, values: (u, vs) => vs.map((v) => at(v, { hour: "2-digit", minute: "2-digit", second: vs[1] - vs[0] < 60 ? "2-digit" : undefined })), space: 70 },
-      { ...axis, values: (u, vs) => vs.map(unit), size: 62 },
+      { ...axis, values: (u, vs) => vs.map((v) => at(v, { second: vs[1] - vs[0] < 60 ? "2-digit" : undefined })), space: 70 },
+      { ...axis, values: (u, vs) => vs.map(unit), size: 62, incrs: fig.dataset.unit === "ms" ? msSteps : undefined },
     ],
     series: [{}, { stroke: line, width: 2, fill, points: { show: false }, spanGaps: false }],
     hooks: {
       setCursor: [(u) => {
         const i = u.cursor.idx, out = fig.querySelector(".reading");
-        const n = u.data[0].length - 1, j = i ?? n;
-        if (out && n >= 0) out.textContent = `${unit(u.data[1][j])} at ${at(u.data[0][j], { timeZoneName: "short" })}`;
+        if (i == null) reading(fig, charts.get(fig));
+        else if (out) out.textContent = `${unit(u.data[1][i])} at ${at(u.data[0][i], { timeZoneName: "short" })}`;
       }],
     },
   }, charts.get(fig)?.data ?? [[], []], box);
@@ -57,7 +58,7 @@ function draw(fig) {
 
 function reading(fig, c) {
   const unit = steps[fig.dataset.unit] ?? fmtCount, out = fig.querySelector(".reading"), n = c.data[0].length;
-  if (out && n && c.plot?.cursor.idx == null) out.textContent = `now ${unit(c.data[1][n - 1])}`;
+  if (out && n && c.plot && c.plot.cursor.idx == null) out.textContent = `now ${unit(c.data[1][n - 1])}`;
 }
 
 function feed(e) {

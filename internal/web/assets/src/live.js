@@ -124,8 +124,15 @@ function arrange(list, ids, fresh) {
   for (const c of [...box.children]) if (!keep.has(c)) c.remove();
   const held = want.find((el) => el.contains(document.activeElement));
   const at = held ? want.indexOf(held) : want.length;
-  want.slice(0, at).forEach((el, i) => { if (box.children[i] !== el) box.insertBefore(el, box.children[i] ?? held ?? null); });
-  want.slice(at).forEach((el, i) => { if (el !== held && box.children[at + i] !== el) box.insertBefore(el, box.children[at + i] ?? null); });
+  place(box, want.slice(0, at), box.firstElementChild);
+  if (held) place(box, want.slice(at + 1), held.nextElementSibling);
+}
+
+// place puts the elements, in their order, before what follows `next`.
+function place(box, els, next) {
+  for (const el of els) {
+    if (el === next) next = next.nextElementSibling; else box.insertBefore(el, next);
+  }
 }
 
 function flash(el) {

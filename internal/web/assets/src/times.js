@@ -14,8 +14,9 @@ export function ago(ms) {
 export function span(s) {
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  const [big, small, a, b] = s < 86400 ? [3600, 60, "h", "min"] : [86400, 3600, "d", "h"];
+  const rest = Math.floor((s % big) / small);
+  return `${Math.floor(s / big)} ${a}${rest ? ` ${rest} ${b}` : ""}`;
 }
 
 export function refreshTimes(root = document) {

@@ -1,0 +1,154 @@
+// Package dashboard is what people in the region see: every facility at a
+// glance, and each one closely, live.
+//
+// In:  browsers.
+// Out: cloud/fleet (what is known now), the region's PostgreSQL (positions,
+// tables, stream events, boxes).
+package dashboard
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/fleet"
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/web"
+)
+
+//go:embed pages/*.html
+var pageFiles embed.FS
+
+// Fleet is what is known of the facilities now. Its methods answer from
+// memory, from many goroutines at once. *fleet.Fleet is one.
+type Fleet interface {
+	// Snapshot returns all facilities, ordered by id.
+	Snapshot() []v1.FacilityStatus
+	// Facility returns all that is known of one.
+	Facility(id string) (fleet.Detail, bool)
+}
+
+// Deps are what the dashboard stands on.
+type Deps struct {
+	Region string
+	Zone   *time.Location // of absolute times; default UTC
+	Auth   *web.Auth
+	Fleet  Fleet
+	Pool   *pgxpool.Pool
+	// Stop ends the live connections when the program stops.
+	Stop    <-chan struct{}
+	Log     *slog.Logger
+	Version string
+	// Mount, if set, adds more paths behind the same protection: the API,
+	// /metrics, /healthz, /readyz.
+	Mount func(mux *http.ServeMux)
+}
+
+// UI serves the region's pages.
+type UI struct {
+	d       Deps
+	store   store
+	site    *web.Site
+	pages   *web.Pages
+	board   *board
+	handler http.Handler
+}
+
+// New puts the dashboard together.
+func New(d Deps) (*UI, error) {
+	if d.Auth == nil || d.Fleet == nil || d.Pool == nil {
+		return nil, errors.New("the dashboard needs sign-in, a fleet and a database")
+	}
+	if d.Log == nil {
+		d.Log = slog.Default()
+	}
+	u := &UI{d: d, store: store{d.Pool}}
+	var err error
+	u.site, err = web.NewSite(web.SiteOptions{
+		Place: d.Region, Zone: d.Zone, Version: d.Version, Auth: d.Auth, Log: d.Log,
+		Nav: []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	files, err := fs.Sub(pageFiles, "pages")
+	if err != nil {
+		return nil, fmt.Errorf("read the dashboard's pages: %w", err)
+	}
+	if u.pages, err = u.site.Pages(files); err != nil {
+		return nil, err
+	}
+	u.board = newBoard(d.Fleet.Snapshot, func(r row) (string, error) {
+		html, err := u.pages.Fragment("fleet-row", r)
+		return string(html), err
+	})
+
+	mux := http.NewServeMux()
+	u.site.Mount(mux)
+	look := func(pattern string, h http.Handler) { mux.Handle(pattern, d.Auth.Require(web.Viewer, h)) }
+	look("GET /{$}", http.HandlerFunc(u.fleetPage))
+	look("GET /facilities/{id}", http.HandlerFunc(u.facilityPage))
+	look("GET /live/fleet", u.site.Live(d.Stop, u.fleetFeed))
+	look("GET /live/facility/{id}", u.site.Live(d.Stop, u.facilityFeed))
+	if d.Mount != nil {
+		d.Mount(mux)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		u.site.Error(w, r, http.StatusNotFound, errNoPage)
+	})
+	u.handler = u.site.Protect(mux)
+	return u, nil
+}
+
+var (
+	errNoPage     = errors.New("there is no such page")
+	errNoFacility = hint.Wrap(errors.New("there is no such facility in this region"), "It may have been removed. Look for it in the fleet.")
+)
+
+// ServeHTTP implements http.Handler.
+func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) { u.handler.ServeHTTP(w, r) }
+
+// fleetFeed is the live connection of one fleet page. Everyone who looks
+// shares one snapshot and the rows drawn from it.
+func (u *UI) fleetFeed(r *http.Request) (web.Feed, error) {
+	q := readQuery(r)
+	return web.Feed{
+		Every: boardEvery,
+		Frame: func(context.Context) (web.Frame, error) {
+			v, err := u.board.view(q)
+			if err != nil {
+				return web.Frame{}, err
+			}
+			f := web.Frame{Order: map[string][]string{"fleet-rows": {}}}
+			for _, name := range []string{"fleet-summary", "fleet-tiles", "fleet-pager"} {
+				html, err := u.pages.Fragment(name, v)
+				if err != nil {
+					return web.Frame{}, err
+				}
+				f.Parts = append(f.Parts, web.Part{ID: name, HTML: html})
+			}
+			for _, l := range v.Rows {
+				f.Parts = append(f.Parts, web.Part{ID: l.ElementID, HTML: l.HTML})
+				f.Order["fleet-rows"] = append(f.Order["fleet-rows"], l.ElementID)
+			}
+			return f, nil
+		},
+	}, nil
+}
+
+func (u *UI) fleetPage(w http.ResponseWriter, r *http.Request) {
+	v, err := u.board.view(readQuery(r))
+	if err != nil {
+		u.site.Error(w, r, http.StatusInternalServerError, err)
+		return
+	}
+	u.pages.Render(w, r, http.StatusOK, "fleet", web.Page{Title: "Fleet", Active: "/", Live: "/live/fleet", Data: v})
+}

@@ -1,0 +1,104 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// store reads what the region's database knows of one facility.
+type store struct{ pool *pgxpool.Pool }
+
+// eventsShown is how many stream events a facility's page lists.
+const eventsShown = 20
+
+type position struct {
+	Epoch, Seq int64
+	SourceLSN  string
+	CommitAt   *time.Time // by the facility's clock
+	AppliedAt  time.Time
+}
+
+type tableAt struct {
+	Schema, Table, Class, State, Problem, Remedy string
+	RowsLoaded, Changes, LastSeq                 int64
+	UpdatedAt                                    *time.Time
+}
+
+type streamEvent struct {
+	At     time.Time
+	Kind   string
+	Epoch  int64
+	Seq    int64
+	Detail string
+}
+
+type device struct {
+	Enrolment    int
+	EnrolledAt   time.Time
+	AgentVersion string
+	NotAfter     time.Time
+}
+
+// record is all of it.
+type record struct {
+	Position *position // nil before the first transaction
+	Tables   []tableAt
+	Events   []streamEvent // newest first
+	Device   *device       // nil without an active box
+}
+
+// read takes all of it in one round trip.
+func (s store) read(ctx context.Context, facility string) (record, error) {
+	var r record
+	b := &pgx.Batch{}
+	b.Queue(`SELECT epoch, seq, source_lsn::text, source_commit_at, applied_at FROM holdfast.position WHERE facility = $1`, facility).
+		QueryRow(func(row pgx.Row) error {
+			p := &position{}
+			if err := row.Scan(&p.Epoch, &p.Seq, &p.SourceLSN, &p.CommitAt, &p.AppliedAt); err != nil {
+				return none(err)
+			}
+			r.Position = p
+			return nil
+		})
+	b.Queue(`
+		SELECT t.schema_name, t.table_name, t.class, coalesce(f.state, 'waiting'), coalesce(f.problem, ''), coalesce(f.remedy, ''),
+		       coalesce(f.rows_loaded, 0), coalesce(f.changes, 0), coalesce(f.last_seq, 0), f.updated_at
+		FROM holdfast.synced_table t
+		LEFT JOIN holdfast.facility_table f ON f.schema_name = t.schema_name AND f.table_name = t.table_name AND f.facility = $1
+		ORDER BY f.state = 'refused' DESC NULLS LAST, t.schema_name, t.table_name
+		LIMIT 500`, facility).
+		Query(func(rows pgx.Rows) (err error) {
+			r.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[tableAt])
+			return err
+		})
+	b.Queue(`SELECT at, kind, epoch, seq, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT $2`, facility, eventsShown).
+		Query(func(rows pgx.Rows) (err error) {
+			r.Events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[streamEvent])
+			return err
+		})
+	b.Queue(`SELECT enrolment, enrolled_at, agent_version, certificate_not_after FROM holdfast.device WHERE facility = $1 AND state = 'active'`, facility).
+		QueryRow(func(row pgx.Row) error {
+			d := &device{}
+			if err := row.Scan(&d.Enrolment, &d.EnrolledAt, &d.AgentVersion, &d.NotAfter); err != nil {
+				return none(err)
+			}
+			r.Device = d
+			return nil
+		})
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+		return record{}, fmt.Errorf("read facility %s: %w", facility, err)
+	}
+	return r, nil
+}
+
+func none(err error) error {
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	return err
+}
