@@ -8,8 +8,9 @@ type SyncStatus struct {
 	State     string `json:"state" enum:"online,degraded,offline,new,unknown"`
 	Connected bool   `json:"connected" doc:"The sync stream is connected"`
 
-	Queue Queue  `json:"queue"`
-	Lag   *int64 `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
+	Queue      Queue      `json:"queue"`
+	ReportedAt *time.Time `json:"reported_at,omitempty" doc:"When the facility said what its queue is"`
+	Lag        *int64     `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
 	Position   *Position  `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
 	Throughput Throughput `json:"throughput"`

@@ -156,11 +156,11 @@ func TestFleetIsShownWithWordsAndWithoutColourInPipes(t *testing.T) {
 	now := time.Now()
 	lag := int64(7)
 	r.Below.Show(
-		v1.FacilityStatus{ID: "frankfurt", Name: "Frankfurt", State: v1.StateOffline, Reason: "nothing was heard", LastHeardAt: &now, Queue: v1.Queue{Transactions: 12345, Bytes: 3 << 20}},
-		v1.FacilityStatus{ID: "la", Name: "Los Angeles", State: v1.StateOnline, Heartbeat: true, Tunnel: true, Stream: true, LastHeardAt: &now, Lag: &lag},
+		v1.FacilityStatus{ID: "frankfurt", Name: "Frankfurt", State: v1.StateOffline, Reason: "nothing was heard", LastHeardAt: &now, ReportedAt: &now, Queue: v1.Queue{Transactions: 12345, Bytes: 3 << 20}},
+		v1.FacilityStatus{ID: "la", Name: "Los Angeles", State: v1.StateOnline, Heartbeat: true, Tunnel: true, Stream: true, LastHeardAt: &now, ReportedAt: &now, Lag: &lag},
 	)
 	out := s.ok("fleet")
-	wants(t, out, "✖ offline", "● online", "12 345 tx, 3.0 MiB", "7 ms", "1 of 2 facilities online in region us-east", "nothing was heard")
+	wants(t, out, "✖ offline", "● online", "12 345 tx, 3.0 MiB now", "7 ms", "1 of 2 facilities online in region us-east", "nothing was heard")
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("colours in a pipe: %q", out)
 	}

@@ -163,7 +163,7 @@ func (a *app) printFacility(f v1.Facility, s v1.FacilityStatus) {
 		[2]string{"State", a.paint(a.out)(state.colour, state.text)},
 		[2]string{"Why", s.Reason}, [2]string{"Links", links(s)},
 		[2]string{"Last heard", a.whenPtr(s.LastHeardAt)}, [2]string{"Last through tunnel", a.whenPtr(s.TunnelAt)},
-		[2]string{"Queue", queueText(s.Queue)}, [2]string{"Lag", lagText(s.Lag)}, [2]string{"Database", s.Database})
+		[2]string{"Queue", a.queueOf(s)}, [2]string{"Lag", lagOf(s)}, [2]string{"Database", s.Database})
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
 	}

@@ -95,7 +95,7 @@ func (a *app) printFleet(f v1.Fleet) {
 			online++
 		}
 		rows = append(rows, []cell{
-			c(s.ID), c(s.Name), stateCell(s.State), c(links(s)), c(queueText(s.Queue)), c(lagText(s.Lag)),
+			c(s.ID), c(s.Name), stateCell(s.State), c(links(s)), c(a.queueOf(s)), c(lagOf(s)),
 			c(a.clockTime(s.LastHeardAt)), c(s.Reason),
 		})
 	}
@@ -135,6 +135,27 @@ func links(s v1.FacilityStatus) string {
 		return "none"
 	}
 	return strings.Join(up, ", ")
+}
+
+// queueOf is what waits at a facility. While nothing is heard of it, it is
+// only what waited then; more has come since if its people work.
+func (a *app) queueOf(s v1.FacilityStatus) string {
+	if s.ReportedAt == nil {
+		return "–"
+	}
+	if s.Heartbeat {
+		return queueText(s.Queue)
+	}
+	return queueText(s.Queue) + " " + relative(*s.ReportedAt, a.clock())
+}
+
+// lagOf is unknown while nothing can arrive: the last figure would look good
+// just when it is not.
+func lagOf(s v1.FacilityStatus) string {
+	if !s.Stream {
+		return "–"
+	}
+	return lagText(s.Lag)
 }
 
 func queueText(q v1.Queue) string {

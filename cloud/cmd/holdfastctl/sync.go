@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,10 @@ func (a *app) printSync(s v1.SyncStatus) {
 	}
 	rows := [][2]string{
 		{"Facility", s.Facility}, {"State", a.paint(a.out)(state.colour, state.text)}, {"Stream", stream},
-		{"Queue", queueText(s.Queue)}, {"Lag", lagText(s.Lag)},
+		{"Queue", queueText(s.Queue) + reported(s.ReportedAt, a.clock())},
+	}
+	if s.Connected {
+		rows = append(rows, [2]string{"Lag", lagText(s.Lag)})
 	}
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
@@ -57,6 +61,14 @@ func (a *app) printSync(s v1.SyncStatus) {
 		return
 	}
 	a.printTablesAt(s.Tables, false)
+}
+
+// reported says how old a figure of the facility is when it is not fresh.
+func reported(at *time.Time, now time.Time) string {
+	if at == nil {
+		return " (it has not said yet)"
+	}
+	return " (as it said " + relative(*at, now) + ")"
 }
 
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
