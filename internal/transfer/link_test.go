@@ -1,0 +1,191 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// pipes is a network in memory, whose time synctest rules.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	a, b := net.Pipe()
+	p.conns <- b
+	return a, nil
+}
+
+// pair returns both ends of a link. What serve returns ends the far end.
+func pair(t *testing.T, serve func(*Link)) *Link {
+	t.Helper()
+	p := &pipes{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	var wg sync.WaitGroup
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		wg.Add(1)
+		defer wg.Done()
+		l, err := Accept(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close()
+		serve(l)
+	})}
+	wg.Go(func() { _ = srv.Serve(p) })
+	near, err := Dial(t.Context(), "ws://hub"+proto.StreamPath, p.dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Close()
+		srv.Close()
+		wg.Wait()
+	})
+	return near
+}
+
+// frames seals n frames. The packer is shared by the process, so this must
+// happen outside of a synctest bubble.
+func frames(t *testing.T, n uint64) []change.Sealed {
+	t.Helper()
+	var list []change.Sealed
+	for seq := uint64(1); seq <= n; seq++ {
+		f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: 1, First: seq, Last: seq},
+			&change.Body{Txs: []change.Tx{{Seq: seq}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func TestAReceiverThatDoesNotReadIsNotTakenForDead(t *testing.T) {
+	frame := frames(t, 1)[0]
+	synctest.Test(t, func(t *testing.T) {
+		read := make(chan struct{})
+		got := make(chan any, 1)
+		near := pair(t, func(l *Link) {
+			ctx, stop := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = l.Keepalive(ctx) })
+			<-read // busy for five minutes
+			_, msg, err := l.Receive()
+			if err != nil {
+				t.Error(err)
+			}
+			got <- msg
+			stop()
+			wg.Wait()
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		ended := make(chan error, 1)
+		wg.Go(func() { _ = near.Keepalive(ctx) })
+		wg.Go(func() {
+			for {
+				if _, _, err := near.Receive(); err != nil {
+					ended <- err
+					return
+				}
+			}
+		})
+		wg.Go(func() { _ = near.Send(proto.TypeFrame, frame.Bytes) })
+		time.Sleep(5 * time.Minute) // the bubble's time
+		select {
+		case err := <-ended:
+			t.Fatalf("the link was given up while the receiver was busy: %v", err)
+		default:
+		}
+		close(read)
+		if b, ok := (<-got).([]byte); !ok || len(b) == 0 {
+			t.Error("the frame did not arrive")
+		}
+		stop()
+		wg.Wait()
+	})
+}
+
+func TestADeadPathIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		near := pair(t, func(*Link) { <-hang }) // neither reads nor pings
+		began := time.Now()
+		_, _, err := near.Receive()
+		var timeout net.Error
+		if !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Errorf("got %v, want a timeout", err)
+		}
+		if took := time.Since(began); took > idleTimeout {
+			t.Errorf("noticed after %s, want %s", took, idleTimeout)
+		}
+		close(hang)
+	})
+}
+
+func TestTheWindowHoldsTheSenderBack(t *testing.T) {
+	list := frames(t, 10)
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		received := 0
+		near := pair(t, func(l *Link) {
+			for {
+				if _, _, err := l.Receive(); err != nil {
+					return
+				}
+				mu.Lock()
+				received++
+				mu.Unlock()
+			}
+		})
+		size := int64(len(list[0].Bytes))
+		s := NewSender(near, 3*size)
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for _, f := range list {
+				if s.Send(ctx, f) != nil {
+					return
+				}
+			}
+		})
+		count := func() int {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return received
+		}
+		if n := count(); n != 3 {
+			t.Errorf("%d frames were sent into a window of 3", n)
+		}
+		s.Acked(change.Position{Epoch: 1, Seq: 2})
+		if n := count(); n != 5 {
+			t.Errorf("%d frames were sent after two were acknowledged, want 5", n)
+		}
+		stop()
+		near.Close()
+		wg.Wait()
+	})
+}
