@@ -58,8 +58,8 @@ func checkCSR(der []byte) (pub *ecdsa.PublicKey, spki []byte, err error) {
 
 // enrol lets a box in, or returns a *proto.EnrolProblem.
 func (p *Provision) enrol(ctx context.Context, msg proto.EnrolRequest) (*proto.EnrolAnswer, error) {
-	now := p.Now()
-	if msg.Region != p.Region {
+	now := p.cfg.Now()
+	if msg.Region != p.cfg.Region {
 		return nil, p.wrongRegion(msg.Region)
 	}
 	if time.UnixMilli(msg.WallMs).Sub(now) > clockAhead {
@@ -71,14 +71,14 @@ func (p *Provision) enrol(ctx context.Context, msg proto.EnrolRequest) (*proto.E
 		return nil, err
 	}
 	r.keySum = sha256.Sum256(r.spki)
-	if msg.TunnelKey == p.Tunnel.HubKey {
+	if msg.TunnelKey == p.cfg.Tunnel.HubKey {
 		return nil, keyTaken()
 	}
 
 	p.changes.Lock()
 	defer p.changes.Unlock()
 	var in admission
-	err = pgx.BeginFunc(ctx, p.DB, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, p.cfg.DB, func(tx pgx.Tx) error {
 		var err error
 		in, err = p.admit(ctx, tx, r, now)
 		return err
@@ -91,12 +91,12 @@ func (p *Provision) enrol(ctx context.Context, msg proto.EnrolRequest) (*proto.E
 	}
 	if in.old != nil {
 		p.log.Info("box replaced", "facility", in.old.Facility, "box", in.old.ID())
-		p.tell(ctx, p.Hooks.Revoked, *in.old)
+		p.tell(ctx, p.cfg.Hooks.Revoked, *in.old)
 	}
 	if in.fresh {
 		p.log.Info("box enrolled", "facility", in.box.Facility, "box", in.box.ID())
 	}
-	p.tell(ctx, p.Hooks.Enrolled, in.box)
+	p.tell(ctx, p.cfg.Hooks.Enrolled, in.box)
 	return p.answer(in.box, in.cert, now), nil
 }
 
@@ -143,7 +143,7 @@ func (p *Provision) admit(ctx context.Context, tx pgx.Tx, r *request, now time.T
 		return admission{}, fmt.Errorf("count the box: %w", err)
 	}
 	in.box = Box{Tenant: t.Tenant, Facility: t.Facility, Number: uint32(t.Number), Enrolment: n, TunnelKey: r.msg.TunnelKey, State: "active"}
-	if in.cert, err = p.CA.device(r.pub, in.box.ID(), now); err != nil {
+	if in.cert, err = p.cfg.CA.device(r.pub, in.box.ID(), now); err != nil {
 		return admission{}, err
 	}
 	if err := p.store.addDevice(ctx, tx, sum, t.Facility, n, r, in.cert, now); err != nil {
@@ -178,7 +178,7 @@ func (p *Provision) repeat(ctx context.Context, tx pgx.Tx, r *request, used time
 // renew gives a known key its next certificate, or returns a
 // *proto.EnrolProblem. That the old one has expired does not matter.
 func (p *Provision) renew(ctx context.Context, msg proto.RenewRequest) (*proto.EnrolAnswer, error) {
-	now := p.Now()
+	now := p.cfg.Now()
 	if time.UnixMilli(msg.WallMs).Sub(now) > clockAhead {
 		return nil, clockOff(time.UnixMilli(msg.WallMs), now)
 	}
@@ -188,7 +188,7 @@ func (p *Provision) renew(ctx context.Context, msg proto.RenewRequest) (*proto.E
 	}
 	var box Box
 	var cert *x509.Certificate
-	err = pgx.BeginFunc(ctx, p.DB, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, p.cfg.DB, func(tx pgx.Tx) error {
 		d, err := p.store.device(ctx, tx, sha256.Sum256(spki))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notKnown()
@@ -211,7 +211,7 @@ func (p *Provision) renew(ctx context.Context, msg proto.RenewRequest) (*proto.E
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look the certificate up: %w", err)
 		}
-		if cert, err = p.CA.device(pub, box.ID(), now); err != nil {
+		if cert, err = p.cfg.CA.device(pub, box.ID(), now); err != nil {
 			return err
 		}
 		return p.store.renewed(ctx, tx, d.ID, cert, msg.Agent, now)
@@ -223,21 +223,21 @@ func (p *Provision) renew(ctx context.Context, msg proto.RenewRequest) (*proto.E
 }
 
 func (p *Provision) answer(b Box, cert *x509.Certificate, now time.Time) *proto.EnrolAnswer {
-	t := p.Tunnel
+	t := p.cfg.Tunnel
 	t.Address = proto.FacilityAddress(b.Number).String()
 	t.HubAddress = proto.HubAddress.String()
 	t.StreamPort = proto.StreamPort
 	return &proto.EnrolAnswer{
 		Certificates:     [][]byte{cert.Raw},
-		CA:               p.CA.Certificate().Raw,
-		Region:           p.Region,
+		CA:               p.cfg.CA.Certificate().Raw,
+		Region:           p.cfg.Region,
 		Tenant:           b.Tenant,
 		Facility:         b.Facility,
 		Enrolment:        b.Enrolment,
-		MQTT:             p.MQTT,
+		MQTT:             p.cfg.MQTT,
 		Tunnel:           t,
-		HeartbeatSeconds: p.HeartbeatSeconds,
+		HeartbeatSeconds: p.cfg.HeartbeatSeconds,
 		WallMs:           now.UnixMilli(),
-		EnrolURL:         p.URL,
+		EnrolURL:         p.cfg.URL,
 	}
 }

@@ -45,7 +45,7 @@ func expiredToken(at time.Time) error {
 func (p *Provision) wrongRegion(want string) error {
 	return &proto.EnrolProblem{
 		Code:   proto.EnrolWrongRegion,
-		Text:   fmt.Sprintf("the token is for region %s, and this is region %s", want, p.Region),
+		Text:   fmt.Sprintf("the token is for region %s, and this is region %s", want, p.cfg.Region),
 		Remedy: "Check the enrol.url of region " + want + ": tokens made there lead here. Then make a new token.",
 	}
 }

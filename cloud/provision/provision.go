@@ -82,7 +82,7 @@ type Hooks struct {
 // Provision is the enrolment service. Its methods may be called from several
 // goroutines.
 type Provision struct {
-	Config
+	cfg   Config
 	log   *slog.Logger
 	store store
 	ln    net.Listener
@@ -111,7 +111,7 @@ func New(c Config) (*Provision, error) {
 	if c.URL == "" {
 		c.URL = "https://" + ln.Addr().String()
 	}
-	p := &Provision{Config: c, log: c.Log, store: store{c.DB}, ln: ln, limit: newLimiter(c.Now)}
+	p := &Provision{cfg: c, log: c.Log, store: store{c.DB}, ln: ln, limit: newLimiter(c.Now)}
 	if err := p.prepare(); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
@@ -119,10 +119,10 @@ func New(c Config) (*Provision, error) {
 }
 
 func (p *Provision) prepare() error {
-	if err := proto.CheckServiceURL(p.URL); err != nil {
+	if err := proto.CheckServiceURL(p.cfg.URL); err != nil {
 		return fmt.Errorf("open the enrolment service: %w", err)
 	}
-	u, err := url.Parse(p.URL)
+	u, err := url.Parse(p.cfg.URL)
 	if err != nil {
 		return fmt.Errorf("open the enrolment service: %w", err)
 	}
@@ -130,7 +130,7 @@ func (p *Provision) prepare() error {
 	if host, _, err := net.SplitHostPort(p.ln.Addr().String()); err == nil && !net.ParseIP(host).IsUnspecified() {
 		hosts = append(hosts, host)
 	}
-	certFile, keyFile, err := p.CA.Server("enrol", hosts)
+	certFile, keyFile, err := p.cfg.CA.Server("enrol", hosts)
 	if err != nil {
 		return err
 	}
@@ -193,14 +193,14 @@ func (p *Provision) NewToken(ctx context.Context, facility, by string, life time
 	if life < 0 || life > maxTokenLife {
 		return "", time.Time{}, fmt.Errorf("make token: it would last %v, at most %v is allowed", life, maxTokenLife)
 	}
-	t := proto.EnrolToken{CAPin: p.CA.Pin(), URL: p.URL, Region: p.Region}
+	t := proto.EnrolToken{CAPin: p.cfg.CA.Pin(), URL: p.cfg.URL, Region: p.cfg.Region}
 	if _, err := rand.Read(t.Secret[:]); err != nil {
 		return "", time.Time{}, fmt.Errorf("make token: %w", err)
 	}
 	if text, err = t.Text(); err != nil {
 		return "", time.Time{}, err
 	}
-	now := p.Now()
+	now := p.cfg.Now()
 	expires = now.Add(life).Truncate(time.Second)
 	if err := p.store.newToken(ctx, sha256.Sum256(t.Secret[:]), facility, by, now, expires); err != nil {
 		return "", time.Time{}, fmt.Errorf("make token: %w", err)
@@ -214,7 +214,7 @@ func (p *Provision) Revoke(ctx context.Context, facility string) error {
 	p.changes.Lock()
 	defer p.changes.Unlock()
 	var old deviceRow
-	err := pgx.BeginFunc(ctx, p.DB, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, p.cfg.DB, func(tx pgx.Tx) error {
 		var err error
 		if old, err = p.store.endBox(ctx, tx, facility, "revoked"); err != nil {
 			return err
@@ -228,7 +228,7 @@ func (p *Provision) Revoke(ctx context.Context, facility string) error {
 		return fmt.Errorf("revoke the box of facility %s: %w", facility, err)
 	}
 	p.log.Info("box revoked", "facility", facility, "box", old.box().ID())
-	p.tell(ctx, p.Hooks.Revoked, old.box())
+	p.tell(ctx, p.cfg.Hooks.Revoked, old.box())
 	return nil
 }
 
@@ -253,12 +253,12 @@ func (p *Provision) Boxes(ctx context.Context) ([]Box, error) {
 
 // CRL is the signed list of revoked certificates, PEM.
 func (p *Provision) CRL(ctx context.Context) ([]byte, error) {
-	now := p.Now()
+	now := p.cfg.Now()
 	entries, err := p.store.revoked(ctx, now)
 	if err != nil {
 		return nil, fmt.Errorf("list revoked certificates: %w", err)
 	}
-	return p.CA.crl(entries, now)
+	return p.cfg.CA.crl(entries, now)
 }
 
 // tell calls a hook. The decision is made already, so it is told even when the

@@ -68,7 +68,7 @@ func (p *Provision) serve(w http.ResponseWriter, r *http.Request, turn chan stru
 		p.refuse(w, err)
 		return
 	}
-	if err := p.Answer.After(); err != nil {
+	if err := p.cfg.Answer.After(); err != nil {
 		panic(http.ErrAbortHandler) // a test: the answer is lost on the way
 	}
 	out, err := a.Encode()
@@ -88,7 +88,7 @@ func (p *Provision) refuse(w http.ResponseWriter, err error) {
 		p.log.Error("enrolment not decided", "err", err)
 		prob = unavailable()
 	}
-	prob.WallMs = p.Now().UnixMilli()
+	prob.WallMs = p.cfg.Now().UnixMilli()
 	out, err := prob.Encode()
 	if err != nil {
 		p.log.Error("enrolment problem not sent", "err", err)

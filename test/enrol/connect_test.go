@@ -32,8 +32,7 @@ func TestAnEnrolledBoxReachesTheRegion(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer h.Close()
-	r := newRegion(t)
-	r.Tunnel.HubKey, r.Tunnel.Endpoint = [32]byte(key.Public()), fmt.Sprintf("127.0.0.1:%d", h.Port())
+	r := newRegionWithHub(t, key.Public(), fmt.Sprintf("127.0.0.1:%d", h.Port()))
 	dir := t.TempDir()
 	id := mustEnrol(t, dir, r.token("la", 0))
 
@@ -88,7 +87,7 @@ func TestTheBrokerAndTheBoxKnowEachOther(t *testing.T) {
 	r := newRegion(t)
 	dir := t.TempDir()
 	id := mustEnrol(t, dir, r.token("la", 0))
-	certFile, keyFile, err := r.CA.Server("mqtt", []string{"127.0.0.1"})
+	certFile, keyFile, err := r.ca.Server("mqtt", []string{"127.0.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +97,7 @@ func TestTheBrokerAndTheBoxKnowEachOther(t *testing.T) {
 	}
 	cert.Certificate = cert.Certificate[:1] // a broker that does not show its authority
 	boxes := x509.NewCertPool()
-	boxes.AddCert(r.CA.Certificate())
+	boxes.AddCert(r.ca.Certificate())
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: boxes, ClientAuth: tls.RequireAndVerifyClientCert})
 	if err != nil {
 		t.Fatal(err)

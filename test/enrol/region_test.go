@@ -32,7 +32,8 @@ type region struct {
 	t      *testing.T
 	db     *pgtest.DB
 	pool   *pgxpool.Pool
-	dir    string
+	ca     *provision.CA
+	tunnel proto.TunnelSettings
 	answer fault.Point
 
 	mu    sync.Mutex
@@ -42,8 +43,24 @@ type region struct {
 
 func newRegion(t *testing.T) *region {
 	t.Helper()
+	hub, err := tunnel.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRegionWithHub(t, hub.Public(), "127.0.0.1:51820")
+}
+
+func newRegionWithHub(t *testing.T, key tunnel.PublicKey, endpoint string) *region {
+	t.Helper()
 	db := pgtest.New(t)
-	r := &region{t: t, db: db, pool: db.Pool(t), dir: t.TempDir()}
+	r := &region{
+		t: t, db: db, pool: db.Pool(t),
+		tunnel: proto.TunnelSettings{HubKey: proto.Bytes32(key), Endpoint: endpoint, MTU: 1420, KeepaliveSeconds: 25},
+	}
+	var err error
+	if r.ca, err = provision.LoadCA(t.TempDir(), "us-east"); err != nil {
+		t.Fatal(err)
+	}
 	conn := stdlib.OpenDBFromPool(r.pool)
 	defer conn.Close()
 	if err := migrations.Up(t.Context(), conn); err != nil {
@@ -57,17 +74,9 @@ func newRegion(t *testing.T) *region {
 // start runs the service until the test ends.
 func (r *region) start(name, listen string) *provision.Provision {
 	r.t.Helper()
-	ca, err := provision.LoadCA(r.dir, name)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	hub, err := tunnel.GenerateKey()
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	p, err := provision.New(provision.Config{
-		Region: name, Listen: listen, MQTT: []string{"tls://127.0.0.1:8883"}, CA: ca, DB: r.pool,
-		Tunnel: proto.TunnelSettings{HubKey: proto.Bytes32(hub.Public()), Endpoint: "127.0.0.1:51820", MTU: 1420, KeepaliveSeconds: 25},
+		Region: name, Listen: listen, MQTT: []string{"tls://127.0.0.1:8883"}, CA: r.ca, DB: r.pool,
+		Tunnel: r.tunnel,
 		Hooks: provision.Hooks{
 			Enrolled: func(_ context.Context, b provision.Box) error { r.hear("enrolled " + b.ID()); return nil },
 			Revoked:  func(_ context.Context, b provision.Box) error { r.hear("revoked " + b.ID()); return nil },
@@ -132,7 +141,7 @@ func (r *region) token(facility string, life time.Duration) string {
 func (r *region) post(path string, body []byte) (status int, answer []byte) {
 	r.t.Helper()
 	roots := x509.NewCertPool()
-	roots.AddCert(r.CA.Certificate())
+	roots.AddCert(r.ca.Certificate())
 	c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, DisableKeepAlives: true}}
 	resp, err := c.Post("https://"+r.Addr().String()+path, proto.EnrolMediaType, bytes.NewReader(body))
 	if err != nil {
