@@ -21,6 +21,7 @@ import (
 
 	"github.com/agogsaas/holdfast/cloud/api"
 	"github.com/agogsaas/holdfast/cloud/broker"
+	"github.com/agogsaas/holdfast/cloud/dashboard"
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
@@ -30,6 +31,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/tunnel"
 	"github.com/agogsaas/holdfast/internal/web"
 	workspace "github.com/agogsaas/holdfast/internal/workspace/migrations"
@@ -209,17 +211,26 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/api/", api.New(api.Deps{Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-		Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members}))
-	mux.Handle("GET /metrics", metrics(gate, members))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", ready(pool, mqtt, members))
+	stop := make(chan struct{})
+	s.Defer("live pages", func() { close(stop) })
+	pages, err := dashboard.New(dashboard.Deps{
+		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
+		Mount: func(mux *http.ServeMux) {
+			mux.Handle("/api/", api.New(api.Deps{Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
+				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members}))
+			mux.Handle("GET /metrics", metrics(gate, members))
+			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+			mux.HandleFunc("GET /readyz", ready(pool, members))
+		},
+	})
+	if err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", conf.HTTP.Listen)
 	if err != nil {
 		return fmt.Errorf("open the dashboard's address: %w", err)
 	}
-	s.Go("dashboard and API", run.Serve(l, mux, log))
+	s.Go("dashboard and API", run.Serve(l, pages, log))
 	log.Info("region is up", "url", "http://"+l.Addr().String(), "version", c.deps.Version)
 	return s.Wait(ctx, stopWithin)
 }
@@ -248,7 +259,8 @@ func checkRegion(ctx context.Context, pool *pgxpool.Pool, t proto.SyncedTable) (
 		return nil, fmt.Errorf("reach the region's database: %w", err)
 	}
 	defer conn.Release()
-	return nil, nil
+	problems, _, err := schema.Lint(ctx, conn.Conn(), t, schema.Region)
+	return problems, err
 }
 
 func member(b provision.Box) hub.Facility {
@@ -284,7 +296,7 @@ func metrics(own ...prometheus.Collector) http.Handler {
 }
 
 // ready tells a supervisor whether the region can do its work.
-func ready(pool *pgxpool.Pool, mqtt *broker.Broker, members *fleet.Fleet) http.HandlerFunc {
+func ready(pool *pgxpool.Pool, members *fleet.Fleet) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()

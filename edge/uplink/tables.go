@@ -7,8 +7,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/agogsaas/holdfast/internal/capture"
+	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -174,7 +178,7 @@ func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem
 		return nil, 0, fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Release()
-	return nil, 0, nil
+	return schema.Lint(ctx, conn.Conn(), t, schema.Edge)
 }
 
 // loadAll loads the tables that wait for it, one after the other, and returns
@@ -205,6 +209,19 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	}
 	defer conn.Release()
 	began, rows := time.Now(), e.RowsLoaded
+	err = capture.LoadTable(ctx, conn.Conn(), capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, e.LoadAfter,
+		func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
+			rows += n
+			u.noteProgress(e.ID(), rows)
+			return progress(ctx, tx, e.SyncedTable, after, n)
+		})
+	if errors.Is(err, capture.ErrNoKey) {
+		u.Log.Warn("a table without a key: only rows written from now on are sent", "table", e.ID())
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", e.ID(), err)
+	}
 	if err := u.store.setState(ctx, e.SyncedTable, proto.TableStreaming, nil); err != nil {
 		return err
 	}
