@@ -59,6 +59,9 @@ type member struct {
 	Facility
 	link  Link
 	conns map[*conn]struct{}
+
+	rx, tx    uint64    // wireguard's counters at the last look
+	forgotten time.Time // see forgetAfter
 }
 
 // New opens the UDP port and the stream port. It knows no facility yet: Add

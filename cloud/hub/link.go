@@ -5,11 +5,22 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/agogsaas/holdfast/internal/tunnel"
 )
 
 // lookEvery is how often the links are read from WireGuard; with 10,000
 // facilities a look takes 24 ms.
 const lookEvery = 2 * time.Second
+
+// A facility that has been silent for so long that its keys have expired is
+// forgotten, see tunnel.ForgetPeer, and again every forgetEvery; at most
+// forgetAtOnce in one look, for when all are silent.
+const (
+	forgetAfter  = 3*time.Minute + 10*time.Second
+	forgetEvery  = time.Minute
+	forgetAtOnce = 50
+)
 
 // Link is what the hub saw of one facility's tunnel.
 type Link struct {
@@ -53,16 +64,48 @@ func (h *Hub) look(now time.Time) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	forgotten := 0
 	for _, s := range stats {
 		m := h.byKey[s.PublicKey]
 		if m == nil {
 			continue
 		}
-		if s.RxBytes != m.link.Rx {
-			m.link.Heard = now
+		m.note(s, now)
+		if forgotten < forgetAtOnce && m.stale(now) {
+			forgotten++
+			if err := h.forgetLocked(m, now); err != nil {
+				return err
+			}
 		}
-		m.link.Endpoint, m.link.Handshake, m.link.Rx, m.link.Tx = s.Endpoint, s.LastHandshake, s.RxBytes, s.TxBytes
 	}
+	return nil
+}
+
+// note adds what wireguard counted since the last look.
+func (m *member) note(s tunnel.PeerStats, now time.Time) {
+	if s.RxBytes != m.rx {
+		m.link.Heard = now
+	}
+	m.link.Rx += s.RxBytes - m.rx
+	m.link.Tx += s.TxBytes - m.tx
+	m.rx, m.tx = s.RxBytes, s.TxBytes
+	if s.Endpoint != "" {
+		m.link.Endpoint = s.Endpoint
+	}
+	if !s.LastHandshake.IsZero() {
+		m.link.Handshake = s.LastHandshake
+	}
+}
+
+func (m *member) stale(now time.Time) bool {
+	return !m.link.Heard.IsZero() && now.Sub(m.link.Heard) > forgetAfter && now.Sub(m.link.Handshake) > forgetAfter && now.Sub(m.forgotten) > forgetEvery
+}
+
+func (h *Hub) forgetLocked(m *member, now time.Time) error {
+	if err := h.tun.ForgetPeer(m.PublicKey); err != nil {
+		return err
+	}
+	m.rx, m.tx, m.forgotten = 0, 0, now
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (t *Tunnel) SetPeer(p Peer) error {
 	if p.PublicKey == t.key {
 		return errors.New("set tunnel peer: the key is this end's own")
 	}
-	st := &peerState{key: p.PublicKey}
+	st := &peerState{key: p.PublicKey, config: p}
 	var lit netip.AddrPort
 	if p.Endpoint != "" {
 		host, port, err := net.SplitHostPort(p.Endpoint)
@@ -63,25 +63,57 @@ func (t *Tunnel) SetPeer(p Peer) error {
 			st.host, st.port = host, uint16(n)
 		}
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "public_key=%s\n", hexKey(p.PublicKey))
-	fmt.Fprintf(&b, "preshared_key=%s\n", hexKey(p.PresharedKey))
-	if lit.IsValid() {
-		fmt.Fprintf(&b, "endpoint=%s\n", lit)
-	}
-	fmt.Fprintf(&b, "persistent_keepalive_interval=%d\nreplace_allowed_ips=true\n", int(p.KeepaliveInterval.Round(time.Second)/time.Second))
-	for _, a := range p.AllowedIPs {
-		fmt.Fprintf(&b, "allowed_ip=%s\n", a.Masked())
-	}
+	conf := p.text(lit)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.isClosed() {
 		return fmt.Errorf("set tunnel peer %v: %w", p.PublicKey, net.ErrClosed)
 	}
-	if err := t.wg.IpcSet(b.String()); err != nil {
+	if err := t.wg.IpcSet(conf); err != nil {
 		return fmt.Errorf("set tunnel peer %v: %w", p.PublicKey, err)
 	}
 	t.peers[p.PublicKey] = st
+	return nil
+}
+
+// text is the peer as wireguard is told it.
+func (p Peer) text(endpoint netip.AddrPort) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "public_key=%s\n", hexKey(p.PublicKey))
+	fmt.Fprintf(&b, "preshared_key=%s\n", hexKey(p.PresharedKey))
+	if endpoint.IsValid() {
+		fmt.Fprintf(&b, "endpoint=%s\n", endpoint)
+	}
+	fmt.Fprintf(&b, "persistent_keepalive_interval=%d\nreplace_allowed_ips=true\n", int(p.KeepaliveInterval.Round(time.Second)/time.Second))
+	for _, a := range p.AllowedIPs {
+		fmt.Fprintf(&b, "allowed_ip=%s\n", a.Masked())
+	}
+	return b.String()
+}
+
+// ForgetPeer makes the tunnel forget what it has seen of a peer that speaks
+// first: its keys in use, its endpoint, and the time in its last handshake.
+// The peer stays welcome. Its byte counters begin again at zero.
+//
+// WireGuard takes no handshake whose time is before the last one's, so that
+// none can be replayed. A box without a battery for its clock comes back from a
+// power cut in the past, and would be shut out until its clock has caught up.
+// Once its keys have expired anyway, forgetting costs nothing but that a copied
+// handshake is answered once, to no use without the peer's private key.
+func (t *Tunnel) ForgetPeer(key PublicKey) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	st := t.peers[key]
+	if st == nil || t.isClosed() {
+		return nil
+	}
+	if st.initiate {
+		return fmt.Errorf("forget tunnel peer %v: this end calls it", key)
+	}
+	conf := fmt.Sprintf("public_key=%s\nremove=true\n", hexKey(key)) + st.config.text(netip.AddrPort{})
+	if err := t.wg.IpcSet(conf); err != nil {
+		return fmt.Errorf("forget tunnel peer %v: %w", key, err)
+	}
 	return nil
 }
 

@@ -49,6 +49,7 @@ var nudgeWait = []time.Duration{2 * time.Second, 2 * time.Second, 5 * time.Secon
 // only Run touches it.
 type peerState struct {
 	key      PublicKey
+	config   Peer
 	initiate bool   // this end calls
 	host     string // name to resolve; empty for a literal address
 	port     uint16
