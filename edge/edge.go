@@ -126,7 +126,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	up, err := uplink.New(uplink.Config{
 		Facility: id.Facility, EpochBase: id.EpochBase(), EpochFile: filepath.Join(conf.StateDir, "epoch"),
 		DB: pool, CaptureConn: db.DSN(pgcluster.Capture), Queue: q, Linger: conf.Uplink.Linger,
-		Dial: tun.DialContext, Hub: id.Stream().String(), Agent: e.deps.Version, Boot: bootID(), Log: log.With("part", "uplink"),
+		Dial: tun.DialContext, Hub: id.Stream().String(), Agent: e.deps.Version, Boot: bootID(), Log: log,
 	})
 	if err != nil {
 		return err

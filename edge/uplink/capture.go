@@ -69,7 +69,7 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) error {
 	u.recap = cancel
 	u.mu.Unlock()
 	c, err := capture.New(capture.Config{
-		ConnString: u.CaptureConn, Slot: Slot, Log: u.Log,
+		ConnString: u.CaptureConn, Slot: Slot, Log: u.base,
 		Next: u.next(), Linger: u.linger,
 	}, u.Queue)
 	if err != nil {

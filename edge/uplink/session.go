@@ -67,7 +67,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	u.order(ctx, order{tables: &welcome.Tables})
+	u.orders.give(order{tables: &welcome.Tables})
 	if err := u.Queue.Ack(from); err != nil {
 		return err
 	}
@@ -180,10 +180,10 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 // a crash in between only loads them once more.
 func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed, error) {
 	u.Log.Error("the queue lost changes on disk; the tables are sent again", "seq", lost.First, "last", lost.Last, "err", lost)
-	if err := u.store.reload(ctx, nil); err != nil {
+	if err := u.store.reload(ctx, nil, true); err != nil {
 		return change.Sealed{}, err
 	}
-	u.order(ctx, order{refresh: true})
+	u.orders.give(order{})
 	return change.Seal(change.Header{Kind: change.Gap, Epoch: lost.Epoch, First: lost.First, Last: lost.Last,
 		Reason: "the box's queue was damaged on disk; its tables follow"}, &change.Body{})
 }
@@ -204,12 +204,15 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 			}
 			u.setLink(func(l *Link) { l.Acked, l.AckedAt, l.Problem = p, time.Now(), nil })
 		case *proto.Tables:
-			u.order(ctx, order{tables: m})
+			u.orders.give(order{tables: m})
 		case *proto.Heal:
 			u.Log.Warn("the region asks for tables again", "table", m.Tables, "reason", m.Reason)
-			u.order(ctx, order{reload: m.Tables, reloadAll: len(m.Tables) == 0})
+			u.orders.give(order{reload: m.Tables, reloadAll: len(m.Tables) == 0})
 		case *proto.Check:
-			u.order(ctx, order{check: m, reply: func(c *proto.Checked) error { return link.Send(proto.TypeChecked, c) }})
+			u.orders.give(order{checks: []check{{m.Table, func(p []proto.Problem) {
+				// The asker gives up by itself; a broken link ends the session.
+				_ = link.Send(proto.TypeChecked, &proto.Checked{ID: m.ID, Problems: p})
+			}}}})
 		case *proto.Problem:
 			if m.Text == "" {
 				u.setLink(func(l *Link) { l.Problem = nil })

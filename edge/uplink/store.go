@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -31,6 +32,7 @@ type entry struct {
 	LoadAfter   change.Row
 	fingerprint uint64
 	RowsLoaded  int64
+	LoadNo      int64
 }
 
 func (s store) migrate(ctx context.Context) error {
@@ -56,7 +58,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, err er
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema,
-			state, problems, load_after, rows_loaded FROM holdfast.synced_table ORDER BY 1, 2`)
+			state, problems, load_after, rows_loaded, load_no FROM holdfast.synced_table ORDER BY 1, 2`)
 		if err != nil {
 			return err
 		}
@@ -73,7 +75,7 @@ func scanEntry(row pgx.CollectableRow) (entry, error) {
 	var e entry
 	var after *[]*string
 	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema,
-		&e.State, &e.Problems, &after, &e.RowsLoaded)
+		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo)
 	if after != nil {
 		e.LoadAfter = make(change.Row, len(*after))
 		for i, v := range *after {
@@ -97,7 +99,7 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 				VALUES ($1, $2, $3, $4, $5)
 				ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class,
 				    facility_column = EXCLUDED.facility_column, region_schema = EXCLUDED.region_schema,
-				    state = 'loading', problems = '[]', load_after = NULL, rows_loaded = 0
+				    state = 'loading', problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1
 				WHERE (s.class, s.facility_column, s.region_schema)
 				    IS DISTINCT FROM (EXCLUDED.class, EXCLUDED.facility_column, EXCLUDED.region_schema)`,
 				e.Schema, e.Name, e.Class, e.FacilityColumn, e.RegionSchema)
@@ -112,11 +114,11 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 	return nil
 }
 
-// reload marks tables (all when ids is empty) to be sent again from their first row.
-func (s store) reload(ctx context.Context, ids []string) error {
+// reload marks tables to be sent again from their first row.
+func (s store) reload(ctx context.Context, ids []string, all bool) error {
 	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table
-		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]'
-		WHERE cardinality($1::text[]) = 0 OR schema_name || '.' || table_name = ANY ($1)`, append([]string{}, ids...))
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1
+		WHERE $2 OR schema_name || '.' || table_name = ANY ($1)`, append([]string{}, ids...), all)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}
@@ -136,9 +138,12 @@ func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, 
 	return nil
 }
 
+// errRestarted ends a load that was told to begin anew.
+var errRestarted = errors.New("the load begins anew")
+
 // progress notes how far a table's rows have been sent, in the transaction
 // that sends them: a load that is interrupted goes on where it was.
-func progress(ctx context.Context, tx pgx.Tx, e proto.SyncedTable, after change.Row, rows int64) error {
+func progress(ctx context.Context, tx pgx.Tx, e entry, after change.Row, rows int64) error {
 	text := make([]*string, len(after))
 	for i, v := range after {
 		if v != nil {
@@ -146,7 +151,21 @@ func progress(ctx context.Context, tx pgx.Tx, e proto.SyncedTable, after change.
 			text[i] = &s
 		}
 	}
-	_, err := tx.Exec(ctx, `UPDATE holdfast.synced_table SET load_after = to_jsonb($3::text[]), rows_loaded = rows_loaded + $4
-		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, text, rows)
+	tag, err := tx.Exec(ctx, `UPDATE holdfast.synced_table SET load_after = to_jsonb($4::text[]), rows_loaded = rows_loaded + $5
+		WHERE schema_name = $1 AND table_name = $2 AND load_no = $3`, e.Schema, e.Name, e.LoadNo, text, rows)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = errRestarted
+	}
 	return err
+}
+
+// loaded notes that all rows of a table have been sent, unless they are to be
+// sent again already.
+func (s store) loaded(ctx context.Context, e entry) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = 'streaming'
+		WHERE schema_name = $1 AND table_name = $2 AND load_no = $3 AND state = 'loading'`, e.Schema, e.Name, e.LoadNo)
+	if err != nil {
+		return fmt.Errorf("store the state of %s: %w", e.ID(), err)
+	}
+	return nil
 }

@@ -23,24 +23,6 @@ import (
 // settleEvery is how often refused tables are looked at again without being asked.
 const settleEvery = 30 * time.Second
 
-// order is something that the region, or a new epoch, asks of Tables.
-type order struct {
-	tables    *proto.Tables
-	reload    []string
-	reloadAll bool
-	refresh   bool // only look at the store again
-	check     *proto.Check
-	reply     func(*proto.Checked) error
-}
-
-// order hands an order to Tables, waiting for room.
-func (u *Uplink) order(ctx context.Context, o order) {
-	select {
-	case u.orders <- o:
-	case <-ctx.Done():
-	}
-}
-
 // Tables keeps the synced tables settled and loaded until ctx is done.
 func (u *Uplink) Tables(ctx context.Context) error {
 	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second},
@@ -65,59 +47,51 @@ func (u *Uplink) workUntilOrder(ctx context.Context) error {
 	loadCtx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- u.loadAll(loadCtx) }() // waited for below, on every way out
-	var o order
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleEvery):
-	case o = <-u.orders:
+	case <-u.orders.wake:
 	}
 	stop()
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-		u.requeue(o)
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	o := u.orders.take()
 	if err := u.obey(ctx, o); err != nil {
-		u.requeue(o)
+		u.orders.giveBack(o)
 		return err
 	}
 	return nil
 }
 
-// requeue keeps an order that the database was not there for. When the box is
-// flooded with orders the oldest give way: the region says all again when it
-// reconnects.
-func (u *Uplink) requeue(o order) {
-	select {
-	case u.orders <- o:
-	default:
-	}
-}
-
 func (u *Uplink) obey(ctx context.Context, o order) error {
-	switch {
-	case o.tables != nil:
-		u.mu.Lock()
-		same := o.tables.Version == u.version
-		u.mu.Unlock()
-		if same {
-			return nil
+	if o.tables != nil && o.tables.Version != u.tablesVersion() {
+		if err := u.store.replace(ctx, *o.tables); err != nil {
+			return err
 		}
-		return u.store.replace(ctx, *o.tables)
-	case o.reloadAll:
-		return u.store.reload(ctx, nil)
-	case len(o.reload) > 0:
-		return u.store.reload(ctx, o.reload)
-	case o.check != nil:
-		problems, _, err := u.lint(ctx, o.check.Table)
+	}
+	if o.reloadAll || len(o.reload) > 0 {
+		if err := u.store.reload(ctx, o.reload, o.reloadAll); err != nil {
+			return err
+		}
+	}
+	for _, c := range o.checks {
+		problems, _, err := u.lint(ctx, c.table)
 		if err != nil {
 			return err
 		}
-		_ = o.reply(&proto.Checked{ID: o.check.ID, Problems: problems}) // the asker gives up by itself
+		c.reply(problems)
 	}
 	return nil
+}
+
+func (u *Uplink) tablesVersion() uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.version
 }
 
 // settle reads the list, refuses what cannot be synced and publishes the rest.
@@ -213,16 +187,20 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 		func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
 			rows += n
 			u.noteProgress(e.ID(), rows)
-			return progress(ctx, tx, e.SyncedTable, after, n)
+			return progress(ctx, tx, e, after, n)
 		})
 	if errors.Is(err, capture.ErrNoKey) {
 		u.Log.Warn("a table without a key: only rows written from now on are sent", "table", e.ID())
 		err = nil
 	}
+	if errors.Is(err, errRestarted) {
+		u.orders.give(order{}) // look at the list again
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("load %s: %w", e.ID(), err)
 	}
-	if err := u.store.setState(ctx, e.SyncedTable, proto.TableStreaming, nil); err != nil {
+	if err := u.store.loaded(ctx, e); err != nil {
 		return err
 	}
 	u.Log.Info("table loaded", "table", e.ID(), "rows", rows, "took", time.Since(began).Round(time.Millisecond))

@@ -47,14 +47,14 @@ type Config struct {
 // box whose PostgreSQL is down still delivers what is safe in its queue.
 type Uplink struct {
 	Config
+	base  *slog.Logger // of parts that name themselves
 	store store
 	epoch epochFile
 
 	// settled is closed when the list of tables was first read and the
 	// publications exist; capture begins then.
 	settled chan struct{}
-	// orders holds what the region asked of Tables.
-	orders chan order
+	orders  *orders
 
 	// pendingGap is why a new epoch must begin before capture goes on; owned
 	// by Capture.
@@ -109,8 +109,10 @@ func New(c Config) (*Uplink, error) {
 		gap = "the queue was damaged on disk: " + q.Damaged
 	}
 	now := time.Now()
-	return &Uplink{Config: c, store: store{db: c.DB}, epoch: e,
-		settled: make(chan struct{}), orders: make(chan order, 16), pendingGap: gap, changed: make(chan struct{}),
+	base := c.Log
+	c.Log = base.With("part", "uplink")
+	return &Uplink{Config: c, base: base, store: store{db: c.DB}, epoch: e,
+		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}),
 		link: Link{Since: now}, captured: Captured{Since: now}}, nil
 }
 
@@ -180,7 +182,7 @@ func (u *Uplink) setLink(f func(*Link)) {
 // The order matters for a crash in between: first the tables are marked, then
 // the epoch grows. The cause is found again as long as the epoch has not.
 func (u *Uplink) newEpoch(ctx context.Context, reason string) error {
-	if err := u.store.reload(ctx, nil); err != nil {
+	if err := u.store.reload(ctx, nil, true); err != nil {
 		return err
 	}
 	old := u.epoch.current()
@@ -194,6 +196,6 @@ func (u *Uplink) newEpoch(ctx context.Context, reason string) error {
 	if recap != nil {
 		recap(errNewEpoch)
 	}
-	u.order(ctx, order{refresh: true})
+	u.orders.give(order{})
 	return nil
 }

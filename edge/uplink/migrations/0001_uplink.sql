@@ -13,6 +13,9 @@ CREATE TABLE holdfast.synced_table (
     problems        jsonb NOT NULL DEFAULT '[]',
     load_after      jsonb,               -- key of the last row sent, as text values
     rows_loaded     bigint NOT NULL DEFAULT 0,
+    -- load_no grows each time that the load begins anew, so that a load that
+    -- is under way notices it and does not take the new one for its own.
+    load_no         bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (schema_name, table_name)
 );
 
