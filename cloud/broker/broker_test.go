@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/agogsaas/holdfast/cloud/broker"
 	"github.com/agogsaas/holdfast/cloud/broker/brokertest"
+	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/proto"
@@ -238,5 +240,27 @@ func TestOversizedPacketEndsTheConnection(t *testing.T) {
 	_, readErr := conn.Read(make([]byte, 1))
 	if readErr == nil || os.IsTimeout(readErr) {
 		t.Errorf("write: %v, read: %v, want the connection to be ended", writeErr, readErr)
+	}
+}
+
+func TestForeignBrokerAtItsPortIsNotTakenForItsOwn(t *testing.T) {
+	t.Parallel()
+	first := brokertest.New(t)
+	b, err := broker.New(broker.Config{
+		Dir: filepath.Join(t.TempDir(), "broker"), LocalAddr: first.Local, Log: quiet,
+		Devices: func(context.Context) ([]broker.Device, error) { return nil, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := run.New(quiet)
+	s.Go("broker", b.Run)
+	t.Cleanup(func() { _ = s.Stop(10 * time.Second) })
+	brokertest.Eventually(t, "it says what is wrong and what to do", func() bool {
+		err := b.State().Err
+		return err != nil && strings.Contains(err.Error(), "Address already in use") && strings.Contains(hint.Of(err), first.Local)
+	})
+	if b.State().Starts != 0 {
+		t.Error("it took another broker for its own")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 )
@@ -29,6 +30,7 @@ type control struct {
 	// changing is held while the broker's list and known are changed.
 	changing sync.Mutex
 	known    map[string]Device // boxes that the broker knows, by ID
+	count    atomic.Int64      // len(known), for those who must not wait
 
 	mu      sync.Mutex
 	waiting map[string]chan reply // by correlation
@@ -69,9 +71,16 @@ func (c *control) connected() bool { return c.client.State().Connected }
 // started says which boxes a broker that is about to start was told of.
 func (c *control) started(devices []Device) {
 	c.changing.Lock()
-	defer c.changing.Unlock()
+	defer c.unlock()
 	c.known = byID(devices)
 }
+
+func (c *control) unlock() {
+	c.count.Store(int64(len(c.known)))
+	c.changing.Unlock()
+}
+
+func (c *control) boxes() int64 { return c.count.Load() }
 
 func byID(devices []Device) map[string]Device {
 	m := make(map[string]Device, len(devices))
@@ -83,7 +92,7 @@ func byID(devices []Device) map[string]Device {
 
 func (c *control) allow(ctx context.Context, d Device) error {
 	c.changing.Lock()
-	defer c.changing.Unlock()
+	defer c.unlock()
 	if _, ok := c.known[d.ID()]; ok {
 		return nil
 	}
@@ -96,7 +105,7 @@ func (c *control) allow(ctx context.Context, d Device) error {
 
 func (c *control) revoke(ctx context.Context, d Device) error {
 	c.changing.Lock()
-	defer c.changing.Unlock()
+	defer c.unlock()
 	if err := c.do(ctx, deletion(d)); err != nil {
 		return err
 	}
@@ -107,7 +116,7 @@ func (c *control) revoke(ctx context.Context, d Device) error {
 // resync tells the broker the difference between want and what it knows.
 func (c *control) resync(ctx context.Context, want []Device) error {
 	c.changing.Lock()
-	defer c.changing.Unlock()
+	defer c.unlock()
 	wanted := byID(want)
 	var gone, fresh []Device
 	for id, d := range c.known {

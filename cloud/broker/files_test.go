@@ -57,15 +57,18 @@ func TestListenersAreReadFromTheKernel(t *testing.T) {
 		"127.0.0.1:" + port:               errElsewhere,
 		"127.0.0.1:1":                     errNotYet,
 	} {
-		if err := listensAt(addr); !errors.Is(err, want) {
+		if err := listensAt(addr, os.Getpid()); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", addr, err, want)
 		}
 	}
+	if err := listensAt(l.Addr().String(), 0); !errors.Is(err, errNotYet) {
+		t.Errorf("another process's port: %v", err)
+	}
 	const table = `  sl  local_address                         remote_address                        st
-   0: 00000000000000000000000001000000:07D0 00000000000000000000000000000000:0000 0A
-   1: 0100007F:07D0 00000000:0000 01
+   0: 00000000000000000000000001000000:07D0 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1
+   1: 0100007F:07D0 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1
 `
-	if ips := parseListeners(table, 2000); len(ips) != 1 || !ips[0].Equal(net.IPv6loopback) {
+	if ips := parseListeners(table, 2000); len(ips) != 1 || !ips[0].ip.Equal(net.IPv6loopback) || ips[0].inode != "4711" {
 		t.Errorf("read %v, want ::1", ips)
 	}
 }

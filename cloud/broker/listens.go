@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,9 +19,10 @@ var (
 	errElsewhere = errors.New("the broker listens on addresses that it was not told to")
 )
 
-// listensAt returns nil when some process listens at addr (host:port), and at
-// no other address with the same port unless host is empty or a wildcard.
-func listensAt(addr string) error {
+// listensAt returns nil when the process listens at addr (host:port), and at
+// no other address with the same port unless host is empty or a wildcard. What
+// other processes listen to does not count.
+func listensAt(addr string, pid int) error {
 	host, portText, err := net.SplitHostPort(addr)
 	if err != nil {
 		return fmt.Errorf("address %q: %w", addr, err)
@@ -29,7 +31,7 @@ func listensAt(addr string) error {
 	if err != nil {
 		return fmt.Errorf("address %q: %w", addr, err)
 	}
-	found, err := listeners(uint16(port))
+	found, err := listeners(uint16(port), pid)
 	if err != nil {
 		return err
 	}
@@ -49,8 +51,8 @@ func listensAt(addr string) error {
 	return nil
 }
 
-// listeners returns the local addresses at which a TCP port is listened to.
-func listeners(port uint16) (ips []net.IP, err error) {
+// listeners returns the local addresses at which a process listens to a TCP port.
+func listeners(port uint16, pid int) (ips []net.IP, err error) {
 	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
 		raw, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) && strings.HasSuffix(file, "6") {
@@ -59,19 +61,30 @@ func listeners(port uint16) (ips []net.IP, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("list listeners: %w", err)
 		}
-		ips = append(ips, parseListeners(string(raw), port)...)
+		for _, l := range parseListeners(string(raw), port) {
+			if holdsSocket(pid, l.inode) {
+				ips = append(ips, l.ip)
+			}
+		}
 	}
 	return ips, nil
 }
 
+// listening is one row of the kernel's table.
+type listening struct {
+	ip    net.IP
+	inode string
+}
+
 // parseListeners reads the kernel's table: the second field is the local
-// address, in hex words of the machine's byte order, and the fourth the state.
-func parseListeners(table string, port uint16) (ips []net.IP) {
+// address, in hex words of the machine's byte order, the fourth the state, and
+// the tenth the socket's number.
+func parseListeners(table string, port uint16) (found []listening) {
 	const stateListen = "0A"
 	suffix := fmt.Sprintf(":%04X", port)
 	for line := range strings.Lines(table) {
 		f := strings.Fields(line)
-		if len(f) < 4 || f[3] != stateListen {
+		if len(f) < 10 || f[3] != stateListen {
 			continue
 		}
 		text, ok := strings.CutSuffix(f[1], suffix)
@@ -85,7 +98,27 @@ func parseListeners(table string, port uint16) (ips []net.IP) {
 		for i := 0; i < len(ip); i += 4 { // little endian words, as on every machine we run on
 			slices.Reverse(ip[i : i+4])
 		}
-		ips = append(ips, net.IP(ip))
+		found = append(found, listening{net.IP(ip), f[9]})
 	}
-	return ips
+	return found
+}
+
+// holdsSocket reports whether a process has that socket open. Where the kernel
+// does not let this process look (root in a container, say), the answer is yes:
+// a broker whose port is taken ends by itself.
+func holdsSocket(pid int, inode string) bool {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrPermission) {
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && to == "socket:["+inode+"]" {
+			return true
+		}
+	}
+	return false
 }

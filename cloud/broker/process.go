@@ -92,7 +92,11 @@ func (b *Broker) once(ctx context.Context, up func()) (err error) {
 	if unfit != nil {
 		return unfit
 	}
-	return fmt.Errorf("mosquitto ended: %w%s", orEnded(err), tail.text())
+	err = fmt.Errorf("mosquitto ended: %w%s", orEnded(err), tail.text())
+	if strings.Contains(err.Error(), "Address already in use") {
+		err = hint.Wrap(err, "Another program listens at %s or %s. Stop it, or give the region other addresses.", b.cfg.LocalAddr, b.cfg.TLSAddr)
+	}
+	return err
 }
 
 func orEnded(err error) error {
@@ -105,7 +109,7 @@ func orEnded(err error) error {
 // watch waits until the broker answers, says so, and returns when it should be
 // stopped or has ended.
 func (b *Broker) watch(ctx context.Context, pid int, ended <-chan struct{}, up func()) error {
-	if err := b.ready(ctx, ended); err != nil {
+	if err := b.ready(ctx, pid, ended); err != nil {
 		select {
 		case <-ended:
 			return nil // its own log says why
@@ -125,7 +129,7 @@ func (b *Broker) watch(ctx context.Context, pid int, ended <-chan struct{}, up f
 
 // ready waits until the broker accepts connections, and checks that it listens
 // where it was told to and nowhere else.
-func (b *Broker) ready(ctx context.Context, ended <-chan struct{}) error {
+func (b *Broker) ready(ctx context.Context, pid int, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -135,7 +139,7 @@ func (b *Broker) ready(ctx context.Context, ended <-chan struct{}) error {
 			continue
 		}
 		for {
-			err := listensAt(addr)
+			err := listensAt(addr, pid)
 			if err == nil {
 				break
 			}
