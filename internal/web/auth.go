@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -51,7 +52,8 @@ type AuthOptions struct {
 type Auth struct {
 	o      AuthOptions
 	limits *loginLimits
-	decoy  []byte // compared when there is no such account, to take as long
+	// decoy is compared when there is no such account, to take as long.
+	decoy func() ([]byte, error)
 	// answer tells a refusal as a page or a problem document; NewSite sets it.
 	answer func(w http.ResponseWriter, r *http.Request, status int, err error)
 }
@@ -73,10 +75,9 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	decoy, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), bcryptCost)
-	if err != nil {
-		return nil, fmt.Errorf("prepare sign-in: %w", err)
-	}
+	decoy := sync.OnceValues(func() ([]byte, error) {
+		return bcrypt.GenerateFromPassword([]byte(rand.Text()), bcryptCost)
+	})
 	return &Auth{o: o, limits: newLoginLimits(o.Now), decoy: decoy, answer: problemOf}, nil
 }
 
@@ -116,9 +117,11 @@ func (a *Auth) Check(ctx context.Context, from, name, password string) (Identity
 	if err != nil && !errors.Is(err, ErrUnknown) {
 		return Identity{}, fmt.Errorf("look up account: %w", err)
 	}
-	hash := a.decoy
-	if known {
-		hash = []byte(acc.PasswordHash)
+	hash := []byte(acc.PasswordHash)
+	if !known {
+		if hash, err = a.decoy(); err != nil {
+			return Identity{}, fmt.Errorf("prepare a comparison: %w", err)
+		}
 	}
 	if len(password) > PasswordMaxBytes {
 		password = password[:PasswordMaxBytes] // bcrypt refuses more; it cannot match anyhow

@@ -43,7 +43,7 @@ func newBox(t *testing.T) *box {
 	must(t, workmigrations.Up(t.Context(), conn))
 	pool := db.Pool(t)
 	for name, role := range map[string]web.Role{"maria": web.Operator, "guest": web.Viewer} {
-		must(t, web.PGStore{Pool: pool}.PutAccount(t.Context(), name, password, role))
+		account(t, pool, name, role)
 	}
 	must(t, workspace.Seed(t.Context(), pool, "la", rand.New(rand.NewPCG(1, 2))))
 	b := &box{

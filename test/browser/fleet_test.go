@@ -108,7 +108,7 @@ func newRegion(t *testing.T) *region {
 	db := pgtest.New(t)
 	must(t, migrations.Up(t.Context(), openSQL(t, db.ConnString())))
 	r := &region{pool: db.Pool(t), login: "olga", facilities: map[string]fleet.Detail{}}
-	must(t, web.PGStore{Pool: r.pool}.PutAccount(t.Context(), r.login, password, web.Viewer))
+	account(t, r.pool, r.login, web.Viewer)
 	auth, err := web.NewAuth(web.AuthOptions{Name: "us-east", Store: web.PGStore{Pool: r.pool}, Log: testLog(t)})
 	must(t, err)
 	stop := make(chan struct{})

@@ -24,7 +24,11 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/jackc/pgx/v5/pgxpool"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 // patience is how long a page may take for anything; two cores may be busy.
@@ -340,4 +344,14 @@ func must(t *testing.T, err error) {
 
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// account adds a person. The hash is a cheap one: the race detector makes
+// bcrypt ten times slower.
+func account(t *testing.T, pool *pgxpool.Pool, name string, role web.Role) {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	must(t, err)
+	_, err = pool.Exec(t.Context(), `INSERT INTO holdfast.account (name, password_hash, role) VALUES ($1, $2, $3)`, name, string(hash), role.String())
+	must(t, err)
 }

@@ -31,7 +31,7 @@ function make(fig) {
     width: Math.max(200, box.clientWidth), height: 180, legend: { show: false },
     cursor: { y: false, points: { size: 7 } },
     scales: {
-      x: { time: true, range: (u, lo, hi) => { const end = hi ?? Date.now() / 1000; return [Math.min(lo ?? end, end - 120), end]; } },
+      x: { time: true, range: (u) => { const t = u.data[0], end = t.at(-1) ?? Date.now() / 1000; return [Math.min(t[0] ?? end, end - 120), end]; } },
       y: { range: (u, lo, hi) => [0, Math.max(hi * 1.15 || 0, Number(fig.dataset.floor) || 1)] },
     },
     axes: [
