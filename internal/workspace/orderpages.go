@@ -23,7 +23,7 @@ type ordersData struct {
 	Text     string
 	Statuses []Status
 	More     template.URL // query of the next page
-	Later    bool   // not the first page
+	Later    bool         // not the first page
 	CanWork  bool
 }
 
