@@ -29,7 +29,8 @@ var built struct {
 
 // Build returns the path of one of the project's programs, built on first use
 // in this test binary. With HOLDFAST_BIN_DIR set, the program of that name in
-// that folder is taken as it is.
+// that folder is taken as it is. With HOLDFAST_RACE set, the programs are
+// built with the race detector.
 func Build(t testing.TB, program string) string {
 	t.Helper()
 	if dir := os.Getenv("HOLDFAST_BIN_DIR"); dir != "" {
@@ -57,9 +58,13 @@ func build(program, path string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", path, "./"+program)
+	args, cgo := []string{"build", "-o", path}, "0"
+	if os.Getenv("HOLDFAST_RACE") != "" {
+		args, cgo = append(args, "-race"), "1"
+	}
+	cmd := exec.Command("go", append(args, "./"+program)...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 	}

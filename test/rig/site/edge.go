@@ -77,7 +77,7 @@ func (e *Edge) StateDir() string { return filepath.Join(e.dir, "state") }
 
 // DSN connects to the box's database as one of its roles (pgcluster's names).
 func (e *Edge) DSN(role, database string) string {
-	return dsn(filepath.Join(e.StateDir(), "postgres"), e.Postgres, role, database)
+	return dsn(e.ClusterDir(), e.Postgres, role, database)
 }
 
 // Start starts the agent and waits until people can work.
@@ -100,7 +100,7 @@ func (e *Edge) Restore() { e.Tunnel.Restore(); e.MQTT.Restore() }
 func (e *Edge) Close() error {
 	var err error
 	if e.Agent != nil {
-		err = e.Agent.Stop()
+		err = errors.Join(e.Agent.Stop(), endPostgres(e.ClusterDir()))
 	}
 	e.stop()
 	e.relays.Wait()

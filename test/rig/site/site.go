@@ -87,6 +87,16 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 	return s, nil
 }
 
+// Restart starts a region that was stopped or killed, and waits until it is ready.
+func (s *Site) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if err := s.Cloud.Start(); err != nil {
+		return err
+	}
+	return s.Cloud.WaitReady(ctx)
+}
+
 // URL is the region's dashboard and API.
 func (s *Site) URL() string { return fmt.Sprintf("http://127.0.0.1:%d", s.Ports.HTTP) }
 
@@ -142,7 +152,7 @@ func (s *Site) signIn(ctx context.Context) error {
 // RegionDSN connects to the region's database as one of its roles
 // (pgcluster's names).
 func (s *Site) RegionDSN(role, database string) string {
-	return dsn(filepath.Join(s.Dir, "region", "state", "postgres"), s.Ports.Postgres, role, database)
+	return dsn(s.ClusterDir(), s.Ports.Postgres, role, database)
 }
 
 func dsn(cluster string, port int, role, database string) string {
@@ -160,7 +170,7 @@ func (s *Site) Close() error {
 		errs = append(errs, s.edges[i].Close())
 	}
 	if s.Cloud != nil {
-		errs = append(errs, s.Cloud.Stop())
+		errs = append(errs, s.Cloud.Stop(), endPostgres(s.ClusterDir()))
 	}
 	return errors.Join(errs...)
 }
