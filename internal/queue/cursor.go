@@ -112,6 +112,9 @@ func (c *Cursor) start(x *index) (uint64, error) {
 	}
 	oldest := x.checkpoints[0].start
 	follows := change.Position{Epoch: c.pos.Epoch, Seq: c.pos.Seq + 1}
+	if x.checkpoints[0].index > x.first && c.pos.Before(oldest) {
+		return x.first, nil // the oldest frames cannot be read: they are lost, not dropped
+	}
 	if oldest.Epoch > c.pos.Epoch && oldest.Seq > 1 || oldest.Epoch == c.pos.Epoch && follows.Before(oldest) {
 		return 0, fmt.Errorf("%w: it is at %s, the oldest frame kept starts at %s", ErrBehind, c.pos, oldest)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sort"
 
 	"github.com/hashicorp/go-hclog"
@@ -60,6 +61,7 @@ func (l *raftLog) restore(o Options, v *files, known bool) error {
 		return fmt.Errorf("%w: a file has a foreign name: %w", errDamaged, err)
 	}
 	s := l.meta.state
+	s.Segments = slices.Clone(s.Segments)
 	changed := false
 	if !known || len(s.Segments) == 0 {
 		s, changed = listSegments(onDisk, o.SegmentBytes), true
@@ -68,6 +70,41 @@ func (l *raftLog) restore(o Options, v *files, known bool) error {
 	for len(s.Segments) > 1 && onDisk[s.Segments[0].ID] == 0 {
 		s.Segments, changed = s.Segments[1:], true
 	}
+	repaired, err := l.restoreFiles(o, &s, onDisk)
+	if err != nil {
+		return err
+	}
+	if newest(s, onDisk) {
+		// A list that is older still: the log would delete what it does not
+		// know. The names of the files tell all but what was dropped last.
+		s, changed = listSegments(onDisk, o.SegmentBytes), true
+		if _, err = l.restoreFiles(o, &s, onDisk); err != nil {
+			return err
+		}
+	}
+	if (changed || repaired) && len(s.Segments) > 0 {
+		return l.meta.CommitState(s)
+	}
+	return nil
+}
+
+// newest reports whether there is a file behind the last segment of the list.
+func newest(s types.PersistentState, onDisk map[uint64]uint64) bool {
+	last := uint64(0)
+	if n := len(s.Segments); n > 0 {
+		last = s.Segments[n-1].BaseIndex
+	}
+	for _, base := range onDisk {
+		if base > last {
+			return true
+		}
+	}
+	return false
+}
+
+// restoreFiles repairs the files of the listed segments, and the list where
+// they say more.
+func (l *raftLog) restoreFiles(o Options, s *types.PersistentState, onDisk map[uint64]uint64) (changed bool, err error) {
 	for i := 0; i < len(s.Segments); i++ {
 		info := &s.Segments[i]
 		if onDisk[info.ID] == 0 {
@@ -76,26 +113,23 @@ func (l *raftLog) restore(o Options, v *files, known bool) error {
 		path := filepath.Join(o.Dir, segment.FileName(*info))
 		if !info.SealTime.IsZero() {
 			if err := repairHeader(path, *info); err != nil {
-				return err
+				return changed, err
 			}
 			continue
 		}
 		t, err := repairTail(path, *info)
 		if err != nil {
-			return err
+			return changed, err
 		}
 		l.torn, l.repaired = l.torn || t.torn, l.repaired+t.repaired
 		if t.sealed {
 			// The process ended after the segment was sealed and before the list
 			// said so. The log would refuse every append from then on.
-			seal(&s, i, t)
+			seal(s, i, t)
 			changed = true
 		}
 	}
-	if changed && len(s.Segments) > 0 {
-		return l.meta.CommitState(s)
-	}
-	return nil
+	return changed, nil
 }
 
 // seal marks segment i, the last, as sealed and adds the one after it.

@@ -371,7 +371,9 @@ func (q *Queue) Ack(p change.Position) error {
 // drop gives up acknowledged frames beyond keep bytes; appendMu is held.
 func (q *Queue) drop(keep int64) error {
 	if q.broken {
-		return nil // the next append puts the log right first
+		if err := q.reopen(); err != nil {
+			return nil // Append tells; dropping can wait for it
+		}
 	}
 	q.mu.Lock()
 	min := q.ix.droppable(keep, int64(q.o.SegmentBytes))
