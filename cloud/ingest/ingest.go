@@ -29,8 +29,6 @@ type Config struct {
 	ApplyConnString string
 	// MaxConns bounds the connections that apply; see apply.PoolConfig.
 	MaxConns int
-	// StagingLeases bounds the facilities that drain fast; see apply.PoolConfig.
-	StagingLeases int
 	// Patience is how long a session waits in place for the cause of a refused
 	// transaction to go before it ends with the error, so that the facility
 	// hears of it and comes again. Default 5 s.
@@ -81,8 +79,7 @@ func New(ctx context.Context, c Config) (*Ingest, error) {
 	if c.Stuck == nil {
 		c.Stuck = func(string, error) {}
 	}
-	pool, err := apply.OpenPool(ctx, apply.PoolConfig{ConnString: c.ApplyConnString, MaxConns: c.MaxConns,
-		StagingLeases: c.StagingLeases, Log: c.Log})
+	pool, err := apply.OpenPool(ctx, apply.PoolConfig{ConnString: c.ApplyConnString, MaxConns: c.MaxConns, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}

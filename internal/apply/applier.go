@@ -234,9 +234,6 @@ func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
 			open = s
 		}
 		err := a.persist(ctx, s, b)
-		if b.release != nil {
-			b.release()
-		}
 		if err != nil {
 			if open == nil {
 				s.release()

@@ -50,12 +50,13 @@ type targetColumn struct {
 	name string
 	// typ is the type's name with its schema and without modifier, for casts.
 	typ string
-	// builtin is true for types of pg_catalog, which nobody drops.
-	builtin   bool
-	notNull   bool
-	hasValue  bool // a default or identity
-	generated bool
-	always    bool // GENERATED ALWAYS AS IDENTITY
+	// array sends the column in binary arrays, copied in a binary COPY; each
+	// without encode where text must do.
+	array, copied binaryType
+	notNull       bool
+	hasValue      bool // a default or identity
+	generated     bool
+	always        bool // GENERATED ALWAYS AS IDENTITY
 	// collation is true when the column's order is not that of its bytes.
 	collation bool
 }
@@ -64,7 +65,7 @@ type targetColumn struct {
 func (t *target) sql() string { return pgx.Identifier{t.schema, t.name}.Sanitize() }
 
 const columnsSQL = `
-SELECT c.oid, c.relkind = 'p', a.attname, format_type(a.atttypid, -1), ty.typnamespace = 'pg_catalog'::regnamespace,
+SELECT c.oid, c.relkind = 'p', a.attname, format_type(a.atttypid, -1), ty.typtype = 'e', format_type(nullif(ty.typbasetype, 0), -1),
        a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a',
        a.attcollation <> 0 AND NOT coalesce(co.collcollate, d.datcollate) IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -116,7 +117,18 @@ func readTarget(ctx context.Context, s *session, schema, name string) (*target, 
 	}
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var c targetColumn
-		err := row.Scan(&t.oid, &t.partitioned, &c.name, &c.typ, &c.builtin, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
+		var enum bool
+		var base *string // of a domain
+		err := row.Scan(&t.oid, &t.partitioned, &c.name, &c.typ, &enum, &base, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
+		c.array = binaryTypes[c.typ]
+		switch {
+		case enum:
+			c.copied = binaryType{encode: encodeText}
+		case base != nil:
+			c.copied = binaryTypes[*base]
+		default:
+			c.copied = c.array
+		}
 		t.byName[c.name] = len(t.columns)
 		t.columns = append(t.columns, c)
 		return struct{}{}, err

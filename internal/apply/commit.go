@@ -19,8 +19,6 @@ type batch struct {
 	txs      []txRef
 	// fold is the txs folded; nil when they are not yet.
 	fold    *folded
-	staged  map[*set]*staged
-	release func() // gives the staging slot back; may be nil
 	changes int
 	bytes   int
 	// event is recorded when the position moves without a transaction.
@@ -107,7 +105,6 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		case a.pool.tooEager(err, a.lastCall):
 			continue
 		}
-		a.dropStaging(b)
 		if len(b.txs) > 1 {
 			return a.bisect(ctx, s, b)
 		}
@@ -159,23 +156,15 @@ func (b *batch) count() {
 
 // refold forgets what is derived from the transactions.
 func (b *batch) refold() {
-	b.fold, b.staged = nil, nil
+	b.fold = nil
 	for i := range b.txs {
 		b.txs[i].shapes = nil
 	}
 	b.count()
 }
 
-func (a *Applier) dropStaging(b *batch) {
-	b.staged = nil
-	if b.release != nil {
-		b.release()
-		b.release = nil
-	}
-}
-
 func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
-	x := a.execution(s, b.staged)
+	x := a.execution(s)
 	var last *change.Tx
 	if len(b.txs) > 0 {
 		last = b.txs[len(b.txs)-1].tx
@@ -197,8 +186,8 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	return nil
 }
 
-func (a *Applier) execution(s *session, staged map[*set]*staged) *execution {
-	return &execution{facility: a.cfg.Facility, session: s, staged: staged, careful: a.pool.careful, missing: map[string]int64{}}
+func (a *Applier) execution(s *session) *execution {
+	return &execution{facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{}}
 }
 
 // commit is a step of its own, so that tests can break it on both sides.

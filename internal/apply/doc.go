@@ -6,7 +6,7 @@
 //	applier.go   frames are numbered, unpacked and gathered into batches
 //	shape.go     a sender's table is matched with the target's, by column name
 //	fold.go      changes of one row become one
-//	stage.go     a large batch is copied into staging tables, beside the next step
+//	plan.go      what is folded becomes statements, beside the batch before
 //	commit.go    a batch becomes one transaction, with the position in it
 //	rows.go      what cannot be applied folded is applied as it was made
 //	durable.go   what is applied becomes durable, and only then may be acknowledged

@@ -98,7 +98,7 @@ func (f *flusher) flush(ctx context.Context, s *session, facilities []string) (m
 SELECT pg_logical_emit_message(true, '`+FlushPrefix+`', '')`); err != nil {
 		return nil, fmt.Errorf("begin to flush the WAL: %w", err)
 	}
-	list := arrayArg(len(facilities), func(i int) []byte { return []byte(facilities[i]) })
+	list := textArray(len(facilities), func(i int) []byte { return []byte(facilities[i]) })
 	res := s.pg.ExecParams(ctx, `SELECT facility, epoch, seq FROM holdfast.position WHERE facility = ANY ($1::text[])`,
 		[][]byte{list.value}, nil, []int16{1}, nil).Read()
 	if res.Err != nil {

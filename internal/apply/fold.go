@@ -46,6 +46,7 @@ type op struct {
 type set struct {
 	index   map[string]int32 // by key; nil for a table without one
 	entries []entry
+	plan    *plan // made of the entries, once
 }
 
 type rowState uint8

@@ -172,11 +172,19 @@ func (g *gatherer) event(ctx context.Context, to change.Position, e streamEvent)
 	return g.flush(ctx)
 }
 
+// prepare does here, beside the batch before, what upsert would have to do.
+func (g *gatherer) prepare() {
+	if g.batch.fold != nil {
+		g.batch.fold.prepare()
+	}
+}
+
 // flush hands the batch over.
 func (g *gatherer) flush(ctx context.Context) error {
 	if g.batch == nil {
 		return nil
 	}
+	g.prepare()
 	select {
 	case g.out <- g.batch:
 		g.batch = nil

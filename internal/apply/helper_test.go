@@ -139,7 +139,7 @@ func (r *region) stream(facility string) *stream {
 // until waits for a condition that the stream's callbacks bring about.
 func (s *stream) until(what string, cond func() bool) {
 	s.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(5 * time.Minute)
 	for {
 		s.mu.Lock()
 		ok := cond()
@@ -158,7 +158,7 @@ func (s *stream) until(what string, cond func() bool) {
 			}
 			return
 		case <-deadline:
-			s.t.Fatalf("not within 30 s: %s; applied %s, stuck %v", what, s.Applied(), s.stuck)
+			s.t.Fatalf("not within 5 minutes: %s; applied %s, stuck %v", what, s.Applied(), s.stuck)
 		}
 	}
 }

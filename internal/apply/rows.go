@@ -13,7 +13,7 @@ import (
 func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
 	t := b.txs[0]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
-	x := a.execution(s, nil)
+	x := a.execution(s)
 	x.careful = alwaysCareful
 	if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
 		s.rollback(ctx)
@@ -58,7 +58,7 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	t := b.txs[0]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
-	x := a.execution(s, b.staged)
+	x := a.execution(s)
 	if b.part.first {
 		a.big = Progress{Missing: map[string]int64{}}
 		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
@@ -119,6 +119,6 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 		return fmt.Errorf("undo a part: %w", err)
 	}
 	clear(x.missing)
-	x.staged, x.careful = nil, alwaysCareful
+	x.careful = alwaysCareful
 	return a.changesOneByOne(ctx, x, b.txs[0], pos)
 }

@@ -177,13 +177,20 @@ func (s *session) close() {
 	_ = s.pg.Close(ctx) // it is thrown away either way
 }
 
-// arrayArg packs one column of n rows as a binary text[]. A nil value is NULL.
-func arrayArg(n int, at func(i int) []byte) arg {
+// textArray packs one column of n rows as a binary text[]. A nil value is NULL.
+func textArray(n int, at func(i int) []byte) arg {
+	a, _ := arrayArg(binaryType{25, encodeText}, n, at)
+	return a
+}
+
+// arrayArg packs one column of n rows as a binary array of the type. It
+// reports false if a value does not fit.
+func arrayArg(typ binaryType, n int, at func(i int) []byte) (arg, bool) {
 	const header = 20
 	size, nulls := header, uint32(0)
 	for i := range n {
 		v := at(i)
-		size += 4 + len(v)
+		size += 4 + max(len(v), 8)
 		if v == nil {
 			nulls = 1
 		}
@@ -191,7 +198,7 @@ func arrayArg(n int, at func(i int) []byte) arg {
 	b := make([]byte, header, size)
 	binary.BigEndian.PutUint32(b, 1) // dimensions
 	binary.BigEndian.PutUint32(b[4:], nulls)
-	binary.BigEndian.PutUint32(b[8:], 25) // text
+	binary.BigEndian.PutUint32(b[8:], typ.oid)
 	binary.BigEndian.PutUint32(b[12:], uint32(n))
 	binary.BigEndian.PutUint32(b[16:], 1) // lower bound
 	for i := range n {
@@ -200,17 +207,44 @@ func arrayArg(n int, at func(i int) []byte) arg {
 			b = append(b, 0xff, 0xff, 0xff, 0xff)
 			continue
 		}
-		b = binary.BigEndian.AppendUint32(b, uint32(len(v)))
-		b = append(b, v...)
+		var ok bool
+		if b, ok = appendField(b, typ.encode, v); !ok {
+			return arg{}, false
+		}
 	}
-	return arg{value: b, binary: true}
+	return arg{value: b, binary: true}, true
 }
 
-// columnArgs packs the given columns of rows.
-func columnArgs(rows []change.Row, columns []int) []arg {
-	args := make([]arg, len(columns))
-	for j, c := range columns {
-		args[j] = arrayArg(len(rows), func(i int) []byte { return rows[i][c] })
+// appendField appends a value with its length in front.
+func appendField(b []byte, encode codec, v []byte) ([]byte, bool) {
+	at := len(b)
+	b, ok := encode(append(b, 0, 0, 0, 0), v)
+	if ok {
+		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	}
-	return args
+	return b, ok
+}
+
+// pack packs the columns of rows, the i-th column being at(row, i). It reports
+// whether it had to send all of them as text.
+func (a arrays) pack(rows []change.Row, at func(row change.Row, i int) []byte) (args []arg, asText bool) {
+	args = make([]arg, len(a.columns))
+	for i, c := range a.columns {
+		column := func(n int) []byte { return at(rows[n], i) }
+		if !a.binary(c) {
+			args[i] = textArray(len(rows), column)
+			continue
+		}
+		var ok bool
+		if args[i], ok = arrayArg(a.shape.to[c].array, len(rows), column); !ok {
+			a.asText = true
+			return a.pack(rows, at)
+		}
+	}
+	return args, a.asText
+}
+
+// packColumns packs whole rows.
+func (sh *shape) packColumns(rows []change.Row, columns []int) (args []arg, asText bool) {
+	return arrays{sh, columns, false}.pack(rows, func(row change.Row, i int) []byte { return row[columns[i]] })
 }

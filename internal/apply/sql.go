@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// This file builds the statements. Values arrive as text arrays, one for each
-// column, and are cast to the target's types without a modifier: the assignment
-// then checks lengths, where a cast would silently cut.
+// This file builds the statements. Values arrive as arrays, one for each
+// column: in binary for the common types, otherwise as text that is cast to the
+// target's type. Neither has a modifier: the assignment then checks lengths,
+// where a cast would silently cut.
 
 // cached returns the statement called name, built once per shape.
 func (sh *shape) cached(name string, build func() string) string {
@@ -31,14 +32,45 @@ func (t *target) from() string {
 	return "ONLY " + t.sql()
 }
 
-// unnest returns "unnest($n::text[], …) AS u(<prefix>0, …)" for n columns.
-func unnest(first, n int, alias string, prefix string) string {
-	arrays, names := make([]string, n), make([]string, n)
-	for i := range n {
-		arrays[i] = fmt.Sprintf("$%d::text[]", first+i)
-		names[i] = fmt.Sprintf("%s%d", prefix, i)
+// arrays are the parameters of a statement that are one array for each of some
+// columns, in binary where that is possible unless asText.
+type arrays struct {
+	shape   *shape
+	columns []int
+	asText  bool
+}
+
+// unnest returns "unnest($1::type[], …) AS u(c0, …)".
+func (a arrays) unnest() string {
+	params, names := make([]string, len(a.columns)), make([]string, len(a.columns))
+	for i, c := range a.columns {
+		typ := "text"
+		if a.binary(c) {
+			typ = a.shape.to[c].typ
+		}
+		params[i], names[i] = fmt.Sprintf("$%d::%s[]", i+1, typ), fmt.Sprintf("c%d", i)
 	}
-	return "unnest(" + strings.Join(arrays, ", ") + ") AS " + alias + "(" + strings.Join(names, ", ") + ")"
+	return "unnest(" + strings.Join(params, ", ") + ") AS u(" + strings.Join(names, ", ") + ")"
+}
+
+func (a arrays) binary(c int) bool { return !a.asText && a.shape.to[c].array.encode != nil }
+
+// value is the i-th of the columns as a value of its type.
+func (a arrays) value(i int) string {
+	name := fmt.Sprintf("u.c%d", i)
+	if a.binary(a.columns[i]) {
+		return name
+	}
+	return a.shape.to[a.columns[i]].cast(name)
+}
+
+// byKey compares the key columns, which are the first of the columns.
+func (a arrays) byKey() string {
+	parts := make([]string, len(a.shape.key))
+	for i, k := range a.shape.key {
+		parts[i] = fmt.Sprintf("t.%s = %s", a.shape.columnName(k), a.value(i))
+	}
+	return strings.Join(parts, " AND ")
 }
 
 // cast returns expr, a text, as a value of the column.
@@ -61,23 +93,33 @@ const (
 )
 
 // insertSQL inserts rows given as one array for each of sh.columns.
-func (sh *shape) insertSQL(oc onConflict) string {
-	return sh.cached(fmt.Sprint("insert ", oc), func() string {
+func (sh *shape) insertSQL(oc onConflict, asText bool) string {
+	return sh.cached(fmt.Sprint("insert ", oc, asText), func() string {
+		a := arrays{sh, sh.columns, asText}
 		values := make([]string, len(sh.columns))
-		for i, c := range sh.columns {
-			values[i] = sh.to[c].cast(fmt.Sprintf("u.c%d", i))
+		for i := range sh.columns {
+			values[i] = a.value(i)
 		}
-		return sh.insertInto() + "SELECT " + strings.Join(values, ", ") + " FROM " +
-			unnest(1, len(sh.columns), "u", "c") + sh.onConflictSQL(oc)
+		return "INSERT INTO " + sh.target.sql() + " AS t " + sh.columnList() + " OVERRIDING SYSTEM VALUE SELECT " +
+			strings.Join(values, ", ") + " FROM " + a.unnest() + sh.onConflictSQL(oc)
 	})
 }
 
-func (sh *shape) insertInto() string {
+// copySQL adds rows that are new.
+func (sh *shape) copySQL(asText bool) string {
+	sql := "COPY " + sh.target.sql() + " " + sh.columnList() + " FROM STDIN"
+	if asText {
+		return sql
+	}
+	return sql + " (FORMAT binary)"
+}
+
+func (sh *shape) columnList() string {
 	names := make([]string, len(sh.columns))
 	for i, c := range sh.columns {
 		names[i] = sh.columnName(c)
 	}
-	return "INSERT INTO " + sh.target.sql() + " AS t (" + strings.Join(names, ", ") + ") OVERRIDING SYSTEM VALUE "
+	return "(" + strings.Join(names, ", ") + ")"
 }
 
 func (sh *shape) onConflictSQL(oc onConflict) string {
@@ -128,44 +170,30 @@ func (sh *shape) mine(n int) string {
 	return fmt.Sprintf(" AND t.%s = %s", sh.columnName(sh.facilityColumn), sh.to[sh.facilityColumn].cast(fmt.Sprintf("$%d::text", n)))
 }
 
-// byKey returns "t.k = u.k0::type AND …".
-func (sh *shape) byKey() string {
-	parts := make([]string, len(sh.key))
-	for i, k := range sh.key {
-		parts[i] = fmt.Sprintf("t.%s = %s", sh.columnName(k), sh.to[k].cast(fmt.Sprintf("u.k%d", i)))
-	}
-	return strings.Join(parts, " AND ")
-}
-
 // deleteSQL takes an array for each key column, then the facility.
-func (sh *shape) deleteSQL() string {
-	return sh.cached("delete", func() string {
-		return "DELETE FROM " + sh.target.from() + " AS t USING " + unnest(1, len(sh.key), "u", "k") +
-			" WHERE " + sh.byKey() + sh.mine(len(sh.key)+1)
+func (sh *shape) deleteSQL(asText bool) string {
+	return sh.cached(fmt.Sprint("delete ", asText), func() string {
+		a := arrays{sh, sh.key, asText}
+		return "DELETE FROM " + sh.target.from() + " AS t USING " + a.unnest() + " WHERE " + a.byKey() + sh.mine(len(sh.key)+1)
 	})
 }
 
 // updateSQL sets the given columns. It takes an array for each key column, one
 // for each of the columns, then the facility.
-func (sh *shape) updateSQL(columns []int) string {
-	return sh.cached(fmt.Sprint("update ", columns), func() string {
+func (sh *shape) updateSQL(columns []int, asText bool) string {
+	return sh.cached(fmt.Sprint("update ", columns, asText), func() string {
 		nk := len(sh.key)
-		arrays, names := make([]string, 0, nk+len(columns)), make([]string, 0, nk+len(columns))
-		for i := range nk {
-			arrays, names = append(arrays, fmt.Sprintf("$%d::text[]", i+1)), append(names, fmt.Sprintf("k%d", i))
-		}
+		a := arrays{sh, slices.Concat(sh.key, columns), asText}
 		set := make([]string, len(columns))
 		for i, c := range columns {
-			arrays, names = append(arrays, fmt.Sprintf("$%d::text[]", nk+i+1)), append(names, fmt.Sprintf("c%d", i))
-			set[i] = fmt.Sprintf("%s = %s", sh.columnName(c), sh.to[c].cast(fmt.Sprintf("u.c%d", i)))
+			set[i] = sh.columnName(c) + " = " + a.value(nk+i)
 		}
 		if len(set) == 0 { // still find out whether the row is there
 			k := sh.columnName(sh.key[0])
-			set = append(set, fmt.Sprintf("%s = t.%s", k, k))
+			set = append(set, k+" = t."+k)
 		}
-		return "UPDATE " + sh.target.from() + " AS t SET " + strings.Join(set, ", ") +
-			" FROM unnest(" + strings.Join(arrays, ", ") + ") AS u(" + strings.Join(names, ", ") + ")" +
-			" WHERE " + sh.byKey() + sh.mine(nk+len(columns)+1)
+		return "UPDATE " + sh.target.from() + " AS t SET " + strings.Join(set, ", ") + " FROM " + a.unnest() +
+			" WHERE " + a.byKey() + sh.mine(nk+len(columns)+1)
 	})
 }
 
@@ -179,13 +207,14 @@ func (sh *shape) truncateSQL() string {
 // rangeSQL deletes the facility's rows of a key range that are not among the
 // given keys. It takes an array for each key column, the lower bound's values
 // if there is one, the upper bound's likewise, then the facility.
-func (sh *shape) rangeSQL(after, upTo bool) string {
-	return sh.cached(fmt.Sprint("range ", after, upTo), func() string {
+func (sh *shape) rangeSQL(after, upTo, asText bool) string {
+	return sh.cached(fmt.Sprint("range ", after, upTo, asText), func() string {
 		nk := len(sh.key)
+		a := arrays{sh, sh.key, asText}
 		keys, kept := make([]string, nk), make([]string, nk)
 		for i, k := range sh.key {
 			keys[i] = "t." + sh.columnName(k)
-			kept[i] = sh.to[k].cast(fmt.Sprintf("u.k%d", i))
+			kept[i] = a.value(i)
 		}
 		var where strings.Builder
 		next := nk + 1
@@ -208,6 +237,6 @@ func (sh *shape) rangeSQL(after, upTo bool) string {
 			bound("<=")
 		}
 		return fmt.Sprintf("DELETE FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s", sh.target.from(),
-			strings.Join(keys, ", "), strings.Join(kept, ", "), unnest(1, nk, "u", "k"), where.String(), sh.mine(next))
+			strings.Join(keys, ", "), strings.Join(kept, ", "), a.unnest(), where.String(), sh.mine(next))
 	})
 }
