@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
@@ -90,6 +92,7 @@ func mosquitto(t *testing.T) mqttBroker {
 type region struct {
 	*fleet.Fleet
 	db   *pgtest.DB
+	pool *pgxpool.Pool
 	stop func()
 	// hub stands in for the tunnels: whether they carry packets.
 	tunnel *atomic.Bool
@@ -99,19 +102,19 @@ func newRegion(t *testing.T, b mqttBroker, db *pgtest.DB) *region {
 	t.Helper()
 	if db == nil {
 		db = pgtest.New(t)
-		pool := db.Pool(t)
-		if err := migrations.Up(t.Context(), stdlib.OpenDBFromPool(pool)); err != nil {
+		admin := stdlib.OpenDBFromPool(db.Pool(t))
+		if err := errors.Join(migrations.Up(t.Context(), admin), admin.Close()); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range []broker.Device{la, ffm} {
 			db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, name) VALUES ($1, $2, $3)`, d.Facility, d.Tenant, strings.ToUpper(d.Facility))
 		}
 	}
-	r := &region{db: db, tunnel: &atomic.Bool{}}
+	r := &region{db: db, pool: db.Pool(t), tunnel: &atomic.Bool{}}
 	r.tunnel.Store(true)
 	var err error
 	r.Fleet, err = fleet.New(fleet.Config{
-		DB: db.Pool(t), Log: quiet,
+		DB: r.pool, Log: quiet,
 		Client: func(c mqttclient.Config) mqttclient.Config {
 			c = b.region(c)
 			c.WaitMin, c.WaitMax = 20*time.Millisecond, 200*time.Millisecond
@@ -218,7 +221,7 @@ func TestBoxIsSeenAndSaysGoodbye(t *testing.T) {
 		})
 		eventually(t, "it is in the database", func() bool {
 			var boot, state string
-			row := r.db.Conn(t).QueryRow(t.Context(), `SELECT boot_id, status->'database'->>'state' FROM holdfast.facility_seen WHERE facility = 'la'`)
+			row := r.pool.QueryRow(t.Context(), `SELECT boot_id, status->'database'->>'state' FROM holdfast.facility_seen WHERE facility = 'la'`)
 			return row.Scan(&boot, &state) == nil && boot != "" && state == "up"
 		})
 		r.tunnel.Store(false)
