@@ -1,0 +1,114 @@
+package localui
+
+import (
+	"context"
+	"database/sql"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/agogsaas/holdfast/edge/localui/migrations"
+	"github.com/agogsaas/holdfast/internal/pgtest"
+)
+
+func TestTheWorstIsSaidFirstAndInPlainWords(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	well := Report{Link: Link{Enrolled: true, Up: true}, Database: Database{Up: true}, Queue: Queue{MaxBytes: 100}}
+	for _, c := range []struct {
+		name   string
+		change func(r *Report)
+		kind   string
+		says   string
+		well   bool
+	}{
+		{"well", func(*Report) {}, "ok", "Everything is working.", true},
+		{"on its way", func(r *Report) { r.Queue.Oldest, r.Queue.Changes = now.Add(-time.Second), 3 }, "ok", "Everything is working.", true},
+		{"catching up", func(r *Report) { r.Queue.Oldest, r.Queue.Changes = now.Add(-time.Hour), 3 }, "info", "Back online.", false},
+		{"offline", func(r *Report) { r.Link.Up = false }, "warn", "Keep working: everything is saved here and will be sent by itself.", false},
+		{"offline, nearly full", func(r *Report) { r.Link.Up, r.Queue.Bytes = false, 90 }, "bad", "nearly full", false},
+		{"not enrolled", func(r *Report) { r.Link = Link{} }, "info", "not connected to a region yet", false},
+		{"queue broken", func(r *Report) { r.Queue.Problem = "disk full" }, "bad", "disk full", false},
+		{"database down", func(r *Report) { r.Database.Up, r.Link.Up, r.Queue.Problem = false, false, "x" }, "bad", "database is not running", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := well
+			c.change(&r)
+			r.judge(now)
+			if r.Kind != c.kind || r.Well != c.well || !strings.Contains(r.Title+" "+r.Text, c.says) {
+				t.Errorf("%s: %q %q, well %v", r.Kind, r.Title, r.Text, r.Well)
+			}
+		})
+	}
+}
+
+func newUI(t *testing.T, pool *pgxpool.Pool, up bool) *UI {
+	t.Helper()
+	u, err := New(Deps{
+		Facility: "la", Pool: pool, Stop: t.Context().Done(),
+		Link: func() Link { return Link{} }, Queue: func() Queue { return Queue{} },
+		Database: func() Database { return Database{Up: up} }, Box: func() Box { return Box{} },
+		Mount: func(mux *http.ServeMux) { mux.HandleFunc("GET /metrics", func(http.ResponseWriter, *http.Request) {}) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestABoxWithoutInternetIsReadyOneWithoutDatabaseIsNot(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	conn, err := sql.Open("pgx", db.ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range 2 {
+		if err := migrations.Up(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func(u *UI, path string) int {
+		w := httptest.NewRecorder()
+		u.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+		return w.Code
+	}
+	u := newUI(t, db.Pool(t), true)
+	for path, want := range map[string]int{
+		"/healthz": 200, "/readyz": 200, "/metrics": 200, "/orders": 401, "/": 401, "/live": 401, "/api/workspace/v1/orders": 401, "/nothing": 404,
+	} {
+		if got := status(u, path); got != want {
+			t.Errorf("%s: %d, want %d", path, got, want)
+		}
+	}
+	if got := status(newUI(t, db.Pool(t), false), "/readyz"); got != http.StatusServiceUnavailable {
+		t.Errorf("ready without a database: %d", got)
+	}
+}
+
+func TestADeadDatabaseIsSaidNotShownAsAnEmptyPage(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgxpool.ParseConfig("postgres://nobody@127.0.0.1:1/none?connect_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/orders", nil)
+	r.Header.Set("Accept", "text/html")
+	r.AddCookie(&http.Cookie{Name: "holdfast_la", Value: "x"})
+	w := httptest.NewRecorder()
+	newUI(t, pool, false).ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "The database is not answering.") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
