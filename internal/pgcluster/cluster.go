@@ -140,11 +140,18 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	pid, adopted, err := c.adoptOrLaunch()
-	if err != nil {
-		return err
+	for err == nil {
+		c.setPID(pid, adopted)
+		if err = c.awaitUp(ctx, pid); err == nil {
+			break
+		}
+		if !adopted || !Gone(pid) {
+			return err
+		}
+		// It died in our arms, killed a moment after the program before us.
+		pid, adopted, err = c.adoptOrLaunch()
 	}
-	c.setPID(pid, adopted)
-	if err := c.awaitUp(ctx, pid); err != nil {
+	if err != nil {
 		return err
 	}
 	if adopted && changed {

@@ -47,6 +47,11 @@ func (c *Cluster) adoptOrLaunch() (pid int, adopted bool, err error) {
 		ours := c.proc != nil && c.proc.Pid == pid
 		return pid, !ours, nil
 	}
+	if pid != 0 {
+		if err := c.clearDead(pid); err != nil {
+			return 0, false, err
+		}
+	}
 	if err := c.clearSockets(); err != nil {
 		return 0, false, err
 	}
@@ -72,6 +77,29 @@ func (c *Cluster) clearStale(pid int) error {
 	err := os.Remove(filepath.Join(c.cfg.dataDir(), "postmaster.pid"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the stale postmaster.pid: %w", err)
+	}
+	return nil
+}
+
+// deadGrace is how long the processes of a server that was killed may take to
+// notice that their postmaster is gone.
+const deadGrace = 10 * time.Second
+
+// clearDead waits for what is left of a server that was killed a moment ago:
+// a new one refuses to start beside it. A postmaster that has ended and that
+// nobody collects keeps its number, and with it the lock file, which is then
+// removed.
+func (c *Cluster) clearDead(pid int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), deadGrace)
+	defer cancel()
+	if err := awaitGone(ctx, serversOf(c.cfg.dataDir())...); err != nil {
+		return fmt.Errorf("wait for the processes of a server that was killed: %w", err)
+	}
+	if _, _, err := statOf(pid); err != nil || !Gone(pid) {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(c.cfg.dataDir(), "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the lock file of a server that was killed: %w", err)
 	}
 	return nil
 }

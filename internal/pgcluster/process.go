@@ -53,6 +53,22 @@ func IsOurs(pid int, dataDir string) bool {
 	return cwd == real
 }
 
+// serversOf returns the live processes of a data directory's server, whose
+// working directory it is.
+func serversOf(dataDir string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && IsOurs(pid, dataDir) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
 // Gone says whether a process has ended. One that has ended but was not
 // collected by its parent counts as gone.
 func Gone(pid int) bool {

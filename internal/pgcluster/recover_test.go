@@ -79,6 +79,21 @@ func TestACrashedBackendIsARecoveryNotARestart(t *testing.T) {
 	}
 }
 
+func TestAServerThatWasKilledWithItsProgramIsReplaced(t *testing.T) {
+	t.Parallel()
+	c := start(t, pgcluster.Config{})
+	connect(t, c.DSN("postgres", "postgres")) // a process of its own, which must end first
+	// Nobody collects it: its number, which the lock file names, stays taken.
+	if err := syscall.Kill(c.Status().PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	next := start(t, pgcluster.Config{Dir: strings.TrimSuffix(c.DataDir(), "/data"), Port: c.Port()})
+	if s := next.Status(); s.PID == c.Status().PID || s.Adopted {
+		t.Fatalf("status %+v", s)
+	}
+	connect(t, next.DSN("postgres", "postgres"))
+}
+
 func TestAPortThatChangesRestartsTheServer(t *testing.T) {
 	t.Parallel()
 	c := start(t, pgcluster.Config{})
