@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ const (
 	stopGrace = 60 * time.Second
 	// watchEvery is how often the programs are looked at.
 	watchEvery = time.Second
+	// syncWithin is how long the first load of the tables is waited for.
+	syncWithin = 20 * time.Second
 )
 
 // demo is a running one.
@@ -127,6 +130,7 @@ func (d *demo) start(ctx context.Context, o options, out io.Writer) error {
 	if err := d.writeFiles(); err != nil {
 		return err
 	}
+	d.awaitSync(ctx)
 	d.parts.Go("watch", d.watch)
 	if !o.noShift {
 		return d.startShifts()
@@ -195,6 +199,30 @@ func (d *demo) syncTables(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaitSync waits until every table streams from every facility, so that the
+// first look shows the demo as it will be. It is not worth failing for.
+func (d *demo) awaitSync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, syncWithin)
+	defer cancel()
+	for _, p := range plants {
+		for !d.streams(ctx, p.ID) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lookEvery):
+			}
+		}
+	}
+}
+
+func (d *demo) streams(ctx context.Context, facility string) bool {
+	s, err := d.site.API.SyncStatus(ctx, facility)
+	if err != nil || s.State != v1.StateOnline || len(s.Tables) < len(workspaceTables) {
+		return false
+	}
+	return !slices.ContainsFunc(s.Tables, func(t v1.TableAt) bool { return t.State != "streaming" })
 }
 
 func (d *demo) startShifts() error {

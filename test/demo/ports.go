@@ -69,7 +69,7 @@ func checkPorts() error {
 		}
 		line := fmt.Sprintf("%s port %d (%s)", d.network, d.port, d.what)
 		if pid, name := ownerOf(d); pid != 0 {
-			line += fmt.Sprintf(" by process %d (%s)", pid, name)
+			line += fmt.Sprintf(" by process %d (%s)", pid, strings.TrimSpace(name+" "+homeOf(pid)))
 			owners = append(owners, pid)
 		}
 		taken = append(taken, line)
@@ -143,4 +143,26 @@ func nameOf(pid int) string {
 		return "?"
 	}
 	return strings.TrimSpace(string(raw))
+}
+
+// homeOf says which folder a program works in, when it is one of a demo's:
+// that tells in which checkout to stop it.
+func homeOf(pid int) string {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return ""
+	}
+	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	if err != nil {
+		dir = ""
+	}
+	for arg := range strings.SplitSeq(dir+"\x00"+string(raw), "\x00") {
+		if i := strings.Index(arg, "/.demo/"); i > 0 {
+			return "of the demo in " + arg[:i]
+		}
+		if i := strings.Index(arg, "/holdfast-demo-"); i > 0 {
+			return "of a demo with its data in " + "/var/tmp"
+		}
+	}
+	return ""
 }
