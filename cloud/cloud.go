@@ -218,7 +218,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members}))
-			mux.Handle("GET /metrics", metrics(gate, members))
+			mux.Handle("GET /metrics", metrics(gate, mqtt, members))
 			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 			mux.HandleFunc("GET /readyz", ready(pool, members))
 		},

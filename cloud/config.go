@@ -62,7 +62,7 @@ type WireGuardConfig struct {
 // MQTTConfig is the broker.
 type MQTTConfig struct {
 	Mode        string `yaml:"mode" doc:"mosquitto: the region runs its own. external: it uses the broker at url."`
-	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for integrations on this machine (user and password); empty for none."`
+	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for the region itself and for integrations on this machine (user and password)."`
 	TLSListen   string `yaml:"tls_listen" doc:"mosquitto only: address for the boxes (mutual TLS)."`
 	OSUser      string `yaml:"os_user" doc:"mosquitto only: the user it runs as when the region itself is started as root."`
 	URL         string `yaml:"url" doc:"How boxes reach the broker, as told at enrolment: tls://host:port."`
@@ -138,9 +138,7 @@ func (c *Config) Validate() []config.Problem {
 	hostPort("wireguard.endpoint", c.WireGuard.Endpoint)
 	if c.MQTT.Mode == "mosquitto" {
 		hostPort("mqtt.tls_listen", c.MQTT.TLSListen)
-		if c.MQTT.PlainListen != "" {
-			hostPort("mqtt.plain_listen", c.MQTT.PlainListen)
-		}
+		hostPort("mqtt.plain_listen", c.MQTT.PlainListen)
 	}
 	if !strings.HasPrefix(c.Enrol.URL, "https://") {
 		bad("enrol.url", "must begin with https://")
