@@ -142,7 +142,7 @@ func TestWriteTornAtAnyByteIsCutOff(t *testing.T) {
 	before := size(t, path)
 	q := open(t, o)
 	n := uint64(len(frames))
-	last := []change.Sealed{sealed(t, epoch1, n+1, n+1, 60), sealed(t, epoch1, n+2, n+2, 25)}
+	last := []change.Sealed{sealed(t, epoch1, n+1, n+1, 8), sealed(t, epoch1, n+2, n+2, 3)}
 	appendAll(t, q, last...)
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
@@ -224,7 +224,7 @@ func TestFlippedBitIsNoticed(t *testing.T) {
 		t.Fatalf("%d segments", n)
 	}
 	tested, harmless := 0, 0
-	flips(t, o, func(dir string) []string { return segments(t, dir) }, 60, func(what, dir string) {
+	flips(t, o, func(dir string) []string { return segments(t, dir) }, 110, func(what, dir string) {
 		tested++
 		q := open(t, Options{Dir: dir, SegmentBytes: o.SegmentBytes})
 		if q.Opened().Damaged != "" {
@@ -245,7 +245,7 @@ func TestFlippedBitIsNoticed(t *testing.T) {
 		}
 		goesOn(t, q)
 	})
-	if tested < 300 || harmless > tested/4 {
+	if tested < 150 || harmless > tested/4 {
 		t.Errorf("%d flips, %d harmless", tested, harmless)
 	}
 }

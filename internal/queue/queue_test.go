@@ -235,7 +235,7 @@ func TestAcknowledgedFramesGoWhenEnoughAreKept(t *testing.T) {
 	t.Parallel()
 	o := Options{Dir: t.TempDir(), SegmentBytes: 32 << 10, KeepBytes: 100 << 10}
 	q := open(t, o)
-	const n = 2000
+	const n = 1000
 	for i := range uint64(n) {
 		appendAll(t, q, sealed(t, epoch1, i+1, i+1, 400))
 	}
@@ -336,7 +336,7 @@ func TestMarkSurvives(t *testing.T) {
 func TestCursorsReadWhileFramesArrive(t *testing.T) {
 	t.Parallel()
 	q := open(t, Options{Dir: t.TempDir(), SegmentBytes: 64 << 10, KeepBytes: 1 << 30})
-	const n = 3000
+	const n = 1500
 	errs := make(chan error, 4)
 	for range 4 {
 		go func() {

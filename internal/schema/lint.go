@@ -208,7 +208,7 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 // textual reports whether a column can be compared with a facility's name.
 func textual(c *Column) bool {
 	switch c.Base {
-	case "text", "character varying", "character", "name":
+	case "text", "character varying", "bpchar", "name":
 		return true
 	}
 	return c.Class == "e" || strings.HasSuffix(c.Base, ".citext")
