@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -38,41 +39,63 @@ var measurements = []measurement{
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == tunnelChild {
-		tunnelServe()
+		if err := tunnelServe(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	only := flag.String("only", "", "comma-separated ids or names of measurements; the others keep their last figures")
 	out := flag.String("out", "docs", "folder of bench.md and bench.json")
 	keep := flag.Bool("keep", false, "keep the work folder and its logs")
+	rounds := flag.Int("rounds", 3, "how often each comparison is made; the median counts")
 	flag.Parse()
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
-	if err := bench(ctx, *only, *out, *keep); err != nil {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, only, out string, keep bool) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	report, err := loadReport(out)
+// options are the flags, and where the programs are.
+type options struct {
+	log       *slog.Logger
+	only, out string
+	keep      bool
+	rounds    int
+	bin       string
+}
+
+func bench(ctx context.Context, o options) error {
+	report, err := loadReport(o.out)
 	if err != nil {
 		return err
 	}
+	if o.bin == "" {
+		if o.bin, err = os.MkdirTemp("", "holdfast-bench-bin-"); err != nil {
+			return fmt.Errorf("make a folder for the programs: %w", err)
+		}
+		defer os.RemoveAll(o.bin)
+		if err := build(ctx, o.bin); err != nil {
+			return err
+		}
+	}
 	for _, m := range measurements {
-		if only != "" && !chosen(m, strings.Split(only, ",")) {
+		if o.only != "" && !chosen(m, strings.Split(o.only, ",")) {
 			continue
 		}
-		log.Info("measuring", "what", m.name)
+		o.log.Info("measuring", "what", m.name)
 		began := time.Now()
-		figures, err := measure(ctx, m, log, keep)
+		figures, err := measure(ctx, m, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 		for _, f := range figures {
 			fmt.Printf("%-22s %10.3f %-8s goal %-10s met %-5v %s\n", f.ID, f.Measured, f.Unit, f.Goal, f.Met, f.Peer)
 		}
-		log.Info("measured", "what", m.name, "took", time.Since(began).Round(time.Second))
+		o.log.Info("measured", "what", m.name, "took", time.Since(began).Round(time.Second))
 		if err := report.add(figures); err != nil {
 			return err
 		}
@@ -81,13 +104,13 @@ func bench(ctx context.Context, only, out string, keep bool) error {
 }
 
 // measure gives each measurement a laboratory of its own.
-func measure(ctx context.Context, m measurement, log *slog.Logger, keep bool) ([]Figure, error) {
-	l, err := newLab(log, keep)
+func measure(ctx context.Context, m measurement, o options) ([]Figure, error) {
+	l, err := newLab(o)
 	if err != nil {
 		return nil, err
 	}
 	figures, err := m.run(ctx, l)
-	return figures, join(err, l.close())
+	return figures, errors.Join(err, l.close())
 }
 
 func chosen(m measurement, only []string) bool {

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	workspace "github.com/agogsaas/holdfast/internal/workspace/migrations"
+)
+
+const (
+	costSeconds = "15"
+	costItems   = 500
+	// costPairs is how many pairs of runs are made in a round.
+	costPairs = 2
+)
+
+// workerScript is what a worker does: an order with two lines, and the stock
+// that it takes.
+const workerScript = `\set item random(1, 500)
+\set q random(1, 50)
+BEGIN;
+INSERT INTO orders (facility_id, number, customer, product, quantity, created_by)
+ VALUES ('la', 'A-' || :q, 'Bluebird Coffee Roasters', 'corrugated box B 40x30x20', :q, 'worker') RETURNING id AS order_id \gset
+INSERT INTO order_lines (facility_id, order_id, position, description, quantity) VALUES
+ ('la', ':order_id', 1, 'B flute board 40x30x20', :q), ('la', ':order_id', 2, 'two-colour print', :q);
+UPDATE inventory_items SET quantity = quantity - :q, updated_at = now() WHERE id = md5(:item::text)::uuid;
+INSERT INTO inventory_transactions (facility_id, item_id, delta, reason, worker) VALUES ('la', md5(:item::text)::uuid, -:q, 'order', 'worker');
+COMMIT;
+`
+
+var workerTables = []string{"orders", "order_lines", "inventory_items", "inventory_transactions"}
+
+// benchCost measures what the facility's people pay for being synced.
+func benchCost(ctx context.Context, l *lab) ([]Figure, error) {
+	if err := l.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.openWorkspace(ctx); err != nil {
+		return nil, err
+	}
+	p95, err := l.costAtWork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tps, err := l.costAtSaturation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return []Figure{p95, tps}, nil
+}
+
+// openWorkspace fills the stock and has the workspace's tables synced; the
+// peer's database gets the same tables.
+func (l *lab) openWorkspace(ctx context.Context) error {
+	db := stdlib.OpenDBFromPool(l.native)
+	defer db.Close()
+	if err := workspace.Up(ctx, db); err != nil {
+		return err
+	}
+	for _, t := range workerTables {
+		class := "fact"
+		if t == "inventory_transactions" {
+			class = "event"
+		}
+		if err := l.register(ctx, v1.TableAdd{Schema: "public", Table: t, Class: class}); err != nil {
+			return err
+		}
+	}
+	const stock = `INSERT INTO inventory_items (id, facility_id, sku, name, quantity)
+		SELECT md5(i::text)::uuid, 'la', 'SKU-' || i, 'bubble wrap ' || i || ' cm', 100000 FROM generate_series(1, $1::int) i`
+	if _, err := l.local.Exec(ctx, stock, costItems); err != nil {
+		return fmt.Errorf("fill the stock: %w", err)
+	}
+	if _, err := l.native.Exec(ctx, stock, costItems); err != nil {
+		return fmt.Errorf("fill the peer's stock: %w", err)
+	}
+	return l.delivered(ctx)
+}
+
+// without kills the agent as a power cut would, which leaves its PostgreSQL
+// alone; with starts it again and waits until it has caught up.
+func (l *lab) without() error { return l.edge.Agent.Kill9() }
+
+func (l *lab) with(ctx context.Context) error {
+	if err := l.edge.Start(ctx); err != nil {
+		return err
+	}
+	if err := l.linkIs(ctx, 1); err != nil {
+		return err
+	}
+	if _, err := l.finish(ctx, `UPDATE inventory_items SET location = location WHERE id = md5('1')::uuid`); err != nil {
+		return err
+	}
+	return l.delivered(ctx)
+}
+
+func (l *lab) costAtWork(ctx context.Context) (Figure, error) {
+	run := func() (float64, error) {
+		if err := l.settle(ctx); err != nil {
+			return 0, err
+		}
+		_, err := l.pgbench(ctx, l.edgeDSN(), "", workerScript, "-n", "-c", "4", "-j", "2", "-R", "200", "-T", costSeconds, "-l", "--log-prefix=cost")
+		if err != nil {
+			return 0, err
+		}
+		all, err := l.latencies("cost")
+		return percentile(all, 95), err
+	}
+	if _, err := run(); err != nil { // warm up
+		return Figure{}, err
+	}
+	var on, off, ratios []float64
+	for pair := range costPairs * l.rounds {
+		var a, b float64
+		measureOn := func() (err error) { a, err = run(); return err }
+		measureOff := func() (err error) {
+			if err := l.without(); err != nil {
+				return err
+			}
+			if b, err = run(); err != nil {
+				return err
+			}
+			return l.with(ctx)
+		}
+		steps := []func() error{measureOn, measureOff}
+		if pair%2 == 1 {
+			steps = []func() error{measureOff, measureOn}
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return Figure{}, err
+			}
+		}
+		on, off, ratios = append(on, a), append(off, b), append(ratios, a/b)
+		l.log.Info("cost at work", "with_p95_ms", a, "without_p95_ms", b, "ratio", a/b, "load", loadAverage())
+	}
+	return atMost(1.1, Figure{ID: "capture_p95_ratio", What: "p95 latency of the workers' transactions at 200 tx/s, with the agent against without",
+		Measured: median(ratios), Unit: "×", Peer: fmt.Sprintf("pgbench -R 200, 4 clients, workspace tables: without the agent %s ms, with it %s ms; median of %d pairs, interleaved; "+
+			"the region runs on the same cores; load average %s", list(off), list(on), len(ratios), loadAverage())}), nil
+}
+
+func (l *lab) costAtSaturation(ctx context.Context) (Figure, error) {
+	run := func() (float64, error) {
+		if err := l.settle(ctx); err != nil {
+			return 0, err
+		}
+		return l.pgbench(ctx, l.edgeDSN(), "", workerScript, "-n", "-c", "4", "-j", "2", "-T", costSeconds)
+	}
+	var ours, native, ratios []float64
+	for pair := range costPairs * l.rounds {
+		var a, b float64
+		measureOurs := func() (err error) {
+			if a, err = run(); err != nil {
+				return err
+			}
+			return l.delivered(ctx)
+		}
+		measureNative := func() (err error) { b, err = l.nativeTPS(ctx, run); return err }
+		steps := []func() error{measureOurs, measureNative}
+		if pair%2 == 1 {
+			steps = []func() error{measureNative, measureOurs}
+		}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return Figure{}, err
+			}
+		}
+		ours, native, ratios = append(ours, a), append(native, b), append(ratios, a/b)
+		l.log.Info("cost at saturation", "holdfast_tps", a, "native_tps", b, "ratio", a/b, "load", loadAverage())
+	}
+	return atLeast(1, Figure{ID: "capture_tps_ratio", What: "transactions per second of 4 busy workers, with the agent against with a native subscription",
+		Measured: median(ratios), Unit: "×", Peer: fmt.Sprintf("%s: %s tps, with Holdfast %s tps; median of %d pairs, interleaved; both regions run on the same cores; load average %s",
+			nativePeer, list(native), list(ours), len(ratios), loadAverage())}), nil
+}
+
+// nativeTPS attaches a native subscription in the agent's stead.
+func (l *lab) nativeTPS(ctx context.Context, run func() (float64, error)) (float64, error) {
+	if err := l.without(); err != nil {
+		return 0, err
+	}
+	s, err := l.subscribe(ctx, workerTables...)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.enable(ctx); err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, 2*time.Second); err != nil { // until its worker runs
+		return 0, err
+	}
+	tps, err := run()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.drop(ctx); err != nil {
+		return 0, err
+	}
+	return tps, l.with(ctx)
+}

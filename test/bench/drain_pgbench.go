@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
+)
+
+const (
+	pgbenchScale   = "100" // ten million accounts
+	pgbenchSeconds = "60"
+	// regionSchema holds the facility's tables in the region: integer keys
+	// would collide with those of other facilities.
+	regionSchema = facility + "_public"
+)
+
+// benchDrainPgbench drains a minute of pgbench's own transactions.
+func benchDrainPgbench(ctx context.Context, l *lab) ([]Figure, error) {
+	if err := l.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.fillPgbench(ctx); err != nil {
+		return nil, err
+	}
+	tables := []string{"pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"}
+	none, class := "", map[string]string{"pgbench_history": "event"} // it has no key
+	for _, t := range tables {
+		if class[t] == "" {
+			class[t] = "fact"
+		}
+		// The rows are everywhere already; there is nothing to load.
+		_, err := l.local.Exec(ctx, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, region_schema, state)
+			VALUES ('public', $1, $2, '', '{facility}_{schema}', 'streaming')`, t, class[t])
+		if err != nil {
+			return nil, fmt.Errorf("mark %s as loaded: %w", t, err)
+		}
+	}
+	for _, t := range tables {
+		if err := l.register(ctx, v1.TableAdd{Schema: "public", Table: t, Class: class[t], FacilityColumn: &none, RegionSchema: "{facility}_{schema}"}); err != nil {
+			return nil, err
+		}
+	}
+	var all drains
+	for round := 1; round <= l.rounds; round++ {
+		d, err := l.drain(ctx, backlog{round: round, tables: tables,
+			last: fmt.Sprintf(`INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (-%d, 0, 0, 0, now())`, round),
+			seen: fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s.pgbench_history WHERE tid = -%d)`, regionSchema, round),
+			work: func() error {
+				_, err := l.pgbench(ctx, l.edgeDSN(), "", "", "-n", "-c", "4", "-j", "2", "-T", pgbenchSeconds)
+				return err
+			}})
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tables {
+			if err := l.same(ctx, "public."+t, regionSchema+"."+t); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, d)
+	}
+	return []Figure{atLeast(3, Figure{ID: "drain_pgbench_ratio", What: "pgbench's own transactions (scale 100, 4 clients, 60 s offline), drained, against native",
+		Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer()})}, nil
+}
+
+// fillPgbench makes pgbench's tables with the same content on every side. They
+// are the application's, as the facility's own tables are.
+func (l *lab) fillPgbench(ctx context.Context) error {
+	if _, err := l.region.Exec(ctx, `CREATE SCHEMA `+regionSchema+` AUTHORIZATION `+pgcluster.Owner); err != nil {
+		return fmt.Errorf("make the facility's schema: %w", err)
+	}
+	for _, side := range []struct{ dsn, options string }{
+		{l.edge.DSN(pgcluster.App, pgcluster.Database), ""},
+		{l.site.RegionDSN(pgcluster.Owner, pgcluster.Database), "-c search_path=" + regionSchema},
+		{l.site.RegionDSN(pgcluster.Superuser, "native"), ""},
+	} {
+		if _, err := l.pgbench(ctx, side.dsn, side.options, "", "-i", "-I", "dtGvp", "-q", "-s", pgbenchScale); err != nil {
+			return err
+		}
+	}
+	return nil
+}
