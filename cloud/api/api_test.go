@@ -359,7 +359,7 @@ func TestAccountSignsInAndIsSignedOutWhenItChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if me, err := maria.Me(ctx); err != nil || me.Role != v1.RoleOperator || !strings.HasPrefix(me.Name, "login:maria:") {
+	if me, err := maria.Me(ctx); err != nil || me.Role != v1.RoleOperator || me.Name != "maria" {
 		t.Fatalf("me: %+v, %v", me, err)
 	}
 	if _, err := r.Admin.ChangeAccount(ctx, "maria", v1.AccountChange{Role: v1.RoleViewer}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -13,10 +14,23 @@ import (
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// who is the caller's name, which authenticate put into the context.
+// who is the caller's name, which authenticate put into the context. A token
+// that a person got by signing in stands for that person.
 func who(ctx context.Context) string {
 	id, _ := web.From(ctx)
-	return id.Name
+	if !id.Token {
+		return id.Name
+	}
+	return accountOf(id.Name)
+}
+
+// accountOf is the account behind a login token's name, or the name itself.
+func accountOf(token string) string {
+	rest, ok := strings.CutPrefix(token, "login:")
+	if account, _, found := strings.Cut(rest, ":"); ok && found {
+		return account
+	}
+	return token
 }
 
 // admit finds out who asks and whether they may.

@@ -24,7 +24,7 @@ func (h *Handler) registerRegion() {
 		Summary: "Who the caller is to the region", Tags: tags,
 	}, func(ctx context.Context, _ *struct{}) (*body[v1.Me], error) {
 		id, _ := web.From(ctx)
-		return &body[v1.Me]{v1.Me{Name: id.Name, Role: id.Role.String()}}, nil
+		return &body[v1.Me]{v1.Me{Name: who(ctx), Role: id.Role.String()}}, nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -58,7 +59,11 @@ func execute(ctx context.Context, a *app, args []string) int {
 func (a *app) complain(err error) {
 	what, remedy := explain(err)
 	if a.asJSON {
-		_ = json.NewEncoder(a.err).Encode(map[string]any{"error": what, "remedy": remedy, "exit": exitCode(err)})
+		doc := map[string]any{"error": what, "remedy": remedy, "exit": exitCode(err)}
+		if p, ok := errors.AsType[*v1.Problem](err); ok {
+			doc["error"], doc["problem"] = p.Detail, p
+		}
+		_ = json.NewEncoder(a.err).Encode(doc)
 		return
 	}
 	paint := a.paint(a.err)

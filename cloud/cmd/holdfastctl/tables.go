@@ -68,7 +68,7 @@ func (a *app) printAdded(added v1.TableAdded) {
 	if added.DryRun {
 		verb = "Could add"
 	}
-	a.printf("%s %s as %s table; its rows go to schema %s of the region.\n", verb, tableName(t.Schema, t.Table), t.Class, t.RegionSchema)
+	a.printf("%s %s as %s table; its rows go to schema %s of the region.\n", verb, tableName(t.Schema, t.Table), t.Class, regionSchema(t))
 	for _, w := range added.Warnings {
 		a.printf("%s %s\n", a.paint(a.out)(yellow, "note:"), w)
 	}
@@ -120,7 +120,7 @@ func (a *app) printTables(list []v1.Table) {
 	}
 	var rows [][]cell
 	for _, t := range list {
-		name, class, place := tableName(t.Schema, t.Table), t.Class, t.RegionSchema
+		name, class, place := tableName(t.Schema, t.Table), t.Class, regionSchema(t)
 		if len(t.Facilities) == 0 {
 			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c("")})
 		}
@@ -134,6 +134,12 @@ func (a *app) printTables(list []v1.Table) {
 		}
 	}
 	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "PROBLEM"}, rows)
+}
+
+// regionSchema is where a table's rows are in the region; {facility} stays
+// where each facility has a schema of its own.
+func regionSchema(t v1.Table) string {
+	return strings.ReplaceAll(t.RegionSchema, "{schema}", t.Schema)
 }
 
 // tableName writes a name as SQL would need it, and parseTable reads it.
