@@ -70,6 +70,9 @@ func New(d Deps) (*UI, error) {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
+	if d.Zone == nil {
+		d.Zone = time.UTC // a region's people sit in many zones
+	}
 	u := &UI{d: d, store: store{d.Pool}}
 	var err error
 	u.site, err = web.NewSite(web.SiteOptions{

@@ -68,7 +68,7 @@ type Deps struct {
 	Facility string // id
 	Place    string // for people; default the id
 	Region   string
-	Zone     *time.Location // default UTC
+	Zone     *time.Location // default the box's own
 	Pool     *pgxpool.Pool
 
 	Link     func() Link

@@ -30,7 +30,8 @@ type NavItem struct {
 type SiteOptions struct {
 	// Place is shown beside the brand: which facility or region this is.
 	Place string
-	// Zone is the zone of the absolute times on its pages; nil means UTC.
+	// Zone is the zone of the absolute times on its pages; nil means the
+	// machine's own.
 	Zone *time.Location
 	// Nav is the header's navigation, for people who are signed in.
 	Nav []NavItem
@@ -45,6 +46,22 @@ type SiteOptions struct {
 	Log     *slog.Logger
 }
 
+// ZoneName is what people call the zone.
+func (o *SiteOptions) ZoneName() string {
+	if o.Zone == time.Local { //nolint:gosmopolitan // the box's own zone is meant
+		return time.Now().Format("MST")
+	}
+	return o.Zone.String()
+}
+
+// ZoneID is the zone's IANA name for scripts, "" for the browser's own.
+func (o *SiteOptions) ZoneID() string {
+	if o.Zone == time.Local { //nolint:gosmopolitan // the box's own zone is meant
+		return ""
+	}
+	return o.Zone.String()
+}
+
 // Site draws pages with one layout.
 type Site struct {
 	o     SiteOptions
@@ -55,7 +72,7 @@ type Site struct {
 // NewSite prepares the shared layout.
 func NewSite(o SiteOptions) (*Site, error) {
 	if o.Zone == nil {
-		o.Zone = time.UTC
+		o.Zone = time.Local
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -157,4 +158,36 @@ func TestTheFacilitysPagesAreReadableByEveryone(t *testing.T) {
 	see("orders-offline", "/orders")
 	b.set(func(b *box) { b.db.Up, b.db.Problem = false, "The server stopped and is being started." })
 	see("status-database-down", "/")
+}
+
+func TestOrdersCanBeEnteredWithoutAnyScript(t *testing.T) {
+	b := newBox(t)
+	tb := newBrowser(t).open(t, b.url)
+	tb.size(390, 844, false)
+	tb.do(call(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
+	tb.signIn(b.url, "maria")
+	tb.do(chromedp.Navigate(b.url+"/orders/new"), chromedp.WaitVisible("#customer"),
+		chromedp.SendKeys("#customer", "Old Tablet Co"), chromedp.SendKeys("#product", "Flyer A5"), chromedp.SendKeys("#quantity", "300"),
+		chromedp.Click(chromedp.CSS("form.card button.primary")), chromedp.WaitVisible("#lines"))
+	tb.do(chromedp.Click(chromedp.CSS(`button[value="in_production"]`)), chromedp.WaitVisible(chromedp.CSS(`button[value="in_production"][aria-pressed="true"]`)))
+	tb.do(chromedp.Navigate(b.url+"/orders?status=&q=tablet"), chromedp.WaitVisible("a[data-row]"))
+	var status string
+	must(t, b.pool.QueryRow(t.Context(), `SELECT status FROM orders WHERE customer = 'Old Tablet Co'`).Scan(&status))
+	if status != "in_production" {
+		t.Errorf("the order is %s", status)
+	}
+	tb.do(chromedp.Click(chromedp.CSS("form[data-theme-form] button")), chromedp.WaitVisible(chromedp.CSS(`html[data-theme="light"] nav.nav`)))
+}
+
+func TestTheThemeIsKept(t *testing.T) {
+	b := newBox(t)
+	tb := newBrowser(t).open(t, b.url)
+	tb.size(1440, 900, false)
+	tb.signIn(b.url, "maria")
+	for _, theme := range []string{"light", "dark"} {
+		tb.do(chromedp.Click(chromedp.CSS("form[data-theme-form] button")))
+		tb.wait(`document.documentElement.dataset.theme === "` + theme + `"`)
+	}
+	tb.do(chromedp.Reload())
+	tb.wait(`document.documentElement.dataset.theme === "dark" && getComputedStyle(document.body).backgroundColor === "rgb(13, 18, 21)"`)
 }

@@ -249,7 +249,8 @@ func (tb *tab) shot(name string) {
 }
 
 // looks takes the page's picture narrow and wide, light and dark, and checks
-// that nothing sticks out of it and that axe finds nothing.
+// that nothing sticks out of it and that axe finds nothing: in one of the wide
+// and in the other narrow one, which covers both layouts and both themes.
 func (tb *tab) looks(name string) {
 	tb.t.Helper()
 	for _, s := range []struct {
@@ -268,7 +269,9 @@ func (tb *tab) looks(name string) {
 		if over := value(tb, chromedp.Evaluate[int](`document.documentElement.scrollWidth - document.documentElement.clientWidth`)); over > 0 {
 			tb.t.Errorf("%s %s: the page is %d px wider than the window", name, s.name, over)
 		}
-		tb.axe(name + " " + s.name)
+		if s.dark == (s.width < 600) {
+			tb.axe(name + " " + s.name)
+		}
 	}
 	tb.size(1440, 900, false)
 }
