@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
+	"strings"
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
@@ -25,6 +27,8 @@ const (
 	MaxFrameBytes = 64 << 20  // sealed
 	MaxBodyBytes  = 256 << 20 // unpacked; one row may be large
 	prefixBytes   = 6
+	// maxReasonBytes bounds Header.Reason, which the receiver stores.
+	maxReasonBytes = 4096
 	// FormatVersion grows only when an older reader could not understand.
 	FormatVersion = 1
 )
@@ -170,6 +174,11 @@ func (h *Header) check() error {
 		return fmt.Errorf("%w: a part with transactions %d to %d", ErrCorrupt, h.First, h.Last)
 	case h.BodyBytes > MaxBodyBytes:
 		return fmt.Errorf("%w: body of %d bytes", ErrCorrupt, h.BodyBytes)
+	case h.Epoch > math.MaxInt64 || h.Last > math.MaxInt64:
+		// A database keeps them as bigint, next to those of other senders.
+		return fmt.Errorf("%w: position %d:%d is out of range", ErrCorrupt, h.Epoch, h.Last)
+	case len(h.Reason) > maxReasonBytes || strings.ContainsRune(h.Reason, 0):
+		return fmt.Errorf("%w: a reason of %d bytes, or one that is no text", ErrCorrupt, len(h.Reason))
 	}
 	return nil
 }
@@ -226,6 +235,9 @@ func (b *Body) checkChange(c *Change) error {
 		if t.Columns[i].Key {
 			keys++
 		}
+	}
+	if c.Range != nil && c.Op != Range {
+		return fmt.Errorf("%s of %s with a range", c.Op, t.ID())
 	}
 	wantRow, wantKey := false, false
 	switch c.Op {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -120,5 +121,37 @@ func BenchmarkOpen(bm *testing.B) {
 		if _, err := s.Open(); err != nil {
 			bm.Fatal(err)
 		}
+	}
+}
+
+func TestWhatTheReceiverCouldNotStoreIsRefused(t *testing.T) {
+	gap := Header{Kind: Gap, Epoch: 1 << 32, First: 1, Last: 9, Reason: "the disk was damaged"}
+	for name, spoil := range map[string]func(h *Header){
+		"a negative epoch as bigint":  func(h *Header) { h.Epoch = 1 << 63 },
+		"a negative number as bigint": func(h *Header) { h.Last = 1 << 63 },
+		"a NUL, which is no text":     func(h *Header) { h.Reason = "lost\x00" },
+		"a reason without end":        func(h *Header) { h.Reason = strings.Repeat("x", maxReasonBytes+1) },
+	} {
+		h := gap
+		spoil(&h)
+		s, err := Seal(h, &Body{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(s.Bytes); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRangeInAnotherOperationIsRefused(t *testing.T) {
+	h, b := sample(1, 1)
+	b.Txs[0].Changes[0].Range = &KeyRange{Rows: []Row{{}}}
+	s, err := Seal(h, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open(); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("an insert with a range: %v", err)
 	}
 }
