@@ -30,6 +30,8 @@ type LogConfig struct {
 // UIConfig is the facility's own web server.
 type UIConfig struct {
 	Listen       string `yaml:"listen" doc:"Address of the facility's web pages, /metrics, /healthz and /readyz. Use 0.0.0.0:80 to serve the plant's network."`
+	Place        string `yaml:"place" doc:"The facility's name for people, as its pages show it. Default: its id."`
+	TimeZone     string `yaml:"time_zone" doc:"IANA time zone of the times on its pages, for example Europe/Berlin."`
 	PasswordFile string `yaml:"password_file" doc:"File with the password that the first account (admin) gets when there is no account yet. Without it one is made up and written to <state_dir>/admin-password."`
 }
 
@@ -71,7 +73,7 @@ func DefaultConfig() Config {
 	return Config{
 		StateDir: "/var/lib/holdfast",
 		Log:      LogConfig{Level: "info", Format: "text"},
-		UI:       UIConfig{Listen: "127.0.0.1:4010"},
+		UI:       UIConfig{Listen: "127.0.0.1:4010", TimeZone: "UTC"},
 		Postgres: PostgresConfig{Mode: "managed", Port: 6410, Profile: "auto", OSUser: "postgres", Database: "holdfast", WALKeep: 4 << 30},
 		Queue:    QueueConfig{Max: 8 << 30, Keep: 256 << 20},
 		Uplink:   UplinkConfig{MTU: 1420, Linger: time.Second},
@@ -123,6 +125,9 @@ func (c *Config) Validate() []config.Problem {
 	}
 	if _, _, err := net.SplitHostPort(c.UI.Listen); err != nil {
 		bad("ui.listen", "must be host:port, for example 127.0.0.1:4010")
+	}
+	if _, err := time.LoadLocation(c.UI.TimeZone); err != nil {
+		bad("ui.time_zone", "is not a known IANA time zone; Europe/Berlin and America/Los_Angeles are")
 	}
 	if e := c.Uplink.HubEndpoint; e != "" {
 		if _, _, err := net.SplitHostPort(e); err != nil {

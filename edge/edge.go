@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	_ "time/tzdata" // a box may have no time zones of its own
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -154,8 +155,12 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	// People.
 	stop := make(chan struct{})
 	s.Defer("live pages", func() { close(stop) })
+	zone, err := time.LoadLocation(conf.UI.TimeZone)
+	if err != nil {
+		return fmt.Errorf("find the facility's time zone: %w", err)
+	}
 	ui, err := localui.New(localui.Deps{
-		Facility: id.Facility, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
+		Facility: id.Facility, Place: conf.UI.Place, Zone: zone, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
 		Database: f.database, Box: f.box, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
 	})
 	if err != nil {

@@ -45,6 +45,9 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 	if o.Tenant == "" {
 		o.Tenant = "foo"
 	}
+	if o.TimeZone == "" {
+		o.TimeZone = "UTC"
+	}
 	for _, p := range []*int{&o.HTTP, &o.Postgres} {
 		if err := freeTCP(p); err != nil {
 			return nil, err
@@ -134,11 +137,11 @@ func (e *Edge) startRelays() error {
 func (e *Edge) writeConfig() error {
 	text := fmt.Sprintf(`state_dir: %s
 log: {level: %s}
-ui: {listen: "127.0.0.1:%d", password_file: %s}
+ui: {listen: "127.0.0.1:%d", password_file: %s, place: %q, time_zone: %q}
 postgres: {mode: managed, port: %d}
 uplink: {hub_endpoint: "%s"}
 mqtt: {url: "tls://%s"}
-%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Postgres, e.Tunnel.Addr(), e.MQTT.Addr(), e.Extra)
+%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, e.Postgres, e.Tunnel.Addr(), e.MQTT.Addr(), e.Extra)
 	e.config = filepath.Join(e.dir, "edge.yaml")
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the box's configuration: %w", err)
