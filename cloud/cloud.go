@@ -193,7 +193,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		return err
 	}
 	streams = stream.New(stream.Config{
-		Listener: gate.Listener(), FacilityOf: gate.FacilityOf, Region: conf.Region, Log: log.With("part", "stream"),
+		Listener: gate.Listener(), FacilityOf: gate.BoxOf, Region: conf.Region, Log: log.With("part", "stream"),
 		Open:   func(ctx context.Context, facility string) (stream.Session, error) { return in.Open(ctx, facility) },
 		Tables: in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event: func(ctx context.Context, facility, kind, detail string) {
@@ -264,7 +264,7 @@ func checkRegion(ctx context.Context, pool *pgxpool.Pool, t proto.SyncedTable) (
 }
 
 func member(b provision.Box) hub.Facility {
-	return hub.Facility{ID: b.Facility, Number: b.Number, PublicKey: tunnel.PublicKey(b.TunnelKey)}
+	return hub.Facility{ID: b.Facility, Number: b.Number, Enrolment: b.Enrolment, PublicKey: tunnel.PublicKey(b.TunnelKey)}
 }
 
 func device(b provision.Box) broker.Device {

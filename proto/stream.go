@@ -63,6 +63,13 @@ type Hello struct {
 	Boot  string `cbor:"8,keyasint,omitempty"`
 	// TablesVersion is the version of the table list that the edge works by.
 	TablesVersion uint64 `cbor:"9,keyasint,omitempty"`
+	// AckedEpoch and AckedSeq are the last transaction that the region has told
+	// this edge to be durable. A region that stands before it was restored from
+	// an older backup.
+	AckedEpoch uint64 `cbor:"10,keyasint,omitempty"`
+	AckedSeq   uint64 `cbor:"11,keyasint,omitempty"`
+	// Reason is why the epoch before this one ended, for people.
+	Reason string `cbor:"12,keyasint,omitempty"`
 }
 
 // Welcome answers a Hello: where the region stands, and what is synced.

@@ -25,7 +25,9 @@ type Facility struct {
 	ID string
 	// Number gives its address in the tunnel, see proto.FacilityAddress. It is
 	// at least 1 and never used for another facility.
-	Number    uint32
+	Number uint32
+	// Enrolment counts the facility's boxes; it is not checked here.
+	Enrolment uint32
 	PublicKey tunnel.PublicKey
 }
 
@@ -180,6 +182,21 @@ func (h *Hub) FacilityOf(a netip.Addr) (id string, ok bool) {
 		return "", false
 	}
 	return m.ID, true
+}
+
+// BoxOf is FacilityOf with the count of the facility's boxes.
+func (h *Hub) BoxOf(a netip.Addr) (id string, enrolment uint32, ok bool) {
+	id, ok = h.FacilityOf(a)
+	if !ok {
+		return "", 0, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.byID[id]
+	if m == nil {
+		return "", 0, false
+	}
+	return id, m.Enrolment, true
 }
 
 // PublicKey is the hub's key, for the boxes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,9 +19,11 @@ import (
 type box struct {
 	server   *Server
 	facility string
-	link     *transfer.Link
-	log      *slog.Logger
-	problem  chan *proto.Problem // the latest that the box was not told yet
+	// enrolment counts the facility's boxes; this one is the newest.
+	enrolment uint32
+	link      *transfer.Link
+	log       *slog.Logger
+	problem   chan *proto.Problem // the latest that the box was not told yet
 
 	mu     sync.Mutex
 	checks map[uint64]chan []proto.Problem
@@ -43,6 +46,7 @@ func (b *box) run(ctx context.Context) error {
 		b.link.Goodbye(proto.GoodbyeFenced, fmt.Sprintf("a newer box (enrolment %d) has taken this facility over", at.Epoch>>32))
 		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
 	}
+	b.remark(ctx, hello, at)
 	err = b.link.Send(proto.TypeWelcome, &proto.Welcome{Version: proto.StreamVersion, Epoch: at.Epoch, Seq: at.Seq,
 		Tables: tables, WindowBytes: windowBytes, Region: b.server.Region})
 	if err != nil {
@@ -54,7 +58,7 @@ func (b *box) run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.link.Keepalive(ctx) })
-	g.Go(func() error { return b.receive(ctx, session) })
+	g.Go(func() error { return b.receive(ctx, session, hello) })
 	g.Go(func() error { return b.acknowledge(ctx, session) })
 	g.Go(func() error { return b.tellTables(ctx, changed) })
 	g.Go(func() error { return b.tellProblems(ctx) })
@@ -74,6 +78,9 @@ func (b *box) hello() (*proto.Hello, error) {
 	case h.Facility != b.facility:
 		b.link.Goodbye(proto.GoodbyeRefused, fmt.Sprintf("this tunnel belongs to %s, not to %s", b.facility, h.Facility))
 		return nil, fmt.Errorf("the box calls itself %q", h.Facility)
+	case h.Epoch>>32 > uint64(b.enrolment):
+		b.link.Goodbye(proto.GoodbyeRefused, fmt.Sprintf("this tunnel belongs to enrolment %d, not to %d", b.enrolment, h.Epoch>>32))
+		return nil, fmt.Errorf("the box claims enrolment %d, it has %d", h.Epoch>>32, b.enrolment)
 	case h.VersionMin > proto.StreamVersion || h.Version < proto.StreamVersionMin:
 		b.link.Goodbye(proto.GoodbyeVersion, fmt.Sprintf("the region speaks stream versions %d to %d: update the older side",
 			proto.StreamVersionMin, proto.StreamVersion))
@@ -82,7 +89,29 @@ func (b *box) hello() (*proto.Hello, error) {
 	return h, nil
 }
 
-func (b *box) receive(ctx context.Context, session Session) error {
+// remark keeps what the box says of the past that people should know.
+func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
+	if acked := (change.Position{Epoch: h.AckedEpoch, Seq: h.AckedSeq}); at.Before(acked) {
+		b.server.Event(ctx, b.facility, "region_restored", fmt.Sprintf(
+			"the region has less than it had acknowledged (%s): its database was restored from an older backup; the box sends what is missing again", acked))
+	}
+	if h.Reason != "" && at.Epoch < h.Epoch {
+		b.server.Event(ctx, b.facility, "epoch", fmt.Sprintf("the box begins epoch %d and sends every table again: %s", h.Epoch, cut(h.Reason)))
+	}
+}
+
+// cut bounds a text that came from a box.
+func cut(s string) string {
+	if len(s) <= textMax {
+		return s
+	}
+	return strings.ToValidUTF8(s[:textMax], "") + "…"
+}
+
+// textMax is how many bytes of a box's own words are kept.
+const textMax = 2000
+
+func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello) error {
 	for {
 		typ, msg, err := b.link.Receive()
 		if err != nil {
@@ -93,6 +122,10 @@ func (b *box) receive(ctx context.Context, session Session) error {
 			f, err := change.Parse(m)
 			if err != nil {
 				return b.refuse(ctx, err)
+			}
+			if f.Header.Epoch>>32 > hello.Epoch>>32 {
+				return b.refuse(ctx, fmt.Errorf("%w: a frame of enrolment %d from a box of enrolment %d",
+					proto.ErrMalformed, f.Header.Epoch>>32, hello.Epoch>>32))
 			}
 			if err := session.Push(ctx, f); err != nil {
 				return b.stuck(ctx, err)

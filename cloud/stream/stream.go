@@ -46,8 +46,9 @@ type Session interface {
 // Config is what a Server needs.
 type Config struct {
 	Listener net.Listener
-	// FacilityOf names the facility behind a tunnel address.
-	FacilityOf func(netip.Addr) (facility string, ok bool)
+	// FacilityOf names the facility behind a tunnel address, and counts its
+	// boxes: the address is the newest one's.
+	FacilityOf func(netip.Addr) (facility string, enrolment uint32, ok bool)
 	// Open begins a facility's session and ends its older one.
 	Open func(ctx context.Context, facility string) (Session, error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
@@ -69,11 +70,14 @@ type Server struct {
 
 	mu    sync.Mutex
 	boxes map[string]*box // connected, by facility
+	open  map[string]int  // streams of each facility, old ones that are ending included
 	asked uint64          // number of the last Check
 }
 
 // New prepares a server on a listener of the hub.
-func New(c Config) *Server { return &Server{Config: c, boxes: make(map[string]*box)} }
+func New(c Config) *Server {
+	return &Server{Config: c, boxes: make(map[string]*box), open: make(map[string]int)}
+}
 
 // Run serves until ctx is done.
 func (s *Server) Run(ctx context.Context) error {
@@ -107,17 +111,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no address", http.StatusBadRequest)
 		return
 	}
-	facility, ok := s.FacilityOf(ap.Addr())
+	facility, enrolment, ok := s.FacilityOf(ap.Addr())
 	if !ok {
 		http.Error(w, "this tunnel address is not a facility's", http.StatusForbidden)
 		return
 	}
+	if !s.enter(facility) {
+		http.Error(w, "this facility has too many streams open", http.StatusTooManyRequests)
+		return
+	}
+	defer s.exit(facility)
 	link, err := transfer.Accept(w, r)
 	if err != nil {
 		return // answered already
 	}
 	defer link.Close()
-	b := &box{server: s, facility: facility, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1)}
+	b := &box{server: s, facility: facility, enrolment: enrolment, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1)}
 	err = b.run(r.Context())
 	if r.Context().Err() != nil {
 		link.Goodbye(proto.GoodbyeShutdown, "the region stops or restarts")
@@ -179,6 +188,28 @@ func (s *Server) Heal(facility, reason string, tables ...string) (asked bool, er
 		return false, nil
 	}
 	return true, b.link.Send(proto.TypeHeal, &proto.Heal{Tables: tables, Reason: reason})
+}
+
+// streamsMax is how many streams one facility may have at once. A box needs
+// one, and another while the region has not noticed the end of the last.
+const streamsMax = 4
+
+func (s *Server) enter(facility string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[facility] >= streamsMax {
+		return false
+	}
+	s.open[facility]++
+	return true
+}
+
+func (s *Server) exit(facility string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[facility]--; s.open[facility] == 0 {
+		delete(s.open, facility)
+	}
 }
 
 func (s *Server) join(b *box) {

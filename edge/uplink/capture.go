@@ -23,7 +23,7 @@ var errNewEpoch = errors.New("a new epoch begins")
 const backlogBytes = 1 << 20
 
 // Capture reads the WAL into the queue until ctx is done, whatever happens to
-// the database or the queue's disk meanwhile.
+// the database or the queue's disk meanwhile. It alone begins new epochs.
 func (u *Uplink) Capture(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -33,7 +33,7 @@ func (u *Uplink) Capture(ctx context.Context) error {
 	return run.Loop(ctx, u.Log, run.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second},
 		func(ctx context.Context, up func()) error {
 			err := u.captureOnce(ctx, up)
-			u.captureRuns(false, err)
+			u.captureRuns(nil, err)
 			var gap *capture.GapError
 			if errors.As(err, &gap) {
 				u.pendingGap = gap.Reason
@@ -45,29 +45,24 @@ func (u *Uplink) Capture(ctx context.Context) error {
 		})
 }
 
-func (u *Uplink) captureOnce(ctx context.Context, up func()) error {
+func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer func() {
+		if errors.Is(context.Cause(ctx), errNewEpoch) {
+			err = errNewEpoch
+		}
+	}()
+	u.mu.Lock()
+	u.recap = cancel
+	u.mu.Unlock()
 	slot, err := u.ensureSlot(ctx)
 	if err != nil {
 		return err
 	}
-	reason := u.gapReason(slot)
-	if reason != "" {
-		if err := u.newEpoch(ctx, reason); err != nil {
-			return err
-		}
-		u.pendingGap = ""
+	if err := u.openStream(ctx, slot); err != nil {
+		return err
 	}
-	if reason != "" || slot.Created {
-		// From here on the slot is where the queue's stream begins.
-		if err := u.Queue.Mark(slot.ConfirmedFlush); err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	u.mu.Lock()
-	u.recap = cancel
-	u.mu.Unlock()
 	c, err := capture.New(capture.Config{
 		ConnString: u.CaptureConn, Slot: Slot, Log: u.base,
 		Next: u.next(), Linger: u.linger,
@@ -75,28 +70,78 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	u.captureRuns(true, nil)
+	u.captureRuns(c, nil)
 	up()
-	err = c.Run(ctx)
-	if cause := context.Cause(ctx); errors.Is(cause, errNewEpoch) {
-		return errNewEpoch
+	return c.Run(ctx)
+}
+
+// openStream makes sure that the slot gives what follows the queue's end, and
+// begins a new epoch where it does not, or where the stream was asked to begin
+// anew.
+func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
+	now := u.epoch.get()
+	from := slot.ConfirmedFlush
+	reason, above := u.gapReason(slot), now.number
+	if reason == "" {
+		if reason, above = u.wantedEpoch(); reason != "" {
+			// Nothing is missing here: what the queue has is not read twice.
+			from = max(from, u.have())
+		}
 	}
-	return err
+	if reason != "" {
+		now = epoch{number: max(now.number, above) + 1, opening: true, reason: reason}
+		if err := u.epoch.set(now); err != nil {
+			return err
+		}
+		u.pendingGap = ""
+	}
+	if !now.opening {
+		return nil
+	}
+	if err := u.store.reload(ctx, nil, true); err != nil {
+		return err
+	}
+	if err := u.Queue.Remark(from); err != nil {
+		return err
+	}
+	now.opening = false
+	if err := u.epoch.set(now); err != nil {
+		return err
+	}
+	if now.reason != "" {
+		u.Log.Warn("new epoch: every table is sent again", "epoch", now.number, "reason", now.reason)
+	}
+	u.orders.give(order{})
+	return nil
 }
 
 // gapReason says why something may lie between the queue's end and what the
-// slot will give next, or "" when nothing can.
+// slot will give next, or "" when nothing can. In an epoch that is opening
+// there is no end yet.
 func (u *Uplink) gapReason(slot capture.SlotInfo) string {
-	_, lsn, _ := u.Queue.Tail()
+	have := u.have()
 	switch {
 	case u.pendingGap != "":
 		return u.pendingGap
-	case slot.Created && u.hasHistory():
+	case u.epoch.get().opening:
+		return ""
+	case slot.Created:
 		return "the replication slot was gone: the database was restored or replaced"
-	case !slot.Created && slot.ConfirmedFlush > max(lsn, u.Queue.Marked()):
+	case slot.ConfirmedFlush > have:
 		return "the replication slot is ahead of the queue: the queue lost its end"
+	case slot.WAL < have:
+		return "the database is older than the queue: it was restored from a backup"
 	}
 	return ""
+}
+
+// have is the end in the WAL of what the queue holds of this epoch.
+func (u *Uplink) have() uint64 {
+	tail, lsn, ok := u.Queue.Tail()
+	if !ok || tail.Epoch != u.epoch.current() {
+		return u.Queue.Marked()
+	}
+	return max(lsn, u.Queue.Marked())
 }
 
 // next is the position of the first transaction that is not in the queue yet.
@@ -107,9 +152,6 @@ func (u *Uplink) next() change.Position {
 	}
 	return change.Position{Epoch: epoch, Seq: 1}
 }
-
-// hasHistory reports whether this epoch's stream has begun.
-func (u *Uplink) hasHistory() bool { return u.next().Seq > 1 || u.Queue.Marked() > 0 }
 
 // linger is how long changes may gather now: not at all while they can leave
 // at once, a little while a backlog drains, and as configured while the link
@@ -124,21 +166,38 @@ func (u *Uplink) linger() time.Duration {
 	return 0
 }
 
-func (u *Uplink) captureRuns(on bool, err error) {
+// captureRuns notes that c reads the WAL now, or with nil that nothing does.
+func (u *Uplink) captureRuns(c *capture.Capture, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.captured.Running != on {
-		u.captured.Running, u.captured.Since = on, time.Now()
-	}
-	u.slot = on
+	u.capture = c
 	switch {
-	case on:
-		u.captured.Error = ""
+	case c != nil:
+		u.captureErr = ""
 		close(u.changed) // the loader waits for this
 		u.changed = make(chan struct{})
-	case err != nil && !errors.Is(err, context.Canceled):
-		u.captured.Error = err.Error()
+	case err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errNewEpoch):
+		u.captureErr = err.Error()
 	}
+}
+
+// CaptureState returns how the reading of the WAL fares now.
+func (u *Uplink) CaptureState() Captured {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := Captured{Error: u.captureErr, Since: u.captured.Since}
+	if u.capture != nil {
+		s := u.capture.Stats()
+		now.Running = s.State == capture.Streaming
+		if s.Err != nil {
+			now.Error = s.Err.Error()
+		}
+	}
+	if now.Running != u.captured.Running {
+		now.Since = time.Now()
+	}
+	u.captured = now
+	return now
 }
 
 // ensureSlot makes the slot if there is none, or none that can be used.

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,44 +12,65 @@ import (
 	"sync/atomic"
 )
 
+// epoch is a stream identity. It begins in steps that a crash may separate:
+// first it is written down as opening, then all tables are marked to be sent
+// again and the queue is told where in the WAL the stream begins, then it is
+// open. An epoch that is found opening goes through the steps again.
+type epoch struct {
+	number  uint64
+	opening bool
+	reason  string // why the one before ended; empty for the first
+}
+
 // epochFile keeps the current epoch on disk, outside the database and the
-// queue, because a new epoch is begun when one of those was lost.
+// queue, because a new epoch is begun when one of those was lost. Its lines
+// are the number, "opening" or "open", and the reason.
 type epochFile struct {
 	path string
-	now  *atomic.Uint64
+	now  *atomic.Pointer[epoch]
 }
 
 func openEpoch(path string, base uint64) (epochFile, error) {
-	e := epochFile{path: path, now: new(atomic.Uint64)}
+	e := epochFile{path: path, now: new(atomic.Pointer[epoch])}
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return e, e.set(base)
+		return e, e.set(epoch{number: base, opening: true})
 	case err != nil:
 		return e, fmt.Errorf("read the epoch: %w", err)
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	lines := append(strings.SplitN(string(b), "\n", 3), "", "")
+	n, err := strconv.ParseUint(strings.TrimSpace(lines[0]), 10, 64)
 	if err != nil {
 		// A torn file cannot be: it is replaced by rename. Whatever happened,
 		// an epoch above all that this enrolment used is always right.
-		return e, e.set(base + 1<<31)
+		return e, e.set(epoch{number: base + 1<<31, opening: true, reason: "the note of the epoch was damaged on disk"})
 	}
 	if n < base {
-		return e, e.set(base) // enrolled anew
+		return e, e.set(epoch{number: base, opening: true, reason: "the box was enrolled anew"})
 	}
-	e.now.Store(n)
+	e.now.Store(&epoch{number: n, opening: lines[1] == "opening", reason: strings.TrimSpace(lines[2])})
 	return e, nil
 }
 
-func (e epochFile) current() uint64 { return e.now.Load() }
+func (e epochFile) get() epoch { return *e.now.Load() }
 
-func (e epochFile) set(n uint64) error {
+func (e epochFile) current() uint64 { return e.get().number }
+
+// set makes n the current epoch, durably. Only one goroutine may call it.
+func (e epochFile) set(n epoch) error {
 	f, err := os.CreateTemp(filepath.Dir(e.path), ".epoch-*")
 	if err != nil {
 		return fmt.Errorf("write the epoch: %w", err)
 	}
-	_, err = fmt.Fprintln(f, n)
-	err = errors.Join(err, f.Sync(), f.Close())
+	state := "open"
+	if n.opening {
+		state = "opening"
+	}
+	n.reason = strings.Join(strings.Fields(n.reason), " ")
+	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.number, state, n.reason)
+	err = cmp.Or(err, f.Sync())
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), e.path)
 	}
@@ -58,7 +80,7 @@ func (e epochFile) set(n uint64) error {
 	if err != nil {
 		return fmt.Errorf("write the epoch: %w", errors.Join(err, removeIfThere(f.Name())))
 	}
-	e.now.Store(n)
+	e.now.Store(&n)
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 		return err
 	}
 	defer link.Close()
-	from, err := u.agree(ctx, change.Position{Epoch: welcome.Epoch, Seq: welcome.Seq})
+	from, err := u.agree(change.Position{Epoch: welcome.Epoch, Seq: welcome.Seq})
 	if err != nil {
 		return err
 	}
@@ -98,10 +98,11 @@ func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, erro
 	}
 	stop := context.AfterFunc(ctx, link.Close)
 	defer stop()
-	s := u.Queue.Stats()
+	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.get()
 	u.mu.Lock()
 	hello := proto.Hello{Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
-		Epoch: u.epoch.current(), First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version}
+		Epoch: now.number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
+		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.reason}
 	u.mu.Unlock()
 	if err := link.Send(proto.TypeHello, &hello); err != nil {
 		link.Close()
@@ -128,29 +129,18 @@ func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, erro
 
 // agree decides where to go on, given what the region has. Where the two do
 // not fit together a new epoch begins.
-func (u *Uplink) agree(ctx context.Context, theirs change.Position) (change.Position, error) {
+func (u *Uplink) agree(theirs change.Position) (change.Position, error) {
 	ours := u.next()
 	switch {
 	case theirs.Epoch>>32 > ours.Epoch>>32:
 		return theirs, fmt.Errorf("%w: the region knows enrolment %d, this box has %d", errReplaced, theirs.Epoch>>32, ours.Epoch>>32)
 	case theirs.Epoch > ours.Epoch:
-		if err := u.epoch.set(theirs.Epoch); err != nil {
-			return theirs, err
-		}
-		return theirs, u.restart(ctx, "the region knows a later epoch than this box: its state was restored from a backup")
+		return theirs, u.askEpoch(theirs.Epoch, "the region knows a later epoch than this box: its state was restored from a backup")
 	case theirs.Epoch == ours.Epoch && theirs.Seq >= ours.Seq:
-		return theirs, u.restart(ctx, fmt.Sprintf(
+		return theirs, u.askEpoch(ours.Epoch, fmt.Sprintf(
 			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1))
 	}
 	return theirs, nil
-}
-
-// restart begins a new epoch and ends the session, so that the next one sees it.
-func (u *Uplink) restart(ctx context.Context, reason string) error {
-	if err := u.newEpoch(ctx, reason); err != nil {
-		return err
-	}
-	return fmt.Errorf("a new epoch begins: %s", reason)
 }
 
 // send sends what the queue holds after from, and then what is added to it.
@@ -164,8 +154,15 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 			if f, err = u.gap(ctx, lost); err != nil {
 				return err
 			}
-		case errors.Is(err, queue.ErrBehind):
-			return u.restart(ctx, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+		case errors.Is(err, queue.ErrBehind), errors.Is(err, queue.ErrAhead):
+			at, now := cursor.Position(), u.epoch.get()
+			if at.Epoch >= now.number || now.opening {
+				return u.askEpoch(now.number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+			}
+			// What follows in the old epoch is gone; the current one begins with all tables.
+			u.Log.Warn("the rest of an epoch is not kept; the stream goes on with the next", "epoch", at.Epoch, "seq", at.Seq)
+			cursor = u.Queue.Cursor(change.Position{Epoch: now.number})
+			continue
 		case err != nil:
 			return err
 		}

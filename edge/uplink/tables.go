@@ -47,13 +47,24 @@ func (u *Uplink) workUntilOrder(ctx context.Context) error {
 	loadCtx, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- u.loadAll(loadCtx) }() // waited for below, on every way out
+	var err error
 	select {
 	case <-ctx.Done():
 	case <-time.After(settleEvery):
 	case <-u.orders.wake:
+	case err = <-done:
+		if err == nil { // all are loaded
+			select {
+			case <-ctx.Done():
+			case <-time.After(settleEvery):
+			case <-u.orders.wake:
+			}
+		}
+		done <- err
 	}
 	stop()
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		u.orders.give(order{}) // what waits is looked at when the database is back
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -241,7 +252,7 @@ func (u *Uplink) keepFingerprints(list []entry) {
 func (u *Uplink) waitForSlot(ctx context.Context) error {
 	for {
 		u.mu.Lock()
-		slot, changed := u.slot, u.changed
+		slot, changed := u.capture != nil, u.changed
 		u.mu.Unlock()
 		if slot {
 			return nil

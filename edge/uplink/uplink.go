@@ -8,6 +8,7 @@ package uplink
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/proto"
@@ -60,14 +62,18 @@ type Uplink struct {
 	// by Capture.
 	pendingGap string
 
-	mu       sync.Mutex
-	link     Link
-	tables   []entry
-	version  uint64
-	slot     bool // the slot exists: what is written to the WAL now will be captured
-	recap    context.CancelCauseFunc
-	captured Captured
-	changed  chan struct{} // closed and replaced when tables change
+	mu      sync.Mutex
+	link    Link
+	tables  []entry
+	version uint64
+	// capture reads the WAL; while it is there the slot is, and what is written
+	// to the WAL now will be captured. recap ends it.
+	capture    *capture.Capture
+	captureErr string
+	captured   Captured // as last shown
+	recap      context.CancelCauseFunc
+	wanted     wanted
+	changed    chan struct{} // closed and replaced when tables change
 }
 
 // Link is how the stream to the region fares.
@@ -100,7 +106,7 @@ func New(c Config) (*Uplink, error) {
 		return nil, err
 	}
 	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.current() {
-		if err := e.set(pos.Epoch); err != nil {
+		if err := e.set(epoch{number: pos.Epoch + 1, opening: true, reason: "the note of the epoch is older than the queue"}); err != nil {
 			return nil, err
 		}
 	}
@@ -121,13 +127,6 @@ func (u *Uplink) LinkState() Link {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.link
-}
-
-// CaptureState returns how the reading of the WAL fares now.
-func (u *Uplink) CaptureState() Captured {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.captured
 }
 
 // Epoch returns the current epoch.
@@ -174,28 +173,34 @@ func (u *Uplink) setLink(f func(*Link)) {
 	}
 }
 
-// newEpoch begins a new stream identity, because this side and the region can
-// no longer be sure that nothing lies between two transactions: a slot that
-// was lost, a queue that was damaged, a side restored from a backup. All
-// tables are sent again; that mends whatever was lost.
-//
-// The order matters for a crash in between: first the tables are marked, then
-// the epoch grows. The cause is found again as long as the epoch has not.
-func (u *Uplink) newEpoch(ctx context.Context, reason string) error {
-	if err := u.store.reload(ctx, nil, true); err != nil {
-		return err
-	}
-	old := u.epoch.current()
-	if err := u.epoch.set(old + 1); err != nil {
-		return err
-	}
-	u.Log.Warn("new epoch: every table is sent again", "epoch", old+1, "reason", reason)
+// wanted is a new epoch that the session with the region asks Capture for.
+type wanted struct {
+	reason string // empty when none is asked for
+	above  uint64 // the new epoch's number must be higher
+}
+
+// askEpoch asks Capture to begin a new stream identity above an epoch, because
+// this side and the region do not fit together. All tables are sent again in
+// it; that mends whatever was lost. The error ends the session, so that the
+// next one sees the new epoch.
+func (u *Uplink) askEpoch(above uint64, reason string) error {
 	u.mu.Lock()
-	recap := u.recap
-	u.mu.Unlock()
-	if recap != nil {
-		recap(errNewEpoch)
+	defer u.mu.Unlock()
+	if u.epoch.current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
+		u.wanted = wanted{reason, above}
+		if u.recap != nil {
+			u.recap(errNewEpoch)
+		}
 	}
-	u.orders.give(order{})
-	return nil
+	return fmt.Errorf("a new epoch begins: %s", reason)
+}
+
+// wantedEpoch returns what askEpoch asked for, unless that is past.
+func (u *Uplink) wantedEpoch() (reason string, above uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.epoch.current() > u.wanted.above {
+		u.wanted = wanted{}
+	}
+	return u.wanted.reason, u.wanted.above
 }

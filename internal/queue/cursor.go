@@ -84,6 +84,8 @@ func (c *Cursor) seek(ctx context.Context) (bool, error) {
 	grown, empty := q.grown, x.visible == 0
 	switch {
 	case empty:
+	case c.next == 0 && c.pos.Seq == 0 && x.tail.Epoch < c.pos.Epoch:
+		empty = true // it waits for an epoch to begin
 	case c.next == 0:
 		start, err := c.start(x)
 		q.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
@@ -101,6 +102,7 @@ type Queue struct {
 	// appendMu is held by Append, Mark, Ack's dropping, and Close: one writer.
 	appendMu sync.Mutex
 	broken   bool // the log must be reopened before the next append; by appendMu
+	noSpace  bool // that append failed because the disk is full; by appendMu
 	closed   bool // by appendMu
 
 	// walMu is held for writing only while the log is swapped.
@@ -231,12 +233,20 @@ func (q *Queue) Append(frames ...change.Sealed) error {
 			return fmt.Errorf("reopen the log: %w", err)
 		}
 	}
+	if q.noSpace {
+		// What is kept for a region that goes back in time has to make way.
+		q.noSpace = false
+		if err := q.drop(0); err != nil {
+			return err
+		}
+	}
 	data := make([][]byte, len(frames))
 	for i := range frames {
 		data[i] = frames[i].Bytes
 	}
 	if err := q.log.append(next, data); err != nil {
 		q.broken = true // what reached the disk is cut off by reopen
+		q.noSpace = errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 		return fmt.Errorf("append %d frames: %w", len(frames), err)
 	}
 	q.mu.Lock()
