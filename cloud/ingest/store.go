@@ -158,8 +158,12 @@ func (s store) addCounts(ctx context.Context, sums map[counterKey]counter) error
 	return nil
 }
 
+// addEvent keeps an event, unless the facility's last one says the same: what
+// repeats with every attempt is one event.
 func (s store) addEvent(ctx context.Context, facility, kind, detail string) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) VALUES ($1, $2, $3)`, facility, kind, detail)
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1, $2, $3
+		WHERE ($2, $3) IS DISTINCT FROM (SELECT kind, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT 1)`,
+		facility, kind, detail)
 	if err != nil {
 		return fmt.Errorf("keep an event of %s: %w", facility, err)
 	}

@@ -6,9 +6,11 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -99,7 +101,11 @@ func (l *Link) Receive() (proto.StreamType, any, error) {
 	if err := l.ws.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
 		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
 	}
-	kind, b, err := l.ws.ReadMessage()
+	kind, r, err := l.ws.NextReader()
+	if err != nil {
+		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
+	}
+	b, err := io.ReadAll(arriving{l.ws, r})
 	if err != nil {
 		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
 	}
@@ -107,6 +113,22 @@ func (l *Link) Receive() (proto.StreamType, any, error) {
 		return 0, nil, fmt.Errorf("receive from the stream: %w: a text message", proto.ErrMalformed)
 	}
 	return proto.DecodeStream(b)
+}
+
+// arriving reads a message whose path is alive for as long as more of it
+// comes: a large frame may take minutes on a narrow link, and nothing, not even
+// a ping, gets past it.
+type arriving struct {
+	ws *websocket.Conn
+	r  io.Reader
+}
+
+func (a arriving) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if n > 0 {
+		err = cmp.Or(err, a.ws.SetReadDeadline(time.Now().Add(idleTimeout)))
+	}
+	return n, err
 }
 
 // Keepalive pings until ctx is done, then closes the link, so that whoever

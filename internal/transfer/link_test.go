@@ -16,6 +16,7 @@ import (
 
 // pipes is a network in memory, whose time synctest rules.
 type pipes struct {
+	near  func(net.Conn) net.Conn // what the dialler gets; nil is the pipe itself
 	conns chan net.Conn
 	done  chan struct{}
 	once  sync.Once
@@ -34,13 +35,18 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	a, b := net.Pipe()
 	p.conns <- b
+	if p.near != nil {
+		a = p.near(a)
+	}
 	return a, nil
 }
 
 // pair returns both ends of a link. What serve returns ends the far end.
-func pair(t *testing.T, serve func(*Link)) *Link {
+func pair(t *testing.T, serve func(*Link)) *Link { return pairOver(t, nil, serve) }
+
+func pairOver(t *testing.T, path func(net.Conn) net.Conn, serve func(*Link)) *Link {
 	t.Helper()
-	p := &pipes{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	p := &pipes{near: path, conns: make(chan net.Conn, 1), done: make(chan struct{})}
 	var wg sync.WaitGroup
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		wg.Add(1)
@@ -142,6 +148,45 @@ func TestADeadPathIsNoticed(t *testing.T) {
 			t.Errorf("noticed after %s, want %s", took, idleTimeout)
 		}
 		close(hang)
+	})
+}
+
+// narrow passes 16 KiB a second.
+type narrow struct{ net.Conn }
+
+func (n narrow) Write(b []byte) (int, error) {
+	sent := 0
+	for len(b) > 0 {
+		part := min(len(b), 16<<10)
+		m, err := n.Conn.Write(b[:part])
+		sent += m
+		if err != nil {
+			return sent, err
+		}
+		time.Sleep(time.Second) // the bubble's time
+		b = b[part:]
+	}
+	return sent, nil
+}
+
+func TestALargeFrameArrivesOverANarrowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		large := make([]byte, 1<<20) // a minute's worth
+		got := make(chan int, 1)
+		near := pairOver(t, func(c net.Conn) net.Conn { return narrow{c} }, func(l *Link) {
+			_, msg, err := l.Receive()
+			if err != nil {
+				t.Error(err)
+			}
+			b, _ := msg.([]byte)
+			got <- len(b)
+		})
+		if err := near.Send(proto.TypeFrame, large); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-got; n != len(large) {
+			t.Errorf("%d bytes arrived, want %d", n, len(large))
+		}
 	})
 }
 
