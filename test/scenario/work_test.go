@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -140,9 +139,18 @@ func (w *writer) close(ctx context.Context) {
 
 // job is one transaction and what the writer has after it.
 type job struct {
-	batch pgx.Batch
-	parts map[string]int
-	steps map[string]int
+	statements []statement
+	parts      map[string]int
+	steps      map[string]int
+}
+
+type statement struct {
+	sql  string
+	args []any
+}
+
+func (j *job) queue(sql string, args ...any) {
+	j.statements = append(j.statements, statement{sql, args})
 }
 
 // try runs the job once. It returns nil when it is committed, be it by an
@@ -170,7 +178,10 @@ func (w *writer) try(ctx context.Context, j *job) error {
 	}
 	tx, err := w.conn.Begin(ctx)
 	if err == nil {
-		b := pgx.Batch{QueuedQueries: slices.Clone(j.batch.QueuedQueries)}
+		var b pgx.Batch
+		for _, s := range j.statements {
+			b.Queue(s.sql, s.args...)
+		}
 		err = tx.SendBatch(ctx, &b).Close()
 	}
 	if err == nil {
@@ -186,8 +197,8 @@ func (w *writer) try(ctx context.Context, j *job) error {
 func (w *writer) plan() *job {
 	j := &job{parts: maps.Clone(w.parts), steps: maps.Clone(w.steps)}
 	n := w.n + 1
-	j.batch.Queue(`INSERT INTO floor_count VALUES ($1, $2, $3) ON CONFLICT (facility_id, writer) DO UPDATE SET n = EXCLUDED.n`, w.facility, w.id, n)
-	j.batch.Queue(`INSERT INTO floor_log VALUES ($1, $2, $3, $4)`, w.facility, w.id, n, "moved a pallet")
+	j.queue(`INSERT INTO floor_count VALUES ($1, $2, $3) ON CONFLICT (facility_id, writer) DO UPDATE SET n = EXCLUDED.n`, w.facility, w.id, n)
+	j.queue(`INSERT INTO floor_log VALUES ($1, $2, $3, $4)`, w.facility, w.id, n, "moved a pallet")
 	for range 1 + w.rng.IntN(4) {
 		w.change(j, n)
 	}
@@ -201,26 +212,26 @@ func (w *writer) change(j *job, n int) {
 	_, have := j.parts[code]
 	switch dice := w.rng.IntN(10); {
 	case !have:
-		j.batch.Queue(`INSERT INTO floor_part (facility_id, code, writer, n, drawing, stock, tags) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		j.queue(`INSERT INTO floor_part (facility_id, code, writer, n, drawing, stock, tags) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			w.facility, code, w.id, n, w.drawing(), fmt.Sprintf("%d.125", n), []string{"bubble wrap", "NULL", `a "quoted", {one}`})
 		j.parts[code] = n
 	case dice < 5: // the drawing stays, and is not sent
-		j.batch.Queue(`UPDATE floor_part SET n = $3, seen = now() WHERE facility_id = $1 AND code = $2`, w.facility, code, n)
+		j.queue(`UPDATE floor_part SET n = $3, seen = now() WHERE facility_id = $1 AND code = $2`, w.facility, code, n)
 		j.parts[code] = n
 	case dice < 7:
-		j.batch.Queue(`DELETE FROM floor_part WHERE facility_id = $1 AND code = $2`, w.facility, code)
+		j.queue(`DELETE FROM floor_part WHERE facility_id = $1 AND code = $2`, w.facility, code)
 		delete(j.parts, code)
 	case dice < 8: // the key changes
 		to := fmt.Sprintf("w%d-%d", w.id, w.rng.IntN(partsMax))
 		if _, taken := j.parts[to]; taken {
 			return
 		}
-		j.batch.Queue(`UPDATE floor_part SET code = $3, n = $4 WHERE facility_id = $1 AND code = $2`, w.facility, code, to, n)
+		j.queue(`UPDATE floor_part SET code = $3, n = $4 WHERE facility_id = $1 AND code = $2`, w.facility, code, to, n)
 		delete(j.parts, code)
 		j.parts[to] = n
 	default:
 		step := w.rng.IntN(5)
-		j.batch.Queue(`INSERT INTO floor_step VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, code, step) DO UPDATE SET n = EXCLUDED.n`,
+		j.queue(`INSERT INTO floor_step VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, code, step) DO UPDATE SET n = EXCLUDED.n`,
 			w.facility, code, step, n)
 		j.steps[fmt.Sprintf("%s/%d", code, step)] = n
 	}
