@@ -38,7 +38,7 @@ type Config struct {
 	OnApplied func(Progress)
 	// OnDurable is called with each position that no crash can take back any
 	// more: this, and not what is applied, may be acknowledged to the sender.
-	// It grows strictly, and must not block.
+	// It grows strictly, must not block, and is not called after Run.
 	OnDurable func(change.Position)
 	// OnStuck is called when a transaction cannot be applied, and with nil
 	// when it could be after all.
@@ -84,6 +84,7 @@ type Applier struct {
 	log  *slog.Logger
 
 	inbox *inbox
+	lost  chan struct{}   // holds a token when the position went back
 	next  change.Position // owned by gather: the position behind all it has taken
 
 	lastCall *opCall  // owned by upsert: the statement that failed last
@@ -92,6 +93,9 @@ type Applier struct {
 	mu      sync.Mutex
 	applied change.Position
 	durable change.Position
+
+	telling sync.Mutex // held while OnDurable is called
+	ended   bool       // OnDurable is not called any more
 }
 
 // New reads the facility's position. The Applier does nothing until Run.
@@ -111,38 +115,13 @@ func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
 	if c.OnStuck == nil {
 		c.OnStuck = func(error) {}
 	}
-	a := &Applier{cfg: c, pool: p, log: c.Log.With("facility", c.Facility), inbox: newInbox()}
+	a := &Applier{cfg: c, pool: p, log: c.Log.With("facility", c.Facility), inbox: newInbox(), lost: make(chan struct{}, 1)}
 	pos, err := p.Position(ctx, c.Facility)
 	if err != nil {
 		return nil, err
 	}
 	a.next, a.applied, a.durable = pos, pos, pos
 	return a, nil
-}
-
-// Position returns how far the facility's stream is committed and durable in
-// the target database, zero if nothing is.
-func (p *Pool) Position(ctx context.Context, facility string) (change.Position, error) {
-	s, err := p.session(ctx)
-	if err != nil {
-		return change.Position{}, err
-	}
-	defer s.release()
-	if err := s.exec(ctx, "SET synchronous_commit = on"); err != nil {
-		return change.Position{}, err
-	}
-	// A commit that is not on disk yet must not be built upon by an answer to
-	// the sender: this write makes what it reads durable.
-	var pos change.Position
-	err = s.conn.QueryRow(ctx, `INSERT INTO holdfast.position AS p (facility, epoch, seq) VALUES ($1, 0, 0)
-		ON CONFLICT (facility) DO UPDATE SET seq = p.seq RETURNING epoch, seq`, facility).Scan(&pos.Epoch, &pos.Seq)
-	if serr := s.exec(ctx, "SET synchronous_commit = off"); err == nil {
-		err = serr
-	}
-	if err != nil {
-		return change.Position{}, fmt.Errorf("read the position of %s: %w", facility, err)
-	}
-	return pos, nil
 }
 
 // Applied is the newest position that is visible at the receiver.
@@ -176,7 +155,18 @@ func (a *Applier) Run(ctx context.Context) error {
 	g.Go(func() error { return a.open(ctx, frames) })
 	g.Go(func() error { return a.gather(ctx, frames, batches) })
 	g.Go(func() error { return a.upsert(ctx, batches) })
+	g.Go(func() error {
+		select {
+		case <-a.lost:
+			return fmt.Errorf("%w: the target database went back before %s of %s", ErrFenced, a.Applied(), a.cfg.Facility)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
 	err := g.Wait()
+	a.telling.Lock()
+	a.ended = true
+	a.telling.Unlock()
 	a.inbox.end(err)
 	return err
 }
@@ -238,6 +228,7 @@ func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
 			if open == nil {
 				s.release()
 			}
+			a.pool.afterLoss(s)
 			return err
 		}
 		if b.part == nil || b.part.last {
@@ -299,11 +290,23 @@ func (a *Applier) report(p Progress) {
 	a.applied = p.Position
 	a.mu.Unlock()
 	a.cfg.OnApplied(p)
-	a.pool.flusher.want(a.cfg.Facility, a.flushed)
+	a.pool.flusher.want(a.cfg.Facility, func(at change.Position) { a.flushed(p.Position, at) })
 }
 
-// flushed is called by the flusher.
-func (a *Applier) flushed(pos change.Position) {
+// flushed is called by the flusher with the position that it found, after the
+// commit of one at least as late.
+func (a *Applier) flushed(committed, pos change.Position) {
+	if pos.Before(committed) {
+		// A crash took commits back that were not on disk. Nobody may be
+		// sending, so this is how the sender learns to send them again.
+		signal(a.lost)
+		return
+	}
+	a.telling.Lock()
+	defer a.telling.Unlock()
+	if a.ended {
+		return
+	}
 	a.mu.Lock()
 	news := a.durable.Before(pos) && !a.applied.Before(pos)
 	if news {

@@ -27,8 +27,9 @@ type batch struct {
 	part *part
 }
 
-// part says which part of a big transaction a batch is.
-type part struct{ first, last bool }
+// part says which part of a big transaction a batch is. A void one ends a
+// transaction that has no last part: its batch is the event that says why.
+type part struct{ first, last, void bool }
 
 // txRef is a transaction of an unpacked frame.
 type txRef struct {

@@ -196,7 +196,7 @@ func (t *tableOps) update(sh *shape, c *change.Change) {
 	if c.Key != nil {
 		row, absent, owned = sh.restoreKey(c)
 		if !bytes.Equal(keyID(c.Key), sh.rowID(row)) {
-			t.rename(sh, c, row, absent)
+			t.rename(sh, c, row, absent, owned)
 			return
 		}
 	}
@@ -254,7 +254,7 @@ func (e *entry) merge(row change.Row, absent []int) {
 
 // rename moves a row to another key. Where all of the row is known it is a
 // delete and an insert; otherwise only the target can carry the rest over.
-func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []int) {
+func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []int, owned bool) {
 	s := t.current(sh)
 	old := s.find(keyID(c.Key))
 	known := len(absent) == 0
@@ -265,14 +265,14 @@ func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []
 				full[i] = v
 			}
 		}
-		row, known = full, true
+		row, known, owned = full, true, true
 	}
 	if !known || sh.keepsMore || old != nil && old.state == rowGone {
 		t.ops = append(t.ops, &op{shape: sh, rename: c})
 		return
 	}
 	s.remove(sh, c.Key)
-	s.put(sh.rowID(row), row, true)
+	s.put(sh.rowID(row), row, owned)
 }
 
 // rowID returns the row's key as one string of bytes.

@@ -96,6 +96,9 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 	case h.First > next.Seq+1:
 		return false, fmt.Errorf("%w: transaction %d of %s, the region is at %s", ErrGap, h.First, g.a.cfg.Facility, next)
 	}
+	if h.Kind == change.Gap {
+		return false, nil // whatever part was expected, it is lost
+	}
 	if isPart := h.More || h.Part > 0; !isPart && g.part > 0 || isPart && h.Part != g.part {
 		return false, fmt.Errorf("%w: part %d of transaction %d of %s, expected part %d",
 			ErrGap, h.Part, h.First, g.a.cfg.Facility, g.part)
@@ -168,6 +171,9 @@ func (g *gatherer) event(ctx context.Context, to change.Position, e streamEvent)
 		return err
 	}
 	g.batch = &batch{from: g.a.next, to: to, event: &e, fold: newFolded(g.a.cfg.Facility)}
+	if g.part > 0 {
+		g.batch.part = &part{last: true, void: true}
+	}
 	g.a.next, g.part = to, 0
 	return g.flush(ctx)
 }

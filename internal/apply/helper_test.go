@@ -22,6 +22,9 @@ CREATE TABLE holdfast.position (facility text PRIMARY KEY, epoch bigint NOT NULL
 CREATE TABLE holdfast.stream_event (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, facility text NOT NULL,
   at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, epoch bigint NOT NULL DEFAULT 0, seq bigint NOT NULL DEFAULT 0, detail text NOT NULL);`
 
+// patience bounds each wait of a test.
+var patience = time.Minute
+
 // epoch1 is the epoch of the tests' streams.
 const epoch1 = 1 << 32
 
@@ -139,7 +142,7 @@ func (r *region) stream(facility string) *stream {
 // until waits for a condition that the stream's callbacks bring about.
 func (s *stream) until(what string, cond func() bool) {
 	s.t.Helper()
-	deadline := time.After(5 * time.Minute)
+	deadline := time.After(patience)
 	for {
 		s.mu.Lock()
 		ok := cond()
@@ -158,7 +161,7 @@ func (s *stream) until(what string, cond func() bool) {
 			}
 			return
 		case <-deadline:
-			s.t.Fatalf("not within 5 minutes: %s; applied %s, stuck %v", what, s.Applied(), s.stuck)
+			s.t.Fatalf("not in time: %s; applied %s, stuck %v", what, s.Applied(), s.stuck)
 		}
 	}
 }

@@ -102,6 +102,16 @@ func (p *Pool) session(ctx context.Context) (*session, error) {
 	return openSession(c), nil
 }
 
+// afterLoss reports whether the session's connection is gone. Then the others
+// most likely are as well, and are not handed out again.
+func (p *Pool) afterLoss(s *session) bool {
+	gone := s.pg.IsClosed()
+	if gone {
+		p.conns.Reset()
+	}
+	return gone
+}
+
 // dedicated opens a connection outside the pool, with the same settings.
 func (p *Pool) dedicated(ctx context.Context) (*session, error) {
 	conn, err := pgconn.ConnectConfig(ctx, &p.connCfg.Copy().Config)

@@ -56,6 +56,11 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 // the target transaction that its first part opens and its last one commits.
 // The session stays the same over all of them.
 func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
+	if b.part.void {
+		// The sender has lost the rest: what is here of it is undone.
+		s.rollback(ctx)
+		return a.applyFolded(ctx, s, b)
+	}
 	t := b.txs[0]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
 	x := a.execution(s)
@@ -117,6 +122,11 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 	}
 	if err := s.exec(ctx, "ROLLBACK TO part"); err != nil {
 		return fmt.Errorf("undo a part: %w", err)
+	}
+	if s.stmts.dirty {
+		if err := s.forget(ctx); err != nil {
+			return fmt.Errorf("undo a part: %w", err)
+		}
 	}
 	clear(x.missing)
 	x.careful = alwaysCareful

@@ -1,0 +1,46 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// Position returns how far the facility's stream is committed and durable in
+// the target database, zero if nothing is.
+func (p *Pool) Position(ctx context.Context, facility string) (change.Position, error) {
+	s, err := p.session(ctx)
+	if err != nil {
+		return change.Position{}, err
+	}
+	pos, err := readPosition(ctx, s, facility)
+	s.release()
+	if err == nil || !p.afterLoss(s) || ctx.Err() != nil {
+		return pos, err
+	}
+	// The server was restarted since this connection was last used.
+	if s, err = p.session(ctx); err != nil {
+		return change.Position{}, err
+	}
+	defer s.release()
+	return readPosition(ctx, s, facility)
+}
+
+func readPosition(ctx context.Context, s *session, facility string) (change.Position, error) {
+	if err := s.exec(ctx, "SET synchronous_commit = on"); err != nil {
+		return change.Position{}, err
+	}
+	// A commit that is not on disk yet must not be built upon by an answer to
+	// the sender: this write makes what it reads durable.
+	var pos change.Position
+	err := s.conn.QueryRow(ctx, `INSERT INTO holdfast.position AS p (facility, epoch, seq) VALUES ($1, 0, 0)
+		ON CONFLICT (facility) DO UPDATE SET seq = p.seq RETURNING epoch, seq`, facility).Scan(&pos.Epoch, &pos.Seq)
+	if serr := s.exec(ctx, "SET synchronous_commit = off"); err == nil {
+		err = serr
+	}
+	if err != nil {
+		return change.Position{}, fmt.Errorf("read the position of %s: %w", facility, err)
+	}
+	return pos, nil
+}
