@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -105,14 +106,18 @@ func eventually(t *testing.T, d time.Duration, ok func(ctx context.Context) erro
 	ctx := within(t, d)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := ok(ctx)
 		if err == nil {
 			return
 		}
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err // what was in the way, rather than that time was up
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within %s: %v", d, err)
+			t.Fatalf("not within %s: %v", d, last)
 		case <-tick.C:
 		}
 	}

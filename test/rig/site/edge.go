@@ -23,6 +23,8 @@ type EdgeOptions struct {
 	Extra string
 	// Seed of the relays' chance.
 	Seed uint64
+	// Wrap, when set, makes the agent's command in another way; see Proc.
+	Wrap func(program string, args ...string) *exec.Cmd
 }
 
 // Edge is a facility: its box's agent, and the relays on its two ways to the region.
@@ -65,7 +67,7 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 		return nil, err
 	}
 	e.Agent = &Proc{Name: o.ID, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
-		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz"}
+		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap}
 	if err := e.enrol(ctx); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,8 @@ type Proc struct {
 	LogFile string
 	// Ready is the URL that answers 200 when the program works.
 	Ready string
+	// Wrap, when set, makes the command in another way, such as in a namespace.
+	Wrap func(program string, args ...string) *exec.Cmd
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -35,9 +37,16 @@ func (p *Proc) Start() error {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(p.Path, p.Args...)
+	wrap := p.Wrap
+	if wrap == nil {
+		wrap = exec.Command
+	}
+	cmd := wrap(p.Path, p.Args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), p.Env...)
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, p.Env...)
 	// Ctrl-C in the terminal is for the supervisor, which stops things in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
