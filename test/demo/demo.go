@@ -73,7 +73,7 @@ func runDemo(ctx context.Context, p place, o options, out io.Writer) error {
 		return err
 	}
 	d := &demo{
-		place: p, log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		place: p, log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		edges: map[string]*site.Edge{}, shifts: map[string]*shift{}, cutAt: map[string]time.Time{},
 	}
 	d.parts = run.New(d.log)

@@ -292,10 +292,21 @@ func TestTableNamesAreReadAsSQLReadsThem(t *testing.T) {
 func TestSizesAndSpansAreReadable(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ got, want string }{
-		{size(0), "0 B"}, {size(1023), "1023 B"}, {size(1536), "1.5 KiB"}, {size(5 << 40), "5.0 TiB"},
-		{span(7 * time.Millisecond), "7 ms"}, {span(90 * time.Second), "90 s"}, {span(3 * time.Hour), "3 h"}, {span(72 * time.Hour), "3 days"},
-		{count(0), "0"}, {count(999), "999"}, {count(1000), "1 000"}, {count(1234567), "1 234 567"}, {count(-1234), "-1 234"},
-		{relative(time.Unix(100, 0), time.Unix(40, 0)), "in 60 s"}, {relative(time.Unix(40, 0), time.Unix(100, 0)), "60 s ago"},
+		{size(0), "0 B"},
+		{size(1023), "1023 B"},
+		{size(1536), "1.5 KiB"},
+		{size(5 << 40), "5.0 TiB"},
+		{span(7 * time.Millisecond), "7 ms"},
+		{span(90 * time.Second), "90 s"},
+		{span(3 * time.Hour), "3 h"},
+		{span(72 * time.Hour), "3 days"},
+		{count(0), "0"},
+		{count(999), "999"},
+		{count(1000), "1 000"},
+		{count(1234567), "1 234 567"},
+		{count(-1234), "-1 234"},
+		{relative(time.Unix(100, 0), time.Unix(40, 0)), "in 60 s"},
+		{relative(time.Unix(40, 0), time.Unix(100, 0)), "60 s ago"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)

@@ -153,7 +153,10 @@ func (a *app) facilityShow() *cobra.Command {
 func (a *app) printFacility(f v1.Facility, s v1.FacilityStatus) {
 	state := stateCell(s.State)
 	rows := [][2]string{
-		{"Facility", f.ID}, {"Name", f.Name}, {"Tenant", f.Tenant}, {"Time zone", f.TimeZone},
+		{"Facility", f.ID},
+		{"Name", f.Name},
+		{"Tenant", f.Tenant},
+		{"Time zone", f.TimeZone},
 		{"Added", a.when(f.CreatedAt)},
 	}
 	if f.RemovedAt != nil {

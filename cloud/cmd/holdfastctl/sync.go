@@ -35,7 +35,9 @@ func (a *app) printSync(s v1.SyncStatus) {
 		stream = "connected"
 	}
 	rows := [][2]string{
-		{"Facility", s.Facility}, {"State", a.paint(a.out)(state.colour, state.text)}, {"Stream", stream},
+		{"Facility", s.Facility},
+		{"State", a.paint(a.out)(state.colour, state.text)},
+		{"Stream", stream},
 		{"Queue", queueText(s.Queue) + reported(s.ReportedAt, a.clock())},
 	}
 	if s.Connected {
