@@ -114,6 +114,9 @@ func (p *pair) close() error {
 type note struct {
 	Mark  uint64
 	Acked change.Position
+	// Tail is the last whole transaction at that time. A queue that ends before
+	// it has lost its end on the disk, and Mark is not true any more.
+	Tail change.Position
 }
 
 type noteFile struct {

@@ -188,6 +188,12 @@ func (q *Queue) open() (err error) {
 	}
 	q.log, q.opened = log, Opened{Torn: log.torn, Repaired: log.repaired}
 	q.marked = q.note.Mark
+	if q.ix.tail.Before(q.note.Tail) {
+		// A damaged last batch looks like one that was never acknowledged, and
+		// was cut off. Without the mark the slot is found ahead of the queue.
+		q.marked = 0
+		q.o.Log.Error("the queue lost its end on disk", "part", "queue", "tail", q.ix.tail.String(), "was", q.note.Tail.String())
+	}
 	q.acked = q.ix.clampAck(q.note.Acked)
 	q.moveAck(q.acked)
 	return nil
@@ -323,7 +329,7 @@ func (q *Queue) Mark(lsn uint64) error {
 		return ErrClosed
 	}
 	q.mu.Lock()
-	n := note{Mark: max(lsn, q.marked), Acked: q.acked}
+	n := note{Mark: max(lsn, q.marked), Acked: q.acked, Tail: q.ix.tail}
 	q.mu.Unlock()
 	if err := q.note.save(n); err != nil {
 		return fmt.Errorf("mark the queue: %w", err)
@@ -364,7 +370,7 @@ func (q *Queue) Ack(p change.Position) error {
 		return err
 	}
 	q.mu.Lock()
-	n, due := note{Mark: q.marked, Acked: q.acked}, time.Since(q.ackNoted) >= ackNoteEvery
+	n, due := note{Mark: q.marked, Acked: q.acked, Tail: q.ix.tail}, time.Since(q.ackNoted) >= ackNoteEvery
 	if due {
 		q.ackNoted = time.Now()
 	}
@@ -413,7 +419,7 @@ func (q *Queue) Close() error {
 	q.closing = true
 	close(q.grown)
 	q.grown = make(chan struct{})
-	n := note{Mark: q.marked, Acked: q.acked}
+	n := note{Mark: q.marked, Acked: q.acked, Tail: q.ix.tail}
 	q.mu.Unlock()
 	err := q.note.save(n)
 	q.walMu.Lock()
