@@ -96,7 +96,7 @@ func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
 			"the region has less than it had acknowledged (%s): its database was restored from an older backup; the box sends what is missing again", acked))
 	}
 	if h.Reason != "" && at.Epoch < h.Epoch {
-		b.server.Event(ctx, b.facility, "epoch", fmt.Sprintf("the box begins epoch %d and sends every table again: %s", h.Epoch, cut(h.Reason)))
+		b.server.Event(ctx, b.facility, "epoch", fmt.Sprintf("the box begins epoch %d and sends every table that has a key again: %s", h.Epoch, cut(h.Reason)))
 	}
 }
 

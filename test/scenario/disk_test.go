@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
@@ -56,24 +54,14 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 	edge, region := edgeDB(t, la), regionDB(t, s)
 	var done atomic.Int64
 	crew := floorCrew(la, 3, seed, &done)
-	work := func(n int) {
-		t.Helper()
-		g, ctx := errgroup.WithContext(within(t, 2*time.Minute))
-		for _, w := range crew {
-			g.Go(func() error { return w.work(ctx, n) })
-		}
-		if err := g.Wait(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	work(20)
+	work(t, crew, 20)
 	sameFloor(t, 30*time.Second, crew, edge, region)
 	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantState(ctx, s, "la", "online") })
 
 	// What the agent sees of its disk is behind its own root.
 	filler := filepath.Join("/proc", strconv.Itoa(agentPID(t, la)), "root", folder, "filler")
 	fill(t, filler)
-	work(50) // nobody is held up
+	work(t, crew, 50) // nobody is held up
 	eventually(t, 30*time.Second, func(ctx context.Context) error {
 		v, err := metric(ctx, la.URL(), "holdfast_capture_up")
 		if err == nil && v != 0 {
@@ -92,7 +80,7 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 	if log := la.Agent.Tail(100); !strings.Contains(log, "the WAL keeps them meanwhile") {
 		t.Errorf("the agent's log does not say that the queue takes nothing:\n%s", log)
 	}
-	work(50)
+	work(t, crew, 50)
 
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
