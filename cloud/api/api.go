@@ -9,8 +9,10 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -57,7 +59,21 @@ func New(d Deps) *Handler {
 	return h
 }
 
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.http.ServeHTTP(w, r) }
+// ServeHTTP answers one request. The answers are for the caller only, and a
+// handler that panics is our fault, not the connection's.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	defer func() {
+		p := recover()
+		if p == nil || r.Context().Err() != nil { // the caller has gone: nobody to answer
+			return
+		}
+		h.Log.Error("request panicked", "path", r.URL.Path, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		writeProblem(w, problem(http.StatusInternalServerError, v1.ProblemInternal, "the region could not do it", remedyOf(http.StatusInternalServerError)))
+	}()
+	h.http.ServeHTTP(w, r)
+}
 
 func config(d Deps) huma.Config {
 	c := huma.DefaultConfig("Holdfast region", d.Version)

@@ -117,6 +117,48 @@ func TestNothingIsServedWithoutSignIn(t *testing.T) {
 	t.Logf("%d operations", tried)
 }
 
+// What a program may rely on is written down: problems, and who may call.
+func TestDescriptionTellsErrorsAndRoles(t *testing.T) {
+	t.Parallel()
+	r := apitest.Start(t)
+	_, raw := call(t, r, "GET", "/api/openapi.json", r.Viewer.Token, "")
+	var doc struct {
+		OpenAPI string `json:"openapi"`
+		Paths   map[string]map[string]struct {
+			Summary, Description string
+			Security             []map[string][]string
+			Responses            map[string]struct {
+				Content map[string]any
+			}
+		} `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(raw), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for path, methods := range doc.Paths {
+		for method, op := range methods {
+			at := method + " " + path
+			if op.Summary == "" {
+				t.Errorf("%s has no summary", at)
+			}
+			for _, status := range []string{"401", "403", "422", "500"} {
+				if path == "/api/v1/login" && status != "422" {
+					continue
+				}
+				if _, ok := op.Responses[status].Content["application/problem+json"]; !ok {
+					t.Errorf("%s does not describe its problem %s", at, status)
+				}
+			}
+			if path != "/api/v1/login" && (len(op.Security) != 2 || !strings.Contains(op.Description, "Needs role")) {
+				t.Errorf("%s does not say who may call it", at)
+			}
+		}
+	}
+	if strings.Contains(raw, "$schema") {
+		t.Error("answers are described with a $schema that is not there")
+	}
+}
+
 func TestRolesBoundWhatACallerMayDo(t *testing.T) {
 	t.Parallel()
 	r := apitest.Start(t)
@@ -232,7 +274,7 @@ func TestUnsuitableTableIsRefusedWithAllReasonsAndRemedies(t *testing.T) {
 	if len(p.Errors) != 2 || p.Errors[0].Remedy == "" || p.Errors[1].Remedy == "" {
 		t.Errorf("problems: %+v", p.Errors)
 	}
-	if list, err := r.Viewer.Tables(ctx); err != nil || len(list) != 0 {
+	if list, err := r.Viewer.Tables(ctx, ""); err != nil || len(list) != 0 {
 		t.Errorf("tables after a refusal: %v, %v", list, err)
 	}
 	if got := audited(t, r, "table.add"); got != nil {
@@ -255,7 +297,7 @@ func TestTableIsAddedListedForEachFacilityAndRemoved(t *testing.T) {
 	if err != nil || !dry.DryRun || dry.Table.FacilityColumn != "facility_id" || len(dry.Warnings) != 1 {
 		t.Fatalf("dry run: %+v, %v", dry, err)
 	}
-	if list, err := r.Viewer.Tables(ctx); err != nil || len(list) != 0 {
+	if list, err := r.Viewer.Tables(ctx, ""); err != nil || len(list) != 0 {
 		t.Fatalf("tables after a dry run: %v, %v", list, err)
 	}
 	in.DryRun = false
@@ -266,7 +308,7 @@ func TestTableIsAddedListedForEachFacilityAndRemoved(t *testing.T) {
 		VALUES ('la', 'public', 'Order Lines', 'streaming', 12)`); err != nil {
 		t.Fatal(err)
 	}
-	list, err := r.Viewer.Tables(ctx)
+	list, err := r.Viewer.Tables(ctx, "")
 	if err != nil || len(list) != 1 || len(list[0].Facilities) != 2 {
 		t.Fatalf("tables: %+v, %v", list, err)
 	}

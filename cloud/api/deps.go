@@ -27,6 +27,9 @@ type Deps struct {
 	Boxes  Boxes
 	Tables Tables
 	Fleet  Fleet
+	// Waiting says why a facility's changes cannot be applied now, nil when
+	// they can. May be nil.
+	Waiting func(facility string) *proto.Problem
 }
 
 // Boxes lets a facility's box in and throws it out (cloud/provision). What it

@@ -58,5 +58,9 @@ func (h *Handler) status(f facilityRow) v1.FacilityStatus {
 	if now, ok := h.Fleet.Summary(f.ID); ok {
 		return now
 	}
-	return v1.FacilityStatus{ID: f.ID, Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, State: v1.StateNew}
+	s := v1.FacilityStatus{ID: f.ID, Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, State: v1.StateNew}
+	if f.RemovedAt != nil {
+		s.State, s.Reason = v1.StateOffline, "It was removed."
+	}
+	return s
 }

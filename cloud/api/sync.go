@@ -42,6 +42,11 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 		Facility: f.ID, State: now.State, Connected: now.Stream,
 		Queue: now.Queue, ReportedAt: now.ReportedAt, Lag: now.Lag, Throughput: h.Fleet.Throughput(f.ID),
 	}
+	if h.Waiting != nil {
+		if p := h.Waiting(f.ID); p != nil {
+			out.Waits, out.Remedy = p.Text, p.Remedy
+		}
+	}
 	if out.Position, err = h.store.position(ctx, f.ID); err != nil {
 		return nil, err
 	}

@@ -45,12 +45,21 @@ func (h *Handler) registerTables() {
 	}, h.removeTable)
 }
 
-func (h *Handler) listTables(ctx context.Context, _ *struct{}) (*body[v1.Page[v1.Table]], error) {
+type tablesInput struct {
+	Facility string `query:"facility" maxLength:"63" doc:"Show the states at this facility only"`
+}
+
+func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Page[v1.Table]], error) {
 	items, err := h.store.tables(ctx)
 	if err != nil {
 		return nil, err
 	}
-	states, err := h.store.tablesAt(ctx, "")
+	if in.Facility != "" {
+		if _, err := h.findFacility(ctx, in.Facility, true); err != nil {
+			return nil, err
+		}
+	}
+	states, err := h.store.tablesAt(ctx, in.Facility)
 	if err != nil {
 		return nil, err
 	}

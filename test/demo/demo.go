@@ -182,7 +182,7 @@ var workspaceTables = []v1.TableAdd{
 }
 
 func (d *demo) syncTables(ctx context.Context) error {
-	have, err := d.site.API.Tables(ctx)
+	have, err := d.site.API.Tables(ctx, "")
 	if err != nil {
 		return fmt.Errorf("list the synced tables: %w", err)
 	}

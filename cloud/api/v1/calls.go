@@ -73,9 +73,14 @@ func (c *Client) Events(ctx context.Context, facility string, limit int, cursor 
 	return get[Page[Event]](ctx, c, facilityPath(facility, "/events"+pageQuery(limit, cursor)))
 }
 
-// Tables returns the tables that are synced, with each facility's state.
-func (c *Client) Tables(ctx context.Context) ([]Table, error) {
-	page, err := get[Page[Table]](ctx, c, root+"/tables")
+// Tables returns the tables that are synced, with their state at each
+// facility, or at the named one.
+func (c *Client) Tables(ctx context.Context, facility string) ([]Table, error) {
+	query := ""
+	if facility != "" {
+		query = "?facility=" + url.QueryEscape(facility)
+	}
+	page, err := get[Page[Table]](ctx, c, root+"/tables"+query)
 	return page.Items, err
 }
 

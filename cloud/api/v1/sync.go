@@ -12,6 +12,9 @@ type SyncStatus struct {
 	ReportedAt *time.Time `json:"reported_at,omitempty" doc:"When the facility said what its queue is"`
 	Lag        *int64     `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
+	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
+	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
+
 	Position   *Position  `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
 	Throughput Throughput `json:"throughput"`
 	Tables     []TableAt  `json:"tables"`

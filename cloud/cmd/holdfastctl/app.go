@@ -146,3 +146,20 @@ func takes(n int) cobra.PositionalArgs {
 		return usageError{hint.Wrap(err, "Write it as: %s", cmd.UseLine())}
 	}
 }
+
+// facilityArg completes the id of a facility, when the region answers.
+func (a *app) facilityArg(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	cl, err := a.client()
+	if err != nil || len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	list, err := cl.Facilities(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var ids []cobra.Completion
+	for _, f := range list {
+		ids = append(ids, cobra.CompletionWithDesc(f.ID, f.Name))
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}

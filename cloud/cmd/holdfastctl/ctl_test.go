@@ -141,6 +141,7 @@ func TestFacilityIsAddedShownAndRemoved(t *testing.T) {
 		t.Errorf("show --json: %+v, %v", f, err)
 	}
 	s.ok("facility", "token", "la", "--ttl", "1h")
+	wants(t, s.run("__complete", "facility", "show", "").out, "la\tLos Angeles")
 	s.ok("facility", "remove", "la", "--yes")
 	if list := s.ok("facility", "list", "--json"); strings.TrimSpace(list) != "[]" {
 		t.Errorf("list after removal: %s", list)

@@ -46,7 +46,8 @@ func (a *app) demoCmd() *cobra.Command {
 func (a *app) demoDo(verb, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " FACILITY", Short: short, Args: takes(1),
-		Example: "  holdfastctl demo " + verb + " la",
+		ValidArgsFunction: a.facilityArg,
+		Example:           "  holdfastctl demo " + verb + " la",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var f demoFacility
 			if err := a.demoCall(cmd.Context(), http.MethodPost, "/"+verb+"/"+url.PathEscape(args[0]), &f); err != nil {

@@ -127,7 +127,8 @@ func boxText(f v1.Facility) string {
 func (a *app) facilityShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show one facility, its box and its state", Args: takes(1),
-		Example: "  holdfastctl facility show la",
+		ValidArgsFunction: a.facilityArg,
+		Example:           "  holdfastctl facility show la",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -195,8 +196,9 @@ func (a *app) facilityToken() *cobra.Command {
 	var tokenOut string
 	cmd := &cobra.Command{
 		Use: "token ID", Short: "Make a new enrolment token, for a new or another box", Args: takes(1),
-		Long:    "Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.",
-		Example: "  holdfastctl facility token la --ttl 1h --token-out la.token",
+		ValidArgsFunction: a.facilityArg,
+		Long:              "Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.",
+		Example:           "  holdfastctl facility token la --ttl 1h --token-out la.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -217,7 +219,7 @@ func (a *app) facilityToken() *cobra.Command {
 }
 
 func (a *app) facilityRemove() *cobra.Command {
-	return a.dangerous("remove ID", "Remove a facility for good",
+	cmd := a.dangerous("remove ID", "Remove a facility for good",
 		"Remove a facility: its box is thrown out and its tokens end. Its rows stay in the region. Its id cannot be used again.",
 		"Facility %s will be removed for good and its box thrown out. Its rows stay in the region.",
 		func(cmd *cobra.Command, cl *v1.Client, id string) error {
@@ -226,10 +228,12 @@ func (a *app) facilityRemove() *cobra.Command {
 			}
 			return a.show(map[string]string{"removed": id}, func() error { a.printf("Removed facility %s.\n", id); return nil })
 		})
+	cmd.ValidArgsFunction = a.facilityArg
+	return cmd
 }
 
 func (a *app) facilityRevoke() *cobra.Command {
-	return a.dangerous("revoke ID", "Throw a facility's box out, for example when it was stolen",
+	cmd := a.dangerous("revoke ID", "Throw a facility's box out, for example when it was stolen",
 		"Revoke the box of a facility: its certificate is refused, its connections close. It goes on working for its people, but nothing of it reaches the region until a box is enrolled again with a new token.",
 		"The box of facility %s will be cut off from the region until it is enrolled again.",
 		func(cmd *cobra.Command, cl *v1.Client, id string) error {
@@ -241,6 +245,8 @@ func (a *app) facilityRevoke() *cobra.Command {
 				return nil
 			})
 		})
+	cmd.ValidArgsFunction = a.facilityArg
+	return cmd
 }
 
 // dangerous is a command that asks before it does.

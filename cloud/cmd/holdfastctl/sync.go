@@ -13,7 +13,8 @@ import (
 func (a *app) syncCmd() *cobra.Command {
 	return group("sync", "How far the facilities' streams have come", &cobra.Command{
 		Use: "status FACILITY", Short: "Queue, lag, position, throughput and tables of one facility", Args: takes(1),
-		Example: "  holdfastctl sync status la\n  holdfastctl sync status la --json | jq .position.seq",
+		ValidArgsFunction: a.facilityArg,
+		Example:           "  holdfastctl sync status la\n  holdfastctl sync status la --json | jq .position.seq",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -42,6 +43,12 @@ func (a *app) printSync(s v1.SyncStatus) {
 	}
 	if s.Connected {
 		rows = append(rows, [2]string{"Lag", lagText(s.Lag)})
+	}
+	if s.Waits != "" {
+		rows = append(rows, [2]string{"Waits", a.paint(a.out)(red, "✖ "+s.Waits)})
+		if s.Remedy != "" {
+			rows = append(rows, [2]string{"Remedy", s.Remedy})
+		}
 	}
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
@@ -109,7 +116,8 @@ func (a *app) eventsCmd() *cobra.Command {
 	limit := 50
 	cmd := &cobra.Command{
 		Use: "events FACILITY", Short: "What happened to a facility's stream, newest first", Args: takes(1),
-		Example: "  holdfastctl events la --limit 10",
+		ValidArgsFunction: a.facilityArg,
+		Example:           "  holdfastctl events la --limit 10",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {

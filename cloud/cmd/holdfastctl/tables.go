@@ -97,20 +97,23 @@ func (a *app) tablesRemove() *cobra.Command {
 }
 
 func (a *app) tablesList() *cobra.Command {
-	return &cobra.Command{
+	facility := ""
+	cmd := &cobra.Command{
 		Use: "list", Short: "Synced tables, with their state at each facility", Aliases: []string{"ls"}, Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := a.client()
 			if err != nil {
 				return err
 			}
-			list, err := cl.Tables(cmd.Context())
+			list, err := cl.Tables(cmd.Context(), facility)
 			if err != nil {
 				return err
 			}
 			return a.show(append([]v1.Table{}, list...), func() error { a.printTables(list); return nil })
 		},
 	}
+	cmd.Flags().StringVar(&facility, "facility", "", "show the states at this facility only")
+	return cmd
 }
 
 func (a *app) printTables(list []v1.Table) {
