@@ -125,13 +125,18 @@ func (s store) reload(ctx context.Context, ids []string, all bool) error {
 	return nil
 }
 
+// setState notes a table's state. A table that is refused is not captured, so
+// that all of it must be sent again once it can be.
 func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, problems []proto.Problem) error {
 	p, err := json.Marshal(append([]proto.Problem{}, problems...))
 	if err != nil {
 		return fmt.Errorf("encode problems: %w", err)
 	}
-	_, err = s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = $3, problems = $4
-		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, state, p)
+	_, err = s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = $3, problems = $4,
+			load_after = CASE WHEN $5 THEN NULL ELSE load_after END,
+			rows_loaded = CASE WHEN $5 THEN 0 ELSE rows_loaded END,
+			load_no = load_no + CASE WHEN $5 THEN 1 ELSE 0 END
+		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, state, p, state == proto.TableRefused)
 	if err != nil {
 		return fmt.Errorf("store the state of %s: %w", e.ID(), err)
 	}

@@ -144,6 +144,9 @@ func (u *Uplink) settle(ctx context.Context) error {
 		return fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Release()
+	if err := u.sendUnpublished(ctx, conn.Conn(), good, list); err != nil {
+		return err
+	}
 	if err := capture.EnsurePublications(ctx, conn.Conn(), good); err != nil {
 		return err
 	}
@@ -154,6 +157,27 @@ func (u *Uplink) settle(ctx context.Context) error {
 		close(u.settled)
 	}
 	return nil
+}
+
+// sendUnpublished marks tables that are about to be published to be sent from
+// their first row: what happened to them until now was not captured. Most are
+// new; but a migration may also have put another table in the place of one that
+// streams, or a table may have lost and regained its key.
+func (u *Uplink) sendUnpublished(ctx context.Context, conn *pgx.Conn, good []capture.Table, list []entry) error {
+	missing, err := capture.Unpublished(ctx, conn, good)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	ids := make([]string, len(missing))
+	for i, t := range missing {
+		ids[i] = t.ID()
+	}
+	for i := range list {
+		if slices.Contains(ids, list[i].ID()) {
+			list[i].State, list[i].RowsLoaded = proto.TableLoading, 0
+		}
+	}
+	return u.store.reload(ctx, ids, false)
 }
 
 // lint asks the local database whether it can serve a table.

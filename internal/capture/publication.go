@@ -65,6 +65,35 @@ func EnsurePublications(ctx context.Context, conn *pgx.Conn, tables []Table) err
 	})
 }
 
+// Unpublished returns those of the tables that are not in the publication where
+// they belong: what happened to their rows is not in the change stream. Tables
+// are told by what they are, not by their name: one that was made anew under
+// the name of another is not published.
+func Unpublished(ctx context.Context, conn *pgx.Conn, tables []Table) ([]Table, error) {
+	var missing []Table
+	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		have := map[bool][]string{}
+		for keyed, name := range map[bool]string{true: Publication, false: EventPublication} {
+			list, err := published(ctx, tx, name)
+			if err != nil {
+				return fmt.Errorf("list publication %s: %w", name, err)
+			}
+			have[keyed] = list
+		}
+		for _, t := range tables {
+			keyed, err := hasIdentity(ctx, conn, t)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(have[keyed], t.quoted()) {
+				missing = append(missing, t)
+			}
+		}
+		return nil
+	})
+	return missing, err
+}
+
 // hasIdentity reports whether updates of the table can be published: it has a
 // replica identity and it is not one that the application could break.
 func hasIdentity(ctx context.Context, conn *pgx.Conn, t Table) (bool, error) {
