@@ -214,3 +214,19 @@ func TestSecondSessionIsFencedOff(t *testing.T) {
 	}
 	wantLines(t, db, "SELECT count(*) FROM orders", "(1)")
 }
+
+// TestKeysOfExtensionTypes: their operators are in the extension's schema.
+func TestKeysOfExtensionTypes(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION ltree;
+		CREATE TABLE codes (code ext.citext, path public.ltree, facility_id text, v text, PRIMARY KEY (code, path))`)
+	r := newRegion(t, db.ConnString(), Table{Name: "codes", FacilityColumn: "facility_id"})
+	s := r.stream("la")
+	from := newSender(t, table("public", "codes", key("code", "ext.citext"), key("path", "public.ltree"), col("facility_id", "text"), col("v", "text")))
+	s.push(from.frame([]change.Change{ins(0, "Ab", "x.y", "la", "1"), ins(0, "c", "x", "la", "1"), ins(0, "d", "x", "la", "1")}))
+	s.push(from.frame([]change.Change{upd(0, "aB", "x.y", "la", "2"), del(0, "C", "x")}))
+	s.push(from.frame([]change.Change{{Op: change.Range, Range: &change.KeyRange{After: row("b", "x"), Rows: []change.Row{row("e", "x", "la", "3")}}}}))
+	s.untilApplied(3)
+	wantLines(t, db, "SELECT code, path, v FROM codes ORDER BY 1", "(Ab,x.y,2)", "(e,x,3)")
+}

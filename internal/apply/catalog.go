@@ -43,7 +43,14 @@ type target struct {
 	columns      []targetColumn
 	byName       map[string]int
 	// unique are the column sets of its unique indexes that ON CONFLICT can use.
-	unique [][]string
+	unique []uniqueIndex
+}
+
+type uniqueIndex struct {
+	columns []string
+	// schemas hold its comparison operators, where that is not pg_catalog: the
+	// types of extensions.
+	schemas []string
 }
 
 type targetColumn struct {
@@ -77,9 +84,12 @@ WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
 ORDER BY a.attnum`
 
 const uniqueSQL = `
-SELECT array_agg(a.attname::text ORDER BY k.ord)
+SELECT array_agg(a.attname::text ORDER BY k.ord),
+       coalesce(array_agg(DISTINCT n.nspname::text) FILTER (WHERE n.nspname <> 'pg_catalog'), '{}')
 FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+JOIN pg_opclass o ON o.oid = (i.indclass::oid[])[k.ord - 1]
+JOIN pg_namespace n ON n.oid = o.opcnamespace
 WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
   AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts
 GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid`
@@ -140,7 +150,9 @@ func readTarget(ctx context.Context, s *session, schema, name string) (*target, 
 	if err != nil {
 		return nil, err
 	}
-	t.unique, err = pgx.CollectRows(rows, pgx.RowTo[[]string])
+	t.unique, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u uniqueIndex, err error) {
+		return u, row.Scan(&u.columns, &u.schemas)
+	})
 	return t, err
 }
 
@@ -162,15 +174,16 @@ func assignable(ctx context.Context, s *session, from, to string) (bool, error) 
 
 // conflictKey returns the unique index that identifies a row by the sender's
 // key: the same columns, or these and the facility column.
-func (t *target) conflictKey(key []string, facility string) []string {
+func (t *target) conflictKey(key []string, facility string) *uniqueIndex {
 	want := slices.Sorted(slices.Values(key))
 	with := want
 	if facility != "" && !slices.Contains(key, facility) {
 		with = slices.Sorted(slices.Values(append(slices.Clone(key), facility)))
 	}
-	var second []string
-	for _, u := range t.unique {
-		have := slices.Sorted(slices.Values(u))
+	var second *uniqueIndex
+	for i := range t.unique {
+		u := &t.unique[i]
+		have := slices.Sorted(slices.Values(u.columns))
 		if slices.Equal(have, want) {
 			return u
 		}

@@ -236,8 +236,9 @@ func (r *resolver) fold(ctx context.Context, s *session, f *folded, t *txRef) er
 	return nil
 }
 
-// resolve finds the shapes of the tables that the transaction uses. A nil
-// session borrows one when the catalog must be read.
+// resolve finds the shapes of the tables that the transaction uses. Without a
+// session it does not read the catalog, and fails with errUnknown instead:
+// gather must not wait for a connection while upsert holds the last one.
 func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 	reg := r.applier.cfg.Registry()
 	if r.body != t.body || r.registry != reg {
@@ -258,17 +259,15 @@ func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 	return nil
 }
 
+// errUnknown means that the catalog must be read to know the table.
+var errUnknown = errors.New("table is not known yet")
+
 func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *change.Table) (*shape, error) {
 	if s == nil {
 		if sh := a.pool.catalog.known(reg, a.cfg.Facility, t); sh != nil {
 			return sh, nil
 		}
-		own, err := a.pool.session(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer own.release()
-		s = own
+		return nil, errUnknown
 	}
 	return a.pool.catalog.shape(ctx, s, reg, a.cfg.Facility, t)
 }

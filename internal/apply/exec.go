@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -34,6 +35,7 @@ type execution struct {
 	session  *session
 	// careful returns whether rows that should be new may be there already.
 	careful func(*target) bool
+	search  []string         // schemas in the search_path of the transaction
 	missing map[string]int64 // partial updates without their row, by table
 
 	// lastCall is the statement that failed.
@@ -55,6 +57,7 @@ func (x *execution) run(ctx context.Context, f *folded, first []call, checkFirst
 			if i >= len(t.ops) {
 				continue
 			}
+			calls = x.searchFor(calls, t.ops[i].shape)
 			if o := t.ops[i]; o.set == nil {
 				calls = x.opCalls(calls, o)
 			} else {
@@ -147,4 +150,18 @@ func (x *execution) opCalls(calls []call, o *op) []call {
 		return append(calls, sh.renameCall(o.rename, x.facility))
 	}
 	return x.rangeCalls(calls, sh, o.keyRange)
+}
+
+// searchFor lets the transaction find the operators of extensions' types.
+func (x *execution) searchFor(calls []call, sh *shape) []call {
+	known := len(x.search)
+	for _, s := range sh.schemas {
+		if !slices.Contains(x.search, s) {
+			x.search = append(x.search, s)
+		}
+	}
+	if len(x.search) == known {
+		return calls
+	}
+	return append(calls, call{sql: "SET LOCAL search_path = pg_catalog, " + quoteAll(x.search)})
 }

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/agogsaas/holdfast/internal/change"
@@ -119,10 +120,10 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 		b = &batch{from: g.a.next, fold: newFolded(g.a.cfg.Facility)}
 	}
 	if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
-		if !refused(err) {
+		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
 		}
-		// upsert finds the same trouble, and deals with it.
+		// upsert folds it itself, and deals with what is wrong.
 		if err := g.flush(ctx); err != nil {
 			return err
 		}
@@ -151,7 +152,7 @@ func (g *gatherer) takePart(ctx context.Context, f opened) error {
 	b := &batch{from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes,
 		part: &part{first: g.part == 0, last: !f.header.More}, fold: newFolded(g.a.cfg.Facility)}
 	if err := g.resolver.fold(ctx, nil, b.fold, &b.txs[0]); err != nil {
-		if !refused(err) {
+		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
 		}
 		b.fold = nil

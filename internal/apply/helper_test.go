@@ -35,6 +35,7 @@ type region struct {
 	pool     *Pool
 	mu       sync.Mutex
 	registry *Registry
+	maxConns int
 	stop     func()
 }
 
@@ -61,7 +62,7 @@ func or(a, b string) string {
 func (r *region) open() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, Log: slog.New(slog.DiscardHandler)})
+	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -53,3 +53,19 @@ func TestFoldingLeavesTheFrameAlone(t *testing.T) {
 		t.Fatalf("a later change turned the value of an earlier one into %q", got)
 	}
 }
+
+// TestOneConnectionIsEnough: the tables of a later part must not wait for a
+// connection while the transaction that is open holds the only one.
+func TestOneConnectionIsEnough(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TABLE a (id int PRIMARY KEY, facility text NOT NULL); CREATE TABLE b (id int PRIMARY KEY, facility text NOT NULL)`)
+	r := newRegion(t, db.ConnString(), Table{Name: "a", FacilityColumn: "facility"}, Table{Name: "b", FacilityColumn: "facility"})
+	r.stop()
+	r.maxConns = 1
+	r.open()
+	columns := []change.Column{key("id", "integer"), col("facility", "text")}
+	st, s := r.stream("la"), newSender(t, table("public", "a", columns...), table("public", "b", columns...))
+	st.push(s.part(0, true, []change.Change{ins(0, 1, "la")}), s.part(1, false, []change.Change{ins(1, 2, "la")}))
+	st.untilApplied(1)
+}

@@ -28,6 +28,8 @@ type shape struct {
 	// keyNames are the sender's key columns' names, conflict the columns of
 	// the target's index that finds a row by them.
 	keyNames, conflict []string
+	// schemas must be searched for the operators that compare keys.
+	schemas []string
 	// facilityColumn is the position of the facility column in the rows, -1
 	// where a schema of its own keeps the facility's rows apart.
 	facilityColumn int
@@ -170,7 +172,9 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 
 func (sh *shape) findKey(e *Table) error {
 	if len(sh.key) > 0 {
-		sh.conflict = sh.target.conflictKey(sh.keyNames, e.FacilityColumn)
+		if u := sh.target.conflictKey(sh.keyNames, e.FacilityColumn); u != nil {
+			sh.conflict, sh.schemas = u.columns, u.schemas
+		}
 	}
 	switch {
 	case sh.conflict != nil:
