@@ -63,22 +63,28 @@ type row struct {
 func (r row) Title() string { return cmp.Or(r.Name, r.ID) }
 
 // LagText says the lag, or that it is not known.
-func (r row) LagText() string { return lagText(r.Lag) }
+func (r row) LagText() string { return lagText(r.FacilityStatus) }
 
-// LagKnown reports whether there is a lag to show.
-func (r row) LagKnown() bool { return r.Lag != nil }
-
-func lagText(ms *int64) string {
-	if ms == nil {
+// lagText is the lag for people. While a facility is silent its last lag says
+// nothing; only that something has been waiting since a moment does.
+func lagText(s v1.FacilityStatus) string {
+	switch {
+	case s.Lag == nil:
 		return "–"
+	case silent(s.State) && s.Queue.OldestUnsentAt == nil:
+		return "not known"
 	}
-	return web.Span(time.Duration(*ms) * time.Millisecond)
+	return web.Span(time.Duration(*s.Lag) * time.Millisecond)
 }
+
+// silent reports whether nothing that is known of a facility in this state is
+// from now.
+func silent(state string) bool { return state == "offline" || state == "unknown" }
 
 func newRow(s v1.FacilityStatus) row {
 	r := row{FacilityStatus: s, Heartbeat: lampOf(s.State, s.Heartbeat), Tunnel: lampOf(s.State, s.Tunnel)}
 	r.Shown, r.rank = stateOf(s.State)
-	r.Old = s.State == "offline" || s.State == "unknown"
+	r.Old = silent(s.State)
 	if s.LastHeardAt != nil {
 		r.HeardAt = *s.LastHeardAt
 	}

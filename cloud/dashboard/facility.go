@@ -37,10 +37,10 @@ type facilityView struct {
 func (v facilityView) Title() string { return cmp.Or(v.Name, v.ID) }
 
 // LagText says the lag, or that it is not known.
-func (v facilityView) LagText() string { return lagText(v.Lag) }
+func (v facilityView) LagText() string { return lagText(v.FacilityStatus) }
 
 // Old reports that the figures are from before the facility fell silent.
-func (v facilityView) Old() bool { return v.State == "offline" || v.State == "unknown" }
+func (v facilityView) Old() bool { return silent(v.State) }
 
 // StreamEvents are the newest events of the stream.
 func (v facilityView) StreamEvents() []streamEvent { return v.record.Events }
@@ -187,12 +187,18 @@ func (l *facilityLive) frame(ctx context.Context) (web.Frame, error) {
 }
 
 // points are the charts' news: the history at first, then one point a second.
+// While a facility is silent nobody knows its queue and lag: that is a gap.
 func (l *facilityLive) points(v facilityView) map[string]web.Series {
 	reset := l.drawnTo == 0
-	empty := func() web.Series { return web.Series{Reset: reset, T: []float64{}, V: []float64{}} } // [] in JSON, not null
+	empty := func() web.Series { return web.Series{Reset: reset, T: []float64{}, V: []*float64{}} } // [] in JSON, not null
 	lag, queue, rate := empty(), empty(), empty()
-	add := func(s *web.Series, at int64, value float64) {
-		s.T, s.V = append(s.T, float64(at)), append(s.V, value)
+	add := func(s *web.Series, at int64, known bool, value float64) {
+		s.T = append(s.T, float64(at))
+		if known {
+			s.V = append(s.V, &value)
+		} else {
+			s.V = append(s.V, nil)
+		}
 	}
 	now := v.Now.Unix()
 	if reset {
@@ -200,19 +206,23 @@ func (l *facilityLive) points(v facilityView) map[string]web.Series {
 			if p.At >= now {
 				continue
 			}
-			add(&lag, p.At, float64(p.LagMs))
-			add(&queue, p.At, float64(p.QueueTransactions))
-			add(&rate, p.At, float64(p.Changes)/sampleSeconds)
+			heard := !silent(string(p.State))
+			add(&lag, p.At, heard, float64(p.LagMs))
+			add(&queue, p.At, heard, float64(p.QueueTransactions))
+			add(&rate, p.At, true, float64(p.Changes)/sampleSeconds)
 			l.drawnTo = p.At
 		}
 	}
 	if now > l.drawnTo {
 		l.drawnTo = now
+		heard := !v.Old()
+		ms := int64(0)
 		if v.Lag != nil {
-			add(&lag, now, float64(*v.Lag))
+			ms = *v.Lag
 		}
-		add(&queue, now, float64(v.Queue.Transactions))
-		add(&rate, now, v.Throughput.ChangeRate)
+		add(&lag, now, heard && v.Lag != nil, float64(ms))
+		add(&queue, now, heard && v.ReportedAt != nil, float64(v.Queue.Transactions))
+		add(&rate, now, true, v.Throughput.ChangeRate)
 	}
 	if len(queue.T) == 0 {
 		return nil

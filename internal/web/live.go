@@ -33,11 +33,12 @@ type Part struct {
 	HTML template.HTML
 }
 
-// Series are points of one chart: T in seconds since 1970, ascending.
+// Series are points of one chart: T in seconds since 1970, ascending. A value
+// that is not known is nil: a gap in the line.
 type Series struct {
-	Reset bool      `json:"reset,omitempty"` // forget what came before
-	T     []float64 `json:"t"`
-	V     []float64 `json:"v"`
+	Reset bool       `json:"reset,omitempty"` // forget what came before
+	T     []float64  `json:"t"`
+	V     []*float64 `json:"v"`
 }
 
 // Frame is all that is live on a page now. Live sends what differs from what

@@ -58,7 +58,7 @@ function draw(fig) {
 
 function reading(fig, c) {
   const unit = steps[fig.dataset.unit] ?? fmtCount, out = fig.querySelector(".reading"), n = c.data[0].length;
-  if (out && n && c.plot && c.plot.cursor.idx == null) out.textContent = `now ${unit(c.data[1][n - 1])}`;
+  if (out && n && c.plot && c.plot.cursor.idx == null) out.textContent = c.data[1][n - 1] == null ? "not known now" : `now ${unit(c.data[1][n - 1])}`;
 }
 
 function feed(e) {
