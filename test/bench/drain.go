@@ -46,8 +46,8 @@ func benchDrainInsert(ctx context.Context, l *lab) ([]Figure, error) {
 	var all drains
 	for round := 1; round <= l.rounds; round++ {
 		table := backlogTable(round)
-		err := l.everywhere(ctx, fmt.Sprintf(`CREATE TABLE %[1]s (id uuid PRIMARY KEY, facility_id text NOT NULL, customer text, quantity int, created_at timestamptz, notes text);
-			CREATE INDEX ON %[1]s (facility_id, created_at)`, table))
+		err := l.everywhere(ctx, fmt.Sprintf(`CREATE TABLE public.%[1]s (id uuid PRIMARY KEY, facility_id text NOT NULL, customer text, quantity int, created_at timestamptz, notes text);
+			CREATE INDEX ON public.%[1]s (facility_id, created_at)`, table))
 		if err != nil {
 			return nil, err
 		}
@@ -89,6 +89,7 @@ func benchDrainInsert(ctx context.Context, l *lab) ([]Figure, error) {
 type drain struct {
 	nativeSeconds, ourSeconds, visibleSeconds, reconnect float64
 	nativeMB, queueMB, ourWALMB                          float64
+	nativeCPU, ourCPU                                    float64 // seconds, of all processes of both ends
 	rssMB, load                                          float64
 }
 
@@ -96,9 +97,10 @@ func (d drain) ratio() float64 { return d.nativeSeconds / d.ourSeconds }
 
 // peer tells how a drain went beside the peer's.
 func (d drains) peer() string {
-	return fmt.Sprintf("%s: %s s. Holdfast %s s until durable in the region (visible after %s s), reconnected within %s s before that. Median of %d rounds, order alternating, load average %s",
+	return fmt.Sprintf("%s: %s s. Holdfast %s s until durable in the region (visible after %s s), reconnected within %s s before that. Processor time of all programs: %s s against %s s. Median of %d rounds, order alternating, load average %s",
 		nativePeer, list(d.pick(func(d drain) float64 { return d.nativeSeconds })), list(d.pick(func(d drain) float64 { return d.ourSeconds })),
 		list(d.pick(func(d drain) float64 { return d.visibleSeconds })), list(d.pick(func(d drain) float64 { return d.reconnect })),
+		list(d.pick(func(d drain) float64 { return d.nativeCPU })), list(d.pick(func(d drain) float64 { return d.ourCPU })),
 		len(d), list(d.pick(func(d drain) float64 { return d.load })))
 }
 
@@ -177,6 +179,7 @@ func (l *lab) drain(ctx context.Context, b backlog) (d drain, err error) {
 		if err != nil {
 			return fmt.Errorf("restore the cable: %w", err)
 		}
+		cpu := l.stopwatch(ctx, &d.ourCPU)
 		began := time.Now()
 		if err := l.visible(ctx, b.seen); err != nil {
 			return fmt.Errorf("wait for the region: %w", err)
@@ -186,12 +189,13 @@ func (l *lab) drain(ctx context.Context, b backlog) (d drain, err error) {
 			return fmt.Errorf("deliver the backlog: %w", err)
 		}
 		d.reconnect, d.ourSeconds = took.Seconds(), time.Since(began).Seconds()
-		return nil
+		return cpu()
 	}
 	theirs := func() error {
 		if err := l.settle(ctx); err != nil {
 			return err
 		}
+		cpu := l.stopwatch(ctx, &d.nativeCPU)
 		began := time.Now()
 		if err := sub.enable(ctx); err != nil {
 			return err
@@ -200,7 +204,7 @@ func (l *lab) drain(ctx context.Context, b backlog) (d drain, err error) {
 			return fmt.Errorf("wait for the peer: %w", err)
 		}
 		d.nativeSeconds = time.Since(began).Seconds()
-		return sub.drop(ctx)
+		return errors.Join(cpu(), sub.drop(ctx))
 	}
 	steps := []func() error{theirs, ours}
 	if b.round%2 == 0 {
@@ -215,9 +219,19 @@ func (l *lab) drain(ctx context.Context, b backlog) (d drain, err error) {
 		return d, err
 	}
 	fmt.Sscan(loadAverage(), &d.load)
-	l.log.Info("drained", "round", b.round, "native_s", d.nativeSeconds, "holdfast_s", d.ourSeconds, "visible_s", d.visibleSeconds, "ratio", d.ratio(), "reconnect_s", d.reconnect,
+	l.log.Info("drained", "round", b.round, "native_s", d.nativeSeconds, "holdfast_s", d.ourSeconds, "visible_s", d.visibleSeconds, "ratio", d.ratio(), "native_cpu_s", d.nativeCPU, "holdfast_cpu_s", d.ourCPU, "reconnect_s", d.reconnect,
 		"queue_mb", d.queueMB, "slot_mb", d.nativeMB, "wal_mb", d.ourWALMB, "rss_mb", d.rssMB, "load", d.load)
 	return d, nil
+}
+
+// stopwatch begins to count processor time; what it returns ends that.
+func (l *lab) stopwatch(ctx context.Context, seconds *float64) func() error {
+	before, err := l.busy(ctx)
+	return func() error {
+		after, err2 := l.busy(ctx)
+		*seconds = (after - before).Seconds()
+		return errors.Join(err, err2)
+	}
 }
 
 // watchSlot runs work and returns the most that Holdfast's slot held back

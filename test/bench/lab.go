@@ -99,10 +99,14 @@ func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	return p, nil
 }
 
-// everywhere runs SQL in the facility's, the region's and the peer's database.
+// everywhere makes tables in the facility's, the region's and the peer's
+// database, as the role that owns such tables there.
 func (l *lab) everywhere(ctx context.Context, sql string) error {
-	for _, db := range []*pgxpool.Pool{l.local, l.region, l.native} {
-		if _, err := db.Exec(ctx, sql); err != nil {
+	for _, side := range []struct {
+		db    *pgxpool.Pool
+		owner string
+	}{{l.local, pgcluster.App}, {l.region, pgcluster.Owner}, {l.native, pgcluster.Superuser}} {
+		if _, err := side.db.Exec(ctx, `SET ROLE `+side.owner+`; `+sql+`; RESET ROLE`); err != nil {
 			return fmt.Errorf("prepare the tables: %w", err)
 		}
 	}

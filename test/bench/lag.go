@@ -25,8 +25,8 @@ func benchLag(ctx context.Context, l *lab) ([]Figure, error) {
 	if err := l.start(ctx); err != nil {
 		return nil, err
 	}
-	err := l.everywhere(ctx, `CREATE TABLE lag (n bigint PRIMARY KEY, facility_id text NOT NULL, customer text, quantity int, created_at timestamptz DEFAULT now(), notes text);
-		CREATE INDEX ON lag (facility_id, created_at)`)
+	err := l.everywhere(ctx, `CREATE TABLE public.lag (facility_id text, n bigint, customer text, quantity int, created_at timestamptz DEFAULT now(), notes text, PRIMARY KEY (facility_id, n));
+		CREATE INDEX ON public.lag (facility_id, created_at)`)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (l *lab) writeLag(ctx context.Context, from int64, committed []time.Time) e
 func (l *lab) watchLag(ctx context.Context, db *pgxpool.Pool, from int64, seen []time.Time) error {
 	for done := 0; done < len(seen); {
 		var last *int64
-		if err := db.QueryRow(ctx, `SELECT max(n) FROM lag`).Scan(&last); err != nil {
+		if err := db.QueryRow(ctx, `SELECT max(n) FROM lag WHERE facility_id = 'la'`).Scan(&last); err != nil {
 			return err
 		}
 		now := time.Now()

@@ -13,6 +13,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/pgcluster"
 )
 
 // metric reads one value of the agent's /metrics.
@@ -62,17 +66,34 @@ func forgetPeak(pid int) error {
 }
 
 // cpuTime is the processor time that a process has used.
-func cpuTime(pid int) (time.Duration, error) {
+func cpuTime(pid int) (time.Duration, error) { return ticksOf(pid, 11, 13) } // utime, stime
+
+// allTime is cpuTime with that of the processes that it has started and
+// collected, or that still run.
+func allTime(pid int) (time.Duration, error) {
+	sum, err := ticksOf(pid, 11, 15) // and cutime, cstime
+	if err != nil {
+		return 0, err
+	}
+	for _, child := range pgcluster.Children(pid) {
+		if d, err := cpuTime(child); err == nil { // it may have ended
+			sum += d
+		}
+	}
+	return sum, nil
+}
+
+func ticksOf(pid, from, to int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 13 {
+	if len(f) < to {
 		return 0, fmt.Errorf("short stat of process %d", pid)
 	}
 	var ticks int64
-	for _, s := range f[11:13] { // utime, stime
+	for _, s := range f[from:to] {
 		n, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
 			return 0, err
@@ -80,6 +101,33 @@ func cpuTime(pid int) (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / 100, nil // USER_HZ
+}
+
+// busy is what the agent, the region and their servers have used so far.
+func (l *lab) busy(ctx context.Context) (sum time.Duration, err error) {
+	for _, db := range []*pgxpool.Pool{l.local, l.region} {
+		var dir string
+		if err := db.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
+			return 0, fmt.Errorf("ask for the data directory: %w", err)
+		}
+		pid, err := pgcluster.ReadPostmasterPID(dir)
+		if err != nil {
+			return 0, err
+		}
+		d, err := allTime(pid)
+		if err != nil {
+			return 0, fmt.Errorf("read the server's processor time: %w", err)
+		}
+		sum += d
+	}
+	for _, pid := range []int{l.edge.Agent.PID(), l.site.Cloud.PID()} {
+		d, err := cpuTime(pid)
+		if err != nil {
+			return 0, fmt.Errorf("read the processor time: %w", err)
+		}
+		sum += d
+	}
+	return sum, nil
 }
 
 // loadAverage says how busy the machine is with other things.
