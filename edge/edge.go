@@ -113,7 +113,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	}
 
 	// A row: capture, queue, transfer through the tunnel.
-	q, err := queue.Open(queue.Options{Dir: conf.Queue.Dir, MaxBytes: int64(conf.Queue.Max), KeepBytes: int64(conf.Queue.Keep), Log: log.With("part", "queue")})
+	q, err := queue.Open(queue.Options{Dir: conf.Queue.Dir, MaxBytes: int64(conf.Queue.Max), KeepBytes: conf.Queue.keepBytes(), Log: log.With("part", "queue")})
 	if err != nil {
 		return err
 	}
@@ -162,18 +162,16 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	ui, err := localui.New(localui.Deps{
 		Facility: id.Facility, Place: conf.UI.Place, Zone: zone, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
 		Database: f.database, Box: f.box, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
+		Mount: func(mux *http.ServeMux) { mux.Handle("GET /metrics", f.metrics()) },
 	})
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("/", ui)
-	mux.Handle("GET /metrics", f.metrics())
 	l, err := net.Listen("tcp", conf.UI.Listen)
 	if err != nil {
 		return hint.Wrap(fmt.Errorf("open the facility's web pages: %w", err), "Another program has %s; stop it or change ui.listen.", conf.UI.Listen)
 	}
-	s.Go("web pages", run.Serve(l, mux, log))
+	s.Go("web pages", run.Serve(l, ui, log))
 	log.Info("box is up", "url", "http://"+l.Addr().String(), "version", e.deps.Version, "epoch", up.Epoch())
 	return s.Wait(ctx, stopWithin)
 }
@@ -225,6 +223,14 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, appDSN string) error {
 func (p PostgresConfig) local() postgres.Config {
 	return postgres.Config{Existing: p.Mode == "existing", DSN: p.DSN, PasswordFile: p.Password, Dir: p.DataDir,
 		Port: p.Port, Profile: p.Profile, OSUser: p.OSUser, Database: p.Database, WALKeepBytes: int64(p.WALKeep)}
+}
+
+// keepBytes is Keep as the queue takes it, where 0 stands for its default.
+func (q QueueConfig) keepBytes() int64 {
+	if q.Keep == 0 {
+		return -1
+	}
+	return int64(q.Keep)
 }
 
 // broker is the configured broker, or the first that was told at enrolment.
