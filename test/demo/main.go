@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +25,9 @@ import (
 func main() {
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
+	// A terminal that is closed means the same as Ctrl-C in it.
+	ctx, hangup := signal.NotifyContext(ctx, syscall.SIGHUP)
+	defer hangup()
 	if err := command().ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "holdfast-demo:", err)
 		if advice := hint.Of(err); advice != "" {
