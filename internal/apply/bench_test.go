@@ -207,3 +207,39 @@ func BenchmarkOneChange(b *testing.B) {
 		s.untilApplied(from.seq)
 	}
 }
+
+// BenchmarkFold is the work beside the database: unpack, fold, encode.
+func BenchmarkFold(b *testing.B) {
+	frames := backlog(b, 20*frameTxs)
+	db := benchServer(b)
+	db.Exec(b, coreSQL+backlogDDL)
+	r := newRegion(b, db.ConnString(), Table{Name: "orders", FacilityColumn: "facility_id"})
+	a, err := New(context.Background(), r.pool, Config{Facility: "la", Registry: r.current})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := r.pool.session(context.Background())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.release()
+	changes := 0
+	for b.Loop() {
+		f := newFolded("la")
+		res := resolver{applier: a}
+		for i := range frames[:5] {
+			body, err := frames[i].Open()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for j := range body.Txs {
+				if err := res.fold(context.Background(), s, f, &txRef{tx: &body.Txs[j], body: body}); err != nil {
+					b.Fatal(err)
+				}
+				changes += len(body.Txs[j].Changes)
+			}
+		}
+		f.prepare()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(changes), "ns/change")
+}

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"slices"
@@ -28,8 +29,7 @@ var copyHead = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
 // its text: neighbours in the index are then inserted together.
 func (sh *shape) copyRows(rows []change.Row) *copyData {
 	if sh.uuidKey {
-		k := sh.key[0]
-		slices.SortFunc(rows, func(a, b change.Row) int { return bytes.Compare(a[k], b[k]) })
+		sortByUUID(rows, sh.key[0])
 	}
 	c := &copyData{op: &opCall{shape: sh, kind: callInsert, rows: rows}}
 	if !slices.ContainsFunc(sh.columns, func(i int) bool { return sh.to[i].copied.encode == nil }) {
@@ -40,6 +40,29 @@ func (sh *shape) copyRows(rows []change.Row) *copyData {
 	}
 	c.asText, c.data = true, sh.copyText(rows)
 	return c
+}
+
+// sortByUUID sorts rows by the first half of a UUID, which is enough to bring
+// neighbours together.
+func sortByUUID(rows []change.Row, k int) {
+	type numbered struct {
+		head uint64
+		row  change.Row
+	}
+	list := make([]numbered, len(rows))
+	for i, row := range rows {
+		n := numbered{row: row}
+		for _, c := range row[k][:min(18, len(row[k]))] {
+			if c != '-' {
+				n.head = n.head<<4 | uint64(hexDigit[c]&15)
+			}
+		}
+		list[i] = n
+	}
+	slices.SortFunc(list, func(a, b numbered) int { return cmp.Compare(a.head, b.head) })
+	for i := range list {
+		rows[i] = list[i].row
+	}
 }
 
 func (sh *shape) copyBinary(rows []change.Row) (b []byte, ok bool) {

@@ -44,7 +44,7 @@ type op struct {
 
 // set is a set of rows with different keys.
 type set struct {
-	index   map[string]int32 // by key; nil for a table without one
+	index   *keyIndex // nil for a table without a key
 	entries []entry
 	plan    *plan // made of the entries, once
 }
@@ -66,9 +66,9 @@ type entry struct {
 	fresh bool
 	// owned: row and absent are ours, not the frame's.
 	owned  bool
-	row    change.Row // nil when gone
+	row    change.Row // the key's values when gone
 	absent []int      // the columns of a patch that are not known, ascending
-	key    change.Row // only when gone
+	id     []byte     // the key as one string of bytes
 }
 
 func newFolded(facility string) *folded {
@@ -137,26 +137,27 @@ func (t *tableOps) current(sh *shape) *set {
 	if n := len(t.ops); n > 0 && t.ops[n-1].set != nil && t.ops[n-1].shape == sh {
 		return t.ops[n-1].set
 	}
-	s := &set{}
+	n := int(sh.lastSize.Load())
+	s := &set{entries: make([]entry, 0, n)}
 	if len(sh.key) > 0 {
-		s.index = map[string]int32{}
+		s.index = newKeyIndex(n)
 	}
 	t.ops = append(t.ops, &op{shape: sh, set: s})
 	return s
 }
 
-func (s *set) find(id []byte) *entry {
-	if i, ok := s.index[string(id)]; ok {
-		return &s.entries[i]
+// find returns the key's entry, or nil and what push needs to add it.
+func (s *set) find(id []byte) (e *entry, hash uint64) {
+	n, hash := s.index.find(s.entries, id)
+	if n < 0 {
+		return nil, hash
 	}
-	return nil
+	return &s.entries[n], hash
 }
 
-func (s *set) push(id []byte, e entry) {
-	if s.index != nil {
-		s.index[string(id)] = int32(len(s.entries))
-	}
+func (s *set) push(hash uint64, e entry) {
 	s.entries = append(s.entries, e)
+	s.index.add(s.entries, len(s.entries)-1, hash)
 }
 
 func (s *set) insert(sh *shape, c *change.Change) {
@@ -169,22 +170,22 @@ func (s *set) insert(sh *shape, c *change.Change) {
 
 // put makes the key's row exactly row.
 func (s *set) put(id []byte, row change.Row, owned bool) {
-	e := s.find(id)
+	e, hash := s.find(id)
 	if e == nil {
-		s.push(id, entry{state: rowPut, born: true, row: row, owned: owned})
+		s.push(hash, entry{state: rowPut, born: true, row: row, owned: owned, id: id})
 		return
 	}
-	*e = entry{state: rowPut, born: e.born, fresh: e.fresh || e.state == rowGone, row: row, owned: owned}
+	*e = entry{state: rowPut, born: e.born, fresh: e.fresh || e.state == rowGone, row: row, owned: owned, id: e.id}
 }
 
 func (s *set) remove(sh *shape, key change.Row) {
 	id := keyID(key)
-	e := s.find(id)
+	e, hash := s.find(id)
 	if e == nil {
-		s.push(id, entry{state: rowGone, key: key})
+		s.push(hash, entry{state: rowGone, row: key, id: id})
 		return
 	}
-	*e = entry{state: rowGone, born: e.born, key: key}
+	*e = entry{state: rowGone, born: e.born, row: key, id: e.id}
 }
 
 func (t *tableOps) update(sh *shape, c *change.Change) {
@@ -220,14 +221,14 @@ func (sh *shape) restoreKey(c *change.Change) (row change.Row, absent []int, own
 }
 
 func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
-	e := s.find(id)
+	e, hash := s.find(id)
 	if e == nil {
-		s.push(id, entry{state: rowPatch, row: row, absent: absent, owned: owned})
+		s.push(hash, entry{state: rowPatch, row: row, absent: absent, owned: owned, id: id})
 		return
 	}
 	switch {
 	case e.state == rowGone && len(absent) == 0:
-		*e = entry{state: rowPut, born: e.born, fresh: true, row: row, owned: owned}
+		*e = entry{state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
 	case e.state == rowGone:
 		// The row is not there to be patched; it stays gone.
 	case len(absent) == 0:
@@ -256,7 +257,7 @@ func (e *entry) merge(row change.Row, absent []int) {
 // delete and an insert; otherwise only the target can carry the rest over.
 func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []int, owned bool) {
 	s := t.current(sh)
-	old := s.find(keyID(c.Key))
+	old, _ := s.find(keyID(c.Key))
 	known := len(absent) == 0
 	if !known && old != nil && old.state == rowPut {
 		full := slices.Clone(old.row)

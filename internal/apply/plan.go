@@ -34,14 +34,16 @@ func (f *folded) prepare() {
 
 func (s *set) makePlan(sh *shape, facility string) *plan {
 	p := &plan{}
+	sh.lastSize.Store(int32(len(s.entries)))
 	var gone []change.Row // keys
+	p.born = make([]change.Row, 0, len(s.entries))
 	patches := map[string]*opCall{}
 	var order []*opCall
 	for i := range s.entries {
 		e := &s.entries[i]
 		switch e.state {
 		case rowGone:
-			gone = append(gone, e.key)
+			gone = append(gone, e.row)
 		case rowPatch:
 			id := ""
 			if len(e.absent) > 0 {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -39,6 +40,8 @@ type shape struct {
 	keepsMore bool
 	// uuidKey is true when the order of the key is that of its text.
 	uuidKey bool
+
+	lastSize atomic.Int32 // rows of the last set, to make the next one's size
 
 	mu  sync.Mutex
 	sql map[string]string // statements by what they do
