@@ -139,7 +139,7 @@ func down(ctx context.Context, p place, out io.Writer) error {
 	}
 	if pid := p.holder(); pid != 0 {
 		fmt.Fprintf(out, "Stopping the demo (process %d) …\n", pid)
-		if err := signal(pid, syscall.SIGTERM); err != nil {
+		if err := sendTo(pid, syscall.SIGTERM); err != nil {
 			return err
 		}
 		step, done := context.WithTimeout(ctx, downWithin)
@@ -147,7 +147,7 @@ func down(ctx context.Context, p place, out io.Writer) error {
 		done()
 		if err != nil {
 			fmt.Fprintf(out, "It does not stop by itself (%v); its programs are stopped one by one.\n", err)
-			if err := signal(pid, syscall.SIGKILL); err != nil {
+			if err := sendTo(pid, syscall.SIGKILL); err != nil {
 				return err
 			}
 		}
@@ -177,7 +177,7 @@ func sweep(ctx context.Context, p place, out io.Writer) error {
 			if nameOf(pid) == "postgres" {
 				sig = syscall.SIGINT
 			}
-			if err := signal(pid, sig); err != nil {
+			if err := sendTo(pid, sig); err != nil {
 				return err
 			}
 		}
@@ -188,7 +188,7 @@ func sweep(ctx context.Context, p place, out io.Writer) error {
 			continue
 		}
 		for _, pid := range left {
-			if err := signal(pid, syscall.SIGKILL); err != nil {
+			if err := sendTo(pid, syscall.SIGKILL); err != nil {
 				return err
 			}
 		}
@@ -198,7 +198,7 @@ func sweep(ctx context.Context, p place, out io.Writer) error {
 	}
 }
 
-func signal(pid int, sig syscall.Signal) error {
+func sendTo(pid int, sig syscall.Signal) error {
 	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return hint.Wrap(fmt.Errorf("stop process %d: %w", pid, err), "Stop it as the user who started it.")
 	}
