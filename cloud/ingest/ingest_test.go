@@ -224,6 +224,33 @@ func TestRefusedTransactionIsExplainedAndGoesOnLater(t *testing.T) {
 	}
 }
 
+func TestChangesOfARemovedTableArePassedOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx := context.Background()
+	if err := b.Add(ctx, orders, "ops"); err != nil {
+		t.Fatal(err)
+	}
+	s := b.open(t, "f4")
+	if err := s.Push(ctx, frame(t, 1, "f4", "a")); err != nil || !untilDurable(t, s, 1) {
+		t.Fatal(err, s.Err())
+	}
+	if err := b.Remove(ctx, "public", "orders"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Push(ctx, frame(t, 2, "f4", "b")); err != nil || !untilDurable(t, s, 2) {
+		t.Fatal(err, s.Err())
+	}
+	if err := b.Add(ctx, orders, "ops"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Push(ctx, frame(t, 3, "f4", "c")); err != nil || !untilDurable(t, s, 3) {
+		t.Fatal(err, s.Err())
+	}
+	b.untilCount(t, "SELECT count(*) FROM public.orders WHERE name IN ('a', 'c')", 2)
+	b.untilCount(t, "SELECT count(*) FROM public.orders", 2)
+}
+
 func TestTableStatesAreKept(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

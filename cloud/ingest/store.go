@@ -18,9 +18,9 @@ const tablesChannel = "holdfast_synced_table"
 // store is the SQL of this package.
 type store struct{ db *pgxpool.Pool }
 
-// readTables returns the list and its version. The lock keeps a version from
+// readTables returns the list with its version, and what is not in it any more. The lock keeps a version from
 // being seen without its change, for sequences know no transactions.
-func (s store) readTables(ctx context.Context) (t proto.Tables, err error) {
+func (s store) readTables(ctx context.Context) (t proto.Tables, removed []string, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `LOCK TABLE holdfast.synced_table IN SHARE MODE`); err != nil {
 			return err
@@ -34,13 +34,19 @@ func (s store) readTables(ctx context.Context) (t proto.Tables, err error) {
 		if err != nil {
 			return err
 		}
-		t.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[proto.SyncedTable])
+		if t.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[proto.SyncedTable]); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, `SELECT schema_name || '.' || table_name FROM holdfast.removed_table`); err != nil {
+			return err
+		}
+		removed, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
 	if err != nil {
-		return t, fmt.Errorf("read the list of synced tables: %w", err)
+		return t, nil, fmt.Errorf("read the list of synced tables: %w", err)
 	}
-	return t, nil
+	return t, removed, nil
 }
 
 // change runs fn with the list locked, counts its version up and announces it.
@@ -64,6 +70,9 @@ func (s store) addTable(ctx context.Context, t proto.SyncedTable, by string) err
 			ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class, facility_column = EXCLUDED.facility_column,
 			region_schema = EXCLUDED.region_schema, added_by = EXCLUDED.added_by, added_at = now()`,
 			t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by)
+		if err == nil {
+			_, err = tx.Exec(ctx, `DELETE FROM holdfast.removed_table WHERE schema_name = $1 AND table_name = $2`, t.Schema, t.Name)
+		}
 		return err
 	})
 	if err != nil {
@@ -77,6 +86,9 @@ func (s store) removeTable(ctx context.Context, schema, name string) error {
 		tag, err := tx.Exec(ctx, `DELETE FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2`, schema, name)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrNotFound
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `INSERT INTO holdfast.removed_table (schema_name, table_name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, schema, name)
 		}
 		return err
 	})
@@ -161,8 +173,9 @@ func (s store) addCounts(ctx context.Context, sums map[counterKey]counter) error
 // addEvent keeps an event, unless the facility's last one says the same: what
 // repeats with every attempt is one event.
 func (s store) addEvent(ctx context.Context, facility, kind, detail string) error {
-	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1, $2, $3
-		WHERE ($2, $3) IS DISTINCT FROM (SELECT kind, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT 1)`,
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1::text, $2::text, $3::text
+		WHERE NOT EXISTS (SELECT FROM (SELECT kind, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT 1) last
+			WHERE last.kind = $2 AND last.detail = $3)`,
 		facility, kind, detail)
 	if err != nil {
 		return fmt.Errorf("keep an event of %s: %w", facility, err)

@@ -46,7 +46,7 @@ func (t *tables) registry() *apply.Registry {
 
 // load reads the list, and announces it if it is newer.
 func (t *tables) load(ctx context.Context) error {
-	list, err := t.store.readTables(ctx)
+	list, removed, err := t.store.readTables(ctx)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (t *tables) load(ctx context.Context) error {
 	for i, e := range list.Tables {
 		entries[i] = entry(e)
 	}
-	t.list, t.reg = list, apply.NewRegistry(int64(list.Version), entries)
+	t.list, t.reg = list, apply.NewRegistry(int64(list.Version), entries, removed...)
 	close(t.changed)
 	t.changed = make(chan struct{})
 	return nil

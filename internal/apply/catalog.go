@@ -74,7 +74,8 @@ func (t *target) sql() string { return pgx.Identifier{t.schema, t.name}.Sanitize
 const columnsSQL = `
 SELECT c.oid, c.relkind = 'p', a.attname, format_type(a.atttypid, -1), ty.typtype = 'e', format_type(nullif(ty.typbasetype, 0), -1),
        a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a',
-       a.attcollation <> 0 AND NOT coalesce(co.collcollate, d.datcollate) IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+       a.attcollation <> 0 AND NOT CASE WHEN co.oid IS NULL THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+         ELSE co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type ty ON ty.oid = a.atttypid

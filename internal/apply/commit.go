@@ -18,9 +18,10 @@ type batch struct {
 	from, to change.Position
 	txs      []txRef
 	// fold is the txs folded; nil when they are not yet.
-	fold    *folded
-	changes int
-	bytes   int
+	fold     *folded
+	changes  int
+	bytes    int // as sent; unpacked is what they take in memory
+	unpacked int
 	// event is recorded when the position moves without a transaction.
 	event *streamEvent
 	// part is set for a part of a big transaction.
@@ -37,8 +38,8 @@ type txRef struct {
 	body *change.Body
 	// shapes of the body's tables, of which those that tx uses are known; nil
 	// until the transaction is folded.
-	shapes []*shape
-	bytes  int
+	shapes          []*shape
+	bytes, unpacked int
 }
 
 // streamEvent is something that a person should be able to read later.
@@ -148,10 +149,11 @@ func (a *Applier) bisect(ctx context.Context, s *session, b *batch) error {
 }
 
 func (b *batch) count() {
-	b.changes, b.bytes = 0, 0
+	b.changes, b.bytes, b.unpacked = 0, 0, 0
 	for _, t := range b.txs {
 		b.changes += len(t.tx.Changes)
 		b.bytes += t.bytes
+		b.unpacked += t.unpacked
 	}
 }
 
@@ -263,6 +265,9 @@ func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 var errUnknown = errors.New("table is not known yet")
 
 func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *change.Table) (*shape, error) {
+	if reg.passedOver(t.Schema, t.Name) {
+		return &shape{passedOver: true, facilityColumn: -1}, nil
+	}
 	if s == nil {
 		if sh := a.pool.catalog.known(reg, a.cfg.Facility, t); sh != nil {
 			return sh, nil

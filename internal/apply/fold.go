@@ -107,6 +107,9 @@ func (f *folded) add(tx *change.Tx, shapes []*shape) {
 }
 
 func (f *folded) change(sh *shape, c *change.Change) {
+	if sh.passedOver {
+		return
+	}
 	t := f.byTarget[sh.target]
 	if t == nil {
 		t = &tableOps{shape: sh}

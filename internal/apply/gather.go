@@ -69,7 +69,8 @@ func (g *gatherer) take(ctx context.Context, f opened) error {
 		if tx.Seq <= g.a.next.Seq {
 			continue // applied already
 		}
-		if err := g.add(ctx, txRef{tx: tx, body: f.body, bytes: f.bytes / len(f.body.Txs)}); err != nil {
+		if err := g.add(ctx, txRef{tx: tx, body: f.body,
+			bytes: f.bytes / len(f.body.Txs), unpacked: int(h.BodyBytes) / len(f.body.Txs)}); err != nil {
 			return err
 		}
 	}
@@ -110,7 +111,7 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 // add folds one transaction into the batch.
 func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b := g.batch
-	if b != nil && (b.changes+len(t.tx.Changes) > batchMaxChanges || b.bytes+t.bytes > batchMaxBytes) {
+	if b != nil && (b.changes+len(t.tx.Changes) > batchMaxChanges || b.unpacked+t.unpacked > batchMaxBytes) {
 		if err := g.flush(ctx); err != nil {
 			return err
 		}
@@ -133,6 +134,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.txs = append(b.txs, t)
 	b.changes += len(t.tx.Changes)
 	b.bytes += t.bytes
+	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to = g.a.next
 	if b.fold == nil || b.changes >= batchMaxChanges {

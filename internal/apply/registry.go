@@ -63,11 +63,17 @@ type Registry struct {
 	// Version grows with each change of the registry.
 	Version int64
 	tables  map[string]Table
+	removed map[string]bool
 }
 
-// NewRegistry returns a registry of the given tables.
-func NewRegistry(version int64, tables []Table) *Registry {
-	r := &Registry{Version: version, tables: make(map[string]Table, len(tables))}
+// NewRegistry returns a registry of the given tables. The changes of removed
+// tables (schema.name) that are still on their way are passed over; those of a
+// table that is in neither list hold the stream up.
+func NewRegistry(version int64, tables []Table, removed ...string) *Registry {
+	r := &Registry{Version: version, tables: make(map[string]Table, len(tables)), removed: make(map[string]bool, len(removed))}
+	for _, id := range removed {
+		r.removed[id] = true
+	}
 	for _, t := range tables {
 		r.tables[t.Schema+"."+t.Name] = t
 	}
@@ -78,6 +84,13 @@ func NewRegistry(version int64, tables []Table) *Registry {
 func (r *Registry) Table(schema, name string) (Table, bool) {
 	t, ok := r.tables[schema+"."+name]
 	return t, ok
+}
+
+// passedOver reports whether the table is not synced any more.
+func (r *Registry) passedOver(schema, name string) bool {
+	id := schema + "." + name
+	_, synced := r.tables[id]
+	return !synced && r.removed[id]
 }
 
 // Len is the number of tables.
