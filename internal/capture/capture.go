@@ -33,6 +33,12 @@ const (
 	DefaultFrameBytes   = 4 << 20
 )
 
+// Limits of one change, so that a frame can hold it behind what precedes it.
+const (
+	maxChangePacked = change.MaxFrameBytes - 2*DefaultFrameBytes
+	maxChangeBytes  = change.MaxBodyBytes / 2
+)
+
 // Timing.
 const (
 	statusEvery = time.Second
@@ -109,6 +115,8 @@ type Stats struct {
 	LastCommit time.Time
 	// Transactions and Changes were made durable since New.
 	Transactions, Changes uint64
+	// TooLarge counts the changes that no frame can hold and that were left out.
+	TooLarge uint64
 	// Connects counts how often streaming began.
 	Connects int
 }
@@ -117,6 +125,8 @@ type Stats struct {
 type Capture struct {
 	c    Config
 	sink Sink
+	// maxChangePacked is that of the constant; tests make it small.
+	maxChangePacked int
 
 	mu    sync.Mutex
 	stats Stats
@@ -139,7 +149,7 @@ func New(c Config, sink Sink) (*Capture, error) {
 	if c.MaxFrameBytes <= 0 {
 		c.MaxFrameBytes = DefaultFrameBytes
 	}
-	return &Capture{c: c, sink: sink, stats: Stats{State: Connecting}}, nil
+	return &Capture{c: c, sink: sink, maxChangePacked: maxChangePacked, stats: Stats{State: Connecting}}, nil
 }
 
 // Stats is cheap and safe from any goroutine.

@@ -35,7 +35,7 @@ import (
 const (
 	chunkRows  = 2000
 	chunkBytes = 1 << 20
-	fetchRows  = 100
+	fetchRows  = 100 // at most, fewer when they are large
 	// sortedChunkRows is for keys whose order has no index: each chunk sorts
 	// the table.
 	sortedChunkRows  = 20_000
@@ -134,7 +134,10 @@ type loader struct {
 // chunk sends the next range. done is true after the last one.
 func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) {
 	before := l.after
-	err = pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
+	// Each statement must see what committed before it, whatever the database's
+	// default: the rows are read after the lock was granted.
+	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
+	err = pgx.BeginTxFunc(ctx, l.conn, options, func(tx pgx.Tx) error {
 		if err := settle(ctx, tx, attempt); err != nil {
 			return err
 		}
@@ -188,7 +191,12 @@ func settle(ctx context.Context, tx pgx.Tx, attempt int) error {
 	if attempt%patientEvery == patientEvery-1 {
 		timeout = patientLock
 	}
-	set := map[string]string{"lock_timeout": strconv.FormatInt(timeout.Milliseconds(), 10), "synchronous_commit": "off"}
+	set := map[string]string{
+		"lock_timeout":       strconv.FormatInt(timeout.Milliseconds(), 10),
+		"synchronous_commit": "off",
+		"statement_timeout":  "0",
+		"row_security":       "off", // an error rather than rows left out
+	}
 	for k, v := range textSettings {
 		if k != "application_name" && k != "client_encoding" {
 			set[k] = v
@@ -228,6 +236,9 @@ func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
 			continue
 		}
 		key := c.Key && usable
+		if key && !c.Ordered() {
+			return nil, fmt.Errorf("key column %s of type %s has no order that holds everywhere", c.Name, c.Type)
+		}
 		if key {
 			s.key = append(s.key, len(s.table.Columns))
 		}
@@ -304,22 +315,26 @@ func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []c
 		return nil, false, err
 	}
 	size := 0
-	for {
-		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetchRows)+" FROM holdfast_chunk", nil, nil, nil, nil).Read()
+	for fetch := 1; ; {
+		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetch)+" FROM holdfast_chunk", nil, nil, nil, nil).Read()
 		if r.Err != nil {
 			return nil, false, r.Err
 		}
 		for _, v := range r.Rows {
-			rows = append(rows, change.Row(v))
+			n := 0
 			for i := range v {
-				size += len(v[i]) + 2
+				n += len(v[i]) + 2
 			}
+			size += n
+			rows = append(rows, change.Row(v))
 		}
 		switch {
-		case len(r.Rows) < fetchRows:
+		case len(r.Rows) < fetch:
 			return rows, len(rows) < limit, nil
 		case size >= limitBytes:
 			return rows, false, nil
 		}
+		// As many as should fit, no more than twice as many as before.
+		fetch = max(1, min(2*fetch, fetchRows, (limitBytes-size)/(size/len(rows)+1)))
 	}
 }

@@ -296,3 +296,60 @@ func TestLoadWaitsForAWriterAndLetsOthersThrough(t *testing.T) {
 		t.Errorf("last: %s", last)
 	}
 }
+
+func TestLoadTakesLargeRowsOneByOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	table := Table{Schema: "public", Name: "image"}
+	r := newRig(t, db, `CREATE TABLE image (id int PRIMARY KEY, v bytea);
+		INSERT INTO image SELECT i, (SELECT string_agg(sha256((i || ' ' || n)::bytea), '') FROM generate_series(1, 12500) n) FROM generate_series(1, 30) i;
+		INSERT INTO image SELECT i, '' FROM generate_series(31, 3000) i`, table)
+	conn := db.Conn(t)
+	most := int64(0)
+	if err := LoadTable(t.Context(), conn, table, nil, func(ctx context.Context, tx pgx.Tx, after change.Row, rows int64) error {
+		if id, _ := strconv.Atoi(string(after[0])); id <= 30 {
+			most = max(most, rows)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if most > 3 { // 800 kB of text each
+		t.Errorf("a chunk of %d images", most)
+	}
+	db.Exec(t, `INSERT INTO image VALUES (99999, '')`)
+	f := &far{t: t, less: byNumber, rows: map[string]string{}}
+	f.catchUp(t, r, "99999")
+	wantEqual(t, near(t, conn, `SELECT id, v FROM image`), f.rows)
+}
+
+func TestLoadSeesWhatCommittedWhileItWaited(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	table := Table{Schema: "public", Name: "t"}
+	r := newRig(t, db, `CREATE TABLE t (id int PRIMARY KEY)`, table)
+	// The database's default would take the snapshot before the lock.
+	db.Exec(t, `ALTER DATABASE `+db.Name+` SET default_transaction_isolation = 'repeatable read'`)
+	conn, watch := db.Conn(t), db.Conn(t)
+	tx, err := db.Conn(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `INSERT INTO t VALUES (1)`); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- LoadTable(context.Background(), conn, table, nil, nil) }()
+	eventually(t, "the load waits", func() bool {
+		var waits bool
+		err := watch.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = 'ShareLock' AND relation = 't'::regclass)`).Scan(&waits)
+		return err == nil && waits
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.expect(t, "insert public.t (1)", "range public.t after [] up to [] 1 rows")
+}

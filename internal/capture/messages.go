@@ -1,8 +1,10 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
@@ -195,6 +197,49 @@ func (s *stream) add(op change.Op, rel *relation, key, row change.Row, absent []
 		rel.build, rel.pos = s.build, s.pending.AddTable(rel.table)
 	}
 	s.pending.Add(op, rel.pos, key, row, absent)
+	if !s.fits() {
+		s.pending.Undo()
+		s.tooLarge(&rel.table, rel.pick(nil, row))
+	}
+}
+
+// fits reports whether a frame can hold the change that was just added.
+func (s *stream) fits() bool {
+	return s.pending.Fits(s.c.maxChangePacked, maxChangeBytes)
+}
+
+// tooLarge tells of a row that no frame can hold. Waiting for it would hold all
+// others up for good.
+func (s *stream) tooLarge(t *change.Table, key change.Row) {
+	s.c.mu.Lock()
+	s.c.stats.TooLarge++
+	s.c.mu.Unlock()
+	s.c.c.Log.Error("a row is too large to be sent and is left out", "part", "capture", "table", t.ID(), "key", string(bytes.Join(key, []byte(", "))))
+}
+
+// addRange puts a range into pending, without rows that are too large.
+func (s *stream) addRange(t *change.Table, r *change.KeyRange) {
+	s.begin()
+	pos := s.pending.AddTable(*t)
+	for s.pending.AddRange(pos, r); !s.fits(); s.pending.AddRange(pos, r) {
+		s.pending.Undo()
+		largest, most := 0, -1
+		for i, row := range r.Rows {
+			n := 0
+			for _, v := range row {
+				n += len(v)
+			}
+			if n > most {
+				largest, most = i, n
+			}
+		}
+		var key change.Row
+		for _, k := range t.KeyColumns() {
+			key = append(key, r.Rows[largest][k])
+		}
+		s.tooLarge(t, key)
+		r.Rows = slices.Delete(r.Rows, largest, largest+1)
+	}
 }
 
 // begin starts the open transaction in pending with its first change, so that
@@ -244,10 +289,11 @@ func (s *stream) logicalMessage(r *reader) error {
 	case RangePrefix:
 		table, rows, err := change.DecodeRange(content)
 		if err != nil {
-			return err
+			// Anyone may emit a message; only the loader's mean something.
+			s.c.c.Log.Error("a range in the WAL is not the loader's and is left out", "part", "capture", "err", err)
+			return nil
 		}
-		s.begin()
-		s.pending.AddRange(s.pending.AddTable(*table), rows)
+		s.addRange(table, rows)
 	}
 	return nil
 }

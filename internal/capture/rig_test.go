@@ -26,6 +26,7 @@ type rig struct {
 	opts  queue.Options
 	slot  string
 	cfg   Config
+	limit int // Capture.maxChangePacked
 
 	capture *Capture
 	cancel  context.CancelFunc
@@ -86,6 +87,9 @@ func (r *rig) start(t testing.TB) {
 	c, err := New(cfg, r.queue)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.limit > 0 {
+		c.maxChangePacked = r.limit
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.capture, r.cancel, r.done = c, cancel, make(chan error, 1)

@@ -85,17 +85,20 @@ func notify(ch chan struct{}) {
 }
 
 func (s *stream) readLoop(ctx context.Context) error {
+	var p pace
 	for n := 0; ; n++ {
-		if s.cn.buffered() == 0 {
-			s.mu.Lock()
-			s.idle = true
-			tell := s.whole > 0
-			s.mu.Unlock()
-			if tell {
-				notify(s.wake)
+		switch {
+		case s.cn.buffered() > 0:
+			if n%4096 == 0 {
+				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
-			s.cn.awaitUntil(time.Now().Add(silenceLimit))
-		} else if n%4096 == 0 {
+		case p.high(n):
+			// At such a rate reading is cheaper in larger pieces.
+			if err := pause(ctx, nap); err != nil {
+				return err
+			}
+		default:
+			s.rest()
 			s.cn.awaitUntil(time.Now().Add(silenceLimit))
 		}
 		data, err := s.cn.receive()
@@ -116,6 +119,42 @@ func (s *stream) readLoop(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// rest says that the WAL has no more to give right now.
+func (s *stream) rest() {
+	s.mu.Lock()
+	s.idle = true
+	tell := s.whole > 0
+	s.mu.Unlock()
+	if tell {
+		notify(s.wake)
+	}
+}
+
+// A walsender hands over each change by itself. When they come fast, a reader
+// that is as fast wakes up for every one of them and takes the time from the
+// workers; so it naps and lets the socket fill.
+const (
+	nap          = time.Millisecond
+	paceWindow   = 20 * time.Millisecond
+	paceMessages = 400 // in a window
+)
+
+// pace measures how fast messages come.
+type pace struct {
+	since time.Time
+	at    int
+	fast  bool
+}
+
+// high reports whether they come fast; n counts them.
+func (p *pace) high(n int) bool {
+	if took := time.Since(p.since); took >= paceWindow {
+		p.fast = time.Duration(n-p.at)*paceWindow >= paceMessages*took
+		p.since, p.at = time.Now(), n
+	}
+	return p.fast
 }
 
 // full is true when pending must not grow; mu is held.

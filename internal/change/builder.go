@@ -18,6 +18,7 @@ type Builder struct {
 	txs    []builtTx
 	buf    []byte // the changes of all transactions, encoded, one after the other
 	total  int    // changes
+	last   int    // where the last change starts in buf
 }
 
 type builtTx struct {
@@ -68,6 +69,7 @@ func (b *Builder) Abandon() {
 func (b *Builder) Add(op Op, table int, key, row Row, absent []int) {
 	b.txs[len(b.txs)-1].changes++
 	b.total++
+	b.last = len(b.buf)
 	p := append(b.buf, cborArray|6)
 	p = appendHead(p, cborUint, uint64(op))
 	p = appendHead(p, cborUint, uint64(table))
@@ -88,6 +90,7 @@ func (b *Builder) Add(op Op, table int, key, row Row, absent []int) {
 func (b *Builder) AddRange(table int, r *KeyRange) {
 	b.txs[len(b.txs)-1].changes++
 	b.total++
+	b.last = len(b.buf)
 	p := append(b.buf, cborArray|6)
 	p = appendHead(p, cborUint, uint64(Range))
 	p = appendHead(p, cborUint, uint64(table))
@@ -103,6 +106,21 @@ func (b *Builder) AddRange(table int, r *KeyRange) {
 		}
 	}
 	b.buf = p
+}
+
+// Fits reports whether the last change that was added takes no more than packed
+// bytes when it is packed, and no more than unpacked bytes before. It is cheap
+// for all but huge ones.
+func (b *Builder) Fits(packed, unpacked int) bool {
+	n := len(b.buf) - b.last
+	return n <= packed || n <= unpacked && len(zenc().EncodeAll(b.buf[b.last:], nil)) <= packed
+}
+
+// Undo takes the last change back. It must not be called twice in a row.
+func (b *Builder) Undo() {
+	b.txs[len(b.txs)-1].changes--
+	b.total--
+	b.buf = b.buf[:b.last]
 }
 
 // MoveTail makes dst, which is empty, hold the tables and the transactions from

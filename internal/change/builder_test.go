@@ -101,3 +101,26 @@ func BenchmarkBuildAndSeal(b *testing.B) {
 	}
 	b.ReportMetric(float64(20000*b.N)/b.Elapsed().Seconds(), "changes/s")
 }
+
+func TestChangeThatDoesNotFitIsTakenBack(t *testing.T) {
+	var w Builder
+	w.AddTable(Table{Schema: "s", Name: "t", Columns: []Column{{Name: "id", Type: "text", Key: true}}})
+	w.Begin(1, 1)
+	w.Add(Delete, 0, Row{[]byte("small")}, nil, nil)
+	if !w.Fits(100, 100) {
+		t.Error("a small one does not fit")
+	}
+	w.Add(Delete, 0, Row{bytes.Repeat([]byte("x"), 5000)}, nil, nil)
+	if !w.Fits(100, 10_000) || w.Fits(100, 1000) || w.Fits(10, 10_000) {
+		t.Error("one that packs well")
+	}
+	w.Undo()
+	w.Commit(1)
+	s, err := w.Seal(Header{Kind: Changes, Epoch: 1}, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.Open(); err != nil || len(b.Txs[0].Changes) != 1 || w.Changes() != 1 {
+		t.Errorf("%+v %v", b, err)
+	}
+}

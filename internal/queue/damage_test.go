@@ -170,8 +170,8 @@ func TestWriteTornAtAnyByteIsCutOff(t *testing.T) {
 			q := open(t, Options{Dir: dir})
 			tail, lsn, _ := q.Tail()
 			want := n
-			if bytes.Equal(data, whole) {
-				want = n + 2
+			if bytes.Equal(data, whole) || name == "late" && q.Opened().Repaired > 0 {
+				want = n + 2 // all that was missing was a header
 			}
 			if tail.Seq != want || lsn != lsnOf(want) || q.Opened().Damaged != "" {
 				t.Fatalf("%s at %d of %d: tail %s, %+v", name, cut-before, after-before, tail, q.Opened())

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/raft-wal/types"
 
@@ -208,11 +209,24 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another process has the queue open: %w", err), f.Close())
+	// A program that this process is just starting holds a copy of the lock that
+	// was released a moment ago, until its exec.
+	for try := 0; ; try++ {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if try == lockTries {
+			return nil, errors.Join(fmt.Errorf("another process has the queue open: %w", err), f.Close())
+		}
+		time.Sleep(lockPause)
 	}
-	return f, nil
 }
+
+const (
+	lockTries = 50
+	lockPause = 10 * time.Millisecond
+)
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

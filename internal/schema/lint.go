@@ -141,7 +141,12 @@ func keyProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
 	}
 	var problems []proto.Problem
 	for _, name := range t.Key {
-		if c := t.Column(name); c != nil && c.Generated {
+		c := t.Column(name)
+		if c != nil && !c.Ordered() {
+			problems = append(problems, proto.Problem{Text: fmt.Sprintf("column %s of the key of %s has type %s, whose order may differ between databases", name, t.ID(), c.Type),
+				Remedy: "Use one of PostgreSQL's own types in the key: text, uuid, bigint…"})
+		}
+		if c != nil && c.Generated {
 			problems = append(problems, proto.Problem{Text: fmt.Sprintf("the key of %s contains the generated column %s, which is not sent", t.ID(), name),
 				Remedy: "Use a key of stored columns, and set it with REPLICA IDENTITY USING INDEX if it is not the primary key."})
 		}

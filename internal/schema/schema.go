@@ -39,6 +39,10 @@ type Column struct {
 	Key bool
 }
 
+// Ordered reports whether the column's values have the same order in every
+// database: an extension's type may not, or not under every search path.
+func (c *Column) Ordered() bool { return c.Class != "b" || !strings.Contains(c.Base, ".") }
+
 // ForeignKey refers from columns of a table to those of another.
 type ForeignKey struct {
 	Name       string
