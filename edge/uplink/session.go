@@ -19,7 +19,11 @@ import (
 // by side, send frames, receive words, tell table states, ping.
 
 const (
-	dialTimeout    = 3 * time.Second
+	// dialTimeout and the wait between attempts bound how long after an outage
+	// nothing is tried: TCP asks at 0 and 1 s of an attempt, so that at worst
+	// it is 1.5 s and a redialWait, and the promise is 3 s.
+	dialTimeout    = 2500 * time.Millisecond
+	redialWait     = time.Second
 	welcomeTimeout = 10 * time.Second
 	// replacedWait is how long a box that was replaced waits before it asks again.
 	replacedWait = time.Minute
@@ -37,7 +41,7 @@ var (
 // between attempts stays short: after an outage the first thing that a worker
 // must see is that his rows have left.
 func (u *Uplink) Transfer(ctx context.Context) error {
-	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: 2 * time.Second},
+	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: redialWait},
 		func(ctx context.Context, up func()) error {
 			err := u.session(ctx, up)
 			u.setLink(func(l *Link) {

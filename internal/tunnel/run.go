@@ -39,11 +39,15 @@ const (
 	downAfter = 30 * time.Second
 )
 
-// nudgeWait are the pauses between handshakes while there are no keys in use,
-// repeated: short ones to be quick after an outage, a long one so that a path
-// with a round trip of seconds still gets its answer before the next try
-// invalidates it.
-var nudgeWait = []time.Duration{2 * time.Second, 2 * time.Second, 5 * time.Second}
+// While there are no keys in use a handshake is tried every nudgeWait, to be
+// quick after an outage. Each invalidates the one before, so every
+// nudgePatient-th waits longer for its answer: a path with a round trip of
+// seconds is slow to come up, and not shut out.
+const (
+	nudgeWait        = 2 * time.Second
+	nudgePatient     = 12
+	nudgePatientWait = 6 * time.Second
+)
 
 // peerState is what Run remembers of a peer. Guarded by Tunnel.mu except where
 // only Run touches it.
@@ -107,7 +111,11 @@ func (t *Tunnel) look(ctx context.Context, now time.Time) {
 		case s.Endpoint == "" && p.host != "":
 			// Not resolved yet.
 		case now.Sub(s.LastHandshake) > device.RejectAfterTime:
-			if now.Sub(p.nudged) >= nudgeWait[p.nudges%len(nudgeWait)] {
+			wait := nudgeWait
+			if p.nudges > 0 && p.nudges%nudgePatient == 0 {
+				wait = nudgePatientWait
+			}
+			if now.Sub(p.nudged) >= wait {
 				p.nudged = now
 				p.nudges++
 				t.handshake(p.key, true)
