@@ -144,10 +144,6 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 			return nil, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, the region as %s, which orders its values differently", col.Name, col.Type, to.typ),
 				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)
 		}
-		if col.Key && e.Class != Event && !sameOrder(col.Type, to.typ) {
-			return nil, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, the region as %s, which orders its values differently", col.Name, col.Type, to.typ),
-				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)
-		}
 		sh.to[i] = to
 		sh.columns = append(sh.columns, i)
 		sent[col.Name] = true
@@ -180,14 +176,6 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 		return nil, err
 	}
 	return sh, nil
-}
-
-// sameOrder reports whether values of both types have the same order, so that
-// a range of keys is the same rows at both ends.
-func sameOrder(from, to string) bool {
-	in := func(types ...string) bool { return slices.Contains(types, from) && slices.Contains(types, to) }
-	return from == to || in("smallint", "integer", "bigint", "numeric") || in("text", "character varying") ||
-		from == "uuid" && (to == "text" || to == "character varying")
 }
 
 // sameOrder reports whether values of both types have the same order, so that
