@@ -107,7 +107,11 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		case a.pool.tooEager(err, a.lastCall):
 			continue
 		}
-		if len(b.txs) > 1 {
+		switch len(b.txs) {
+		case 0:
+			return err // the position itself could not be written
+		case 1:
+		default:
 			return a.bisect(ctx, s, b)
 		}
 		return a.applyRows(ctx, s, b)

@@ -263,8 +263,8 @@ func foreignOrder(ctx context.Context, tx pgx.Tx, table uint32) ([]string, error
 		JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
 		LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND c.collprovider <> 'd'
 		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attcollation <> 0
-			AND NOT (coalesce(c.collcollate, d.datcollate) IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
-				AND (c.oid IS NOT NULL OR d.datlocprovider <> 'i'))`, table)
+			AND NOT CASE WHEN c.oid IS NULL THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+				ELSE c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END`, table)
 	if err != nil {
 		return nil, err
 	}
