@@ -179,6 +179,7 @@ func (f *facts) metrics() http.Handler {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
 	gauge("holdfast_link_up", "1 while the stream to the region is up.", func() float64 { return number(f.up.LinkState().Up) })
+	gauge("holdfast_link_stuck", "1 while the region says that it cannot apply the changes.", func() float64 { return number(f.up.LinkState().Problem != nil) })
 	gauge("holdfast_capture_up", "1 while changes are read from the WAL.", func() float64 { return number(f.up.CaptureState().Running) })
 	gauge("holdfast_database_up", "1 while the local PostgreSQL answers.", func() float64 { return number(f.db.Ready() == nil) })
 	gauge("holdfast_queue_changes", "Row changes that wait to be acknowledged.", func() float64 { return float64(f.queue.Stats().Changes) })
