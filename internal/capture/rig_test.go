@@ -19,6 +19,9 @@ import (
 
 const testEpoch = uint64(1) << 32
 
+// patience is for machines that do much else.
+const patience = 3 * time.Minute
+
 // rig is a database, a queue and a capture between them.
 type rig struct {
 	db    *pgtest.DB
@@ -109,7 +112,7 @@ func (r *rig) stop() error {
 // frame returns the next frame and its body.
 func (r *rig) frame(t testing.TB) (change.Sealed, *change.Body) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	f, err := r.cursor.Next(ctx)
 	if err != nil {
@@ -186,7 +189,7 @@ func text(r change.Row) string {
 // eventually waits until ok returns true.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	look, deadline := time.NewTicker(5*time.Millisecond), time.After(60*time.Second)
+	look, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
 	defer look.Stop()
 	for !ok() {
 		select {
