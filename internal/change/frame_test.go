@@ -75,6 +75,28 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 	}
 }
 
+func TestAFewBytesCannotAskForMuchMemory(t *testing.T) {
+	columns := make([]Column, 1600)
+	for i := range columns {
+		columns[i] = Column{Name: "c", Type: "text", Key: i == 0}
+	}
+	tx := Tx{Seq: 1}
+	for range partsMax/len(columns) + 1 {
+		tx.Changes = append(tx.Changes, Change{Op: Insert, Row: make(Row, len(columns))})
+	}
+	s, err := Seal(Header{Kind: Changes, First: 1, Last: 1, Epoch: 1},
+		&Body{Tables: []Table{{Schema: "s", Name: "t", Columns: columns}}, Txs: []Tx{tx}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Bytes) > 1<<16 {
+		t.Fatalf("the frame has %d bytes; the test wants a small one", len(s.Bytes))
+	}
+	if _, err := s.Open(); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("%d bytes that unpack to %d values were opened: %v", len(s.Bytes), partsMax, err)
+	}
+}
+
 // FuzzBody feeds the decoder bodies with a good checksum, as a hostile box could.
 func FuzzBody(f *testing.F) {
 	h, b := sample(2, 2)
