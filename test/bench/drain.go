@@ -258,19 +258,26 @@ func (l *lab) watchSlot(ctx context.Context, work func() error) (float64, error)
 	return float64(most) / 1e6, errors.Join(err, failed)
 }
 
-// finish commits a last row and returns where the WAL is then: a place before
+// lastRow commits a last row and returns where the WAL is then: a place before
 // the end of that commit and behind all others, so that the peer's replay_lsn
-// passes it exactly when the row is applied. It returns when Holdfast's queue
-// has the row.
-func (l *lab) finish(ctx context.Context, insert string) (lsn string, err error) {
+// passes it exactly when the row is applied.
+func (l *lab) lastRow(ctx context.Context, sql string) (lsn string, err error) {
 	err = pgx.BeginFunc(ctx, l.local, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, insert); err != nil {
+		if _, err := tx.Exec(ctx, sql); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&lsn)
 	})
 	if err != nil {
 		return "", fmt.Errorf("write the last row: %w", err)
+	}
+	return lsn, nil
+}
+
+// finish is lastRow, and returns when Holdfast's queue has the row.
+func (l *lab) finish(ctx context.Context, sql string) (lsn string, err error) {
+	if lsn, err = l.lastRow(ctx, sql); err != nil {
+		return "", err
 	}
 	err = l.until(ctx, 5*time.Minute, func(ctx context.Context) (bool, error) {
 		var there bool

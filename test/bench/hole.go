@@ -42,7 +42,7 @@ func (l *lab) blackHole(ctx context.Context) (first, all float64, err error) {
 	var wg sync.WaitGroup
 	var workErr error
 	wg.Go(func() {
-		_, workErr = l.pgbench(ctx, l.edgeDSN(), "", workerScript, "-n", "-c", "2", "-R", "50", "-T", fmt.Sprint(int(holeFor.Seconds())+20))
+		_, workErr = l.pgbench(ctx, l.edgeDSN(), "", workerScript, "-n", "-M", "prepared", "-c", "2", "-R", "50", "-T", fmt.Sprint(int(holeFor.Seconds())+20))
 	})
 	defer wg.Wait()
 	if err := pause(ctx, 5*time.Second); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -122,7 +123,7 @@ func (l *lab) busy(ctx context.Context) (sum time.Duration, err error) {
 	}
 	for _, pid := range []int{l.edge.Agent.PID(), l.site.Cloud.PID()} {
 		d, err := cpuTime(pid)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the agent is dead while only its peer works
 			return 0, fmt.Errorf("read the processor time: %w", err)
 		}
 		sum += d
