@@ -66,7 +66,7 @@ func (b *box) run(ctx context.Context) error {
 }
 
 func (b *box) hello() (*proto.Hello, error) {
-	_, msg, err := b.link.Receive()
+	_, msg, err := b.link.ReceiveHello()
 	if err != nil {
 		return nil, err
 	}

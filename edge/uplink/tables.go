@@ -79,7 +79,9 @@ func (u *Uplink) workUntilOrder(ctx context.Context) error {
 }
 
 func (u *Uplink) obey(ctx context.Context, o order) error {
-	if o.tables != nil && o.tables.Version != u.tablesVersion() {
+	// Never mind the version: a region that was restored from a backup may
+	// have counted on to the same number with another list.
+	if o.tables != nil {
 		if err := u.store.replace(ctx, *o.tables); err != nil {
 			return err
 		}
@@ -97,12 +99,6 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 		c.reply(problems)
 	}
 	return nil
-}
-
-func (u *Uplink) tablesVersion() uint64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.version
 }
 
 // settle reads the list, refuses what cannot be synced and publishes the rest.

@@ -29,6 +29,9 @@ const (
 	idleTimeout = 10 * time.Second
 	// controlTimeout bounds pings and the small messages of the receiver.
 	controlTimeout = 10 * time.Second
+	// helloTimeout and helloMaxBytes bound the first message.
+	helloTimeout  = 5 * time.Second
+	helloMaxBytes = 64 << 10
 )
 
 // Link is one WebSocket between an edge and its region. Send may be called
@@ -40,12 +43,18 @@ const (
 type Link struct {
 	ws      *websocket.Conn
 	writing sync.Mutex
+	opening bool // owned by the reader: no Hello yet, pings do not buy time
 }
 
 func newLink(ws *websocket.Conn) *Link {
 	l := &Link{ws: ws}
 	ws.SetReadLimit(proto.MaxStreamMessageBytes)
-	extend := func() error { return ws.SetReadDeadline(time.Now().Add(idleTimeout)) }
+	extend := func() error {
+		if l.opening {
+			return nil
+		}
+		return ws.SetReadDeadline(time.Now().Add(idleTimeout))
+	}
 	ws.SetPongHandler(func(string) error { return extend() })
 	ws.SetPingHandler(func(data string) error {
 		// A pong that cannot be written now is no fault: a large frame may be
@@ -95,17 +104,34 @@ func (l *Link) Send(t proto.StreamType, payload any) error {
 	return nil
 }
 
+// ReceiveHello returns the first message of a link that was accepted. Who has
+// not said who he is gets neither much room nor much time.
+func (l *Link) ReceiveHello() (proto.StreamType, any, error) {
+	l.opening = true
+	l.ws.SetReadLimit(helloMaxBytes)
+	defer func() {
+		l.opening = false
+		l.ws.SetReadLimit(proto.MaxStreamMessageBytes)
+	}()
+	return l.receive(helloTimeout)
+}
+
 // Receive returns the next message (see proto.DecodeStream). An error ends
 // the link: the path is dead, the peer closed, or spoke nonsense.
-func (l *Link) Receive() (proto.StreamType, any, error) {
-	if err := l.ws.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+func (l *Link) Receive() (proto.StreamType, any, error) { return l.receive(idleTimeout) }
+
+func (l *Link) receive(within time.Duration) (proto.StreamType, any, error) {
+	if err := l.ws.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
 	}
 	kind, r, err := l.ws.NextReader()
 	if err != nil {
 		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
 	}
-	b, err := io.ReadAll(arriving{l.ws, r})
+	if !l.opening {
+		r = arriving{l.ws, r}
+	}
+	b, err := io.ReadAll(r)
 	if err != nil {
 		return 0, nil, fmt.Errorf("receive from the stream: %w", err)
 	}

@@ -234,3 +234,24 @@ func TestTheWindowHoldsTheSenderBack(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestPingsBuyNoTimeBeforeTheHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan time.Duration, 1)
+		near := pair(t, func(l *Link) {
+			began := time.Now()
+			if _, _, err := l.ReceiveHello(); err == nil {
+				t.Error("a hello came that nobody sent")
+			}
+			ended <- time.Since(began)
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = near.Keepalive(ctx) })
+		if took := <-ended; took > helloTimeout {
+			t.Errorf("a link without a hello was held for %s", took)
+		}
+		stop()
+		wg.Wait()
+	})
+}
