@@ -41,6 +41,7 @@ func victims(s *site.Site, e *site.Edge) map[string]func(ctx context.Context) er
 // processes at a random moment while people work, again and again, and compares
 // both sides row by row after each round.
 func TestNothingIsLostOrDoubleWhenProcessesAreKilled(t *testing.T) {
+	t.Parallel()
 	seed, rng := seeded(t)
 	rounds := 50
 	if s := os.Getenv("HOLDFAST_ROUNDS"); s != "" {

@@ -30,6 +30,7 @@ func sameOrders(ctx context.Context, facility string, edge, region *pgxpool.Pool
 }
 
 func TestOutageAndReturn(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	la, frankfurt := addEdge(t, s, "la"), addEdge(t, s, "frankfurt")
 	addWorkspace(t, s)
