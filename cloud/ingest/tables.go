@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,8 +109,8 @@ func (in *Ingest) Check(ctx context.Context, t proto.SyncedTable) (problems []pr
 	}
 	if in.cfg.CheckFacilities != nil {
 		at, silent := in.cfg.CheckFacilities(ctx, t)
-		for facility, found := range at {
-			for _, p := range found {
+		for _, facility := range slices.Sorted(maps.Keys(at)) {
+			for _, p := range at[facility] {
 				problems = append(problems, proto.Problem{Text: "at " + facility + ": " + p.Text, Remedy: p.Remedy})
 			}
 		}
