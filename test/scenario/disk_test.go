@@ -45,11 +45,7 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	la, err := s.AddEdge(within(t, 2*time.Minute), site.EdgeOptions{ID: "la",
-		Extra: "queue: {dir: " + folder + "/queue}\n", Wrap: smallDisk(folder, 32)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	la := addEdgeWith(t, s, site.EdgeOptions{ID: "la", Extra: "queue: {dir: " + folder + "/queue}\n", Wrap: smallDisk(folder, 32)})
 	addFloor(t, s, la)
 	edge, region := edgeDB(t, la), regionDB(t, s)
 	var done atomic.Int64

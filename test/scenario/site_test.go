@@ -13,6 +13,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/test/rig/procs"
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
@@ -22,16 +23,15 @@ func startSite(t *testing.T) *site.Site {
 	t.Helper()
 	bin := filepath.Dir(procs.Build(t, procs.Edge))
 	procs.Build(t, procs.Cloud)
-	// Not t.TempDir: PostgreSQL's user must be able to reach it.
-	dir, err := os.MkdirTemp("", "holdfast-site-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	ctx := within(t, 2*time.Minute)
-	s, err := site.Start(ctx, site.Options{Dir: dir, Bin: bin, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return startSiteWith(t, site.Options{Dir: folder(t), Bin: bin, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+}
+
+func startSiteWith(t *testing.T, o site.Options) *site.Site {
+	t.Helper()
+	o.Tied = true
+	o.Ports = site.Ports{HTTP: pgtest.Port(t), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
+		MQTT: pgtest.Port(t), MQTTPlain: pgtest.Port(t)}
+	s, err := site.Start(within(t, 2*time.Minute), o)
 	t.Cleanup(func() {
 		if s != nil {
 			if t.Failed() {
@@ -44,11 +44,6 @@ func startSite(t *testing.T) *site.Site {
 				t.Errorf("stop the site: %v", err)
 			}
 		}
-		if t.Failed() && os.Getenv("HOLDFAST_KEEP") != "" {
-			t.Logf("kept: %s", dir)
-			return
-		}
-		os.RemoveAll(dir)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -56,9 +51,33 @@ func startSite(t *testing.T) *site.Site {
 	return s
 }
 
+// folder is where a site lives. With HOLDFAST_KEEP set it stays behind.
+func folder(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("HOLDFAST_KEEP") == "" {
+		return pgtest.Dir(t)
+	}
+	// Not t.TempDir: PostgreSQL's user must be able to reach it.
+	dir, err := os.MkdirTemp("", "holdfast-site-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("kept: %s", dir)
+	return dir
+}
+
 func addEdge(t *testing.T, s *site.Site, id string) *site.Edge {
 	t.Helper()
-	e, err := s.AddEdge(within(t, 2*time.Minute), site.EdgeOptions{ID: id})
+	return addEdgeWith(t, s, site.EdgeOptions{ID: id})
+}
+
+func addEdgeWith(t *testing.T, s *site.Site, o site.EdgeOptions) *site.Edge {
+	t.Helper()
+	o.HTTP, o.Postgres = pgtest.Port(t), pgtest.Port(t)
+	e, err := s.AddEdge(within(t, 2*time.Minute), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,15 +24,20 @@ type EdgeOptions struct {
 	Extra string
 	// Seed of the relays' chance.
 	Seed uint64
-	// Wrap, when set, makes the agent's command in another way; see Proc.
-	Wrap func(program string, args ...string) *exec.Cmd
+	// Wrap, when set, makes the agent's command in another way, and Client
+	// reaches it there; see Proc.
+	Wrap   func(program string, args ...string) *exec.Cmd
+	Client *http.Client
+	// Direct leaves the relays out: the box and the region are joined by a
+	// cable that can be cut.
+	Direct bool
 }
 
 // Edge is a facility: its box's agent, and the relays on its two ways to the region.
 type Edge struct {
 	EdgeOptions
 	Agent *Proc
-	// Tunnel carries WireGuard, MQTT the heartbeat.
+	// Tunnel carries WireGuard, MQTT the heartbeat; nil when Direct.
 	Tunnel, MQTT *relay.Relay
 
 	site   *Site
@@ -59,15 +65,17 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 	if err := os.MkdirAll(e.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the facility's folder: %w", err)
 	}
-	if err := e.startRelays(); err != nil {
-		return nil, err
+	if !e.Direct {
+		if err := e.startRelays(); err != nil {
+			return nil, err
+		}
 	}
 	s.edges = append(s.edges, e)
 	if err := e.writeConfig(); err != nil {
 		return nil, err
 	}
 	e.Agent = &Proc{Name: o.ID, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
-		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap}
+		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap, Client: e.Client, Tied: s.Tied}
 	if err := e.enrol(ctx); err != nil {
 		return nil, err
 	}
@@ -82,7 +90,7 @@ func (e *Edge) StateDir() string { return filepath.Join(e.dir, "state") }
 
 // DSN connects to the box's database as one of its roles (pgcluster's names).
 func (e *Edge) DSN(role, database string) string {
-	return dsn(e.ClusterDir(), e.Postgres, role, database)
+	return dsn(e.ClusterDir(), e.Client != nil, e.Postgres, role, database)
 }
 
 // Start starts the agent and waits until people can work.
@@ -107,7 +115,9 @@ func (e *Edge) Close() error {
 	if e.Agent != nil {
 		err = errors.Join(e.Agent.Stop(), endPostgres(e.ClusterDir()))
 	}
-	e.stop()
+	if e.stop != nil {
+		e.stop()
+	}
 	e.relays.Wait()
 	return err
 }
@@ -137,13 +147,15 @@ func (e *Edge) startRelays() error {
 }
 
 func (e *Edge) writeConfig() error {
+	ways := ""
+	if !e.Direct {
+		ways = fmt.Sprintf("uplink: {hub_endpoint: %q}\nmqtt: {url: \"tls://%s\"}\n", e.Tunnel.Addr(), e.MQTT.Addr())
+	}
 	text := fmt.Sprintf(`state_dir: %s
 log: {level: %s}
 ui: {listen: "127.0.0.1:%d", password_file: %s, place: %q, time_zone: %q}
 postgres: {mode: managed, port: %d}
-uplink: {hub_endpoint: "%s"}
-mqtt: {url: "tls://%s"}
-%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, e.Postgres, e.Tunnel.Addr(), e.MQTT.Addr(), e.Extra)
+%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, e.Postgres, ways, e.Extra)
 	e.config = filepath.Join(e.dir, "edge.yaml")
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the box's configuration: %w", err)
@@ -166,7 +178,11 @@ func (e *Edge) enrol(ctx context.Context) error {
 			return fmt.Errorf("add facility %s: %w", e.ID, errors.Join(err, again))
 		}
 	}
-	cmd := exec.CommandContext(ctx, e.Agent.Path, "enrol", "-c", e.config)
+	wrap := e.Wrap
+	if wrap == nil {
+		wrap = func(program string, args ...string) *exec.Cmd { return exec.CommandContext(ctx, program, args...) }
+	}
+	cmd := wrap(e.Agent.Path, "enrol", "-c", e.config)
 	cmd.Stdin = strings.NewReader(secret.Secret + "\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("enrol %s: %w: %s", e.ID, err, strings.TrimSpace(string(out)))

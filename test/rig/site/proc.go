@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,10 @@ type Proc struct {
 	Ready string
 	// Wrap, when set, makes the command in another way, such as in a namespace.
 	Wrap func(program string, args ...string) *exec.Cmd
+	// Client asks Ready; default http.DefaultClient.
+	Client *http.Client
+	// Tied makes the program end with this process.
+	Tied bool
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -49,17 +54,27 @@ func (p *Proc) Start() error {
 	cmd.Env = append(cmd.Env, p.Env...)
 	// Ctrl-C in the terminal is for the supervisor, which stops things in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if p.Tied {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	started, done := make(chan error, 1), make(chan struct{})
+	// Pdeathsig means the death of the thread that started the program, so this
+	// one stays on its thread until that has ended. Stop and Kill9 wait for it.
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	done := make(chan struct{})
 	p.mu.Lock()
 	p.cmd, p.done = cmd, done
 	p.mu.Unlock()
-	go func() { // ends with the program; Stop and Kill9 wait for it
-		defer close(done)
-		_ = cmd.Wait() // how it ended is in its log
-	}()
 	return nil
 }
 
@@ -90,7 +105,11 @@ func (p *Proc) answers(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := p.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return false
 	}

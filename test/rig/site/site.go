@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -39,7 +41,15 @@ type Options struct {
 	AdminPassword string
 	// LogLevel of the programs; default info.
 	LogLevel string
-	Log      *slog.Logger
+	// Host is where boxes reach the region; default 127.0.0.1.
+	Host string
+	// Wrap makes the region's command in another way, such as in a network
+	// namespace, and Client reaches it there; see Proc.
+	Wrap   func(program string, args ...string) *exec.Cmd
+	Client *http.Client
+	// Tied makes the programs end with this process, however that ends.
+	Tied bool
+	Log  *slog.Logger
 }
 
 // Site is a region with its facilities.
@@ -54,6 +64,9 @@ type Site struct {
 func Start(ctx context.Context, o Options) (*Site, error) {
 	if o.Region == "" {
 		o.Region = "us-east"
+	}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
 	}
 	if o.LogLevel == "" {
 		o.LogLevel = "info"
@@ -74,7 +87,7 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 		return nil, err
 	}
 	s.Cloud = &Proc{Name: "region", Path: filepath.Join(o.Bin, "holdfast-cloud"), Args: []string{"run", "-c", config},
-		LogFile: filepath.Join(dir, "log"), Ready: s.URL() + "/readyz"}
+		LogFile: filepath.Join(dir, "log"), Ready: s.URL() + "/readyz", Tied: o.Tied, Wrap: o.Wrap, Client: o.Client}
 	if err := s.Cloud.Start(); err != nil {
 		return nil, err
 	}
@@ -106,20 +119,24 @@ func (s *Site) writeRegionConfig(dir string) (string, error) {
 		return "", err
 	}
 	p := s.Ports
-	text := fmt.Sprintf(`region: %s
-state_dir: %s
-log: {level: %s}
-http: {listen: "127.0.0.1:%d", password_file: %s}
-postgres: {mode: managed, port: %d}
-enrol: {listen: "127.0.0.1:%d", url: "https://127.0.0.1:%d"}
-wireguard: {port: %d, endpoint: "127.0.0.1:%d"}
-mqtt: {tls_listen: "127.0.0.1:%d", plain_listen: "127.0.0.1:%d", url: "tls://127.0.0.1:%d"}
-`, s.Region, filepath.Join(dir, "state"), s.LogLevel, p.HTTP, password, p.Postgres, p.Enrol, p.Enrol, p.WireGuard, p.WireGuard, p.MQTT, p.MQTTPlain, p.MQTT)
+	text := fmt.Sprintf(`%[1]s
+enrol: {listen: "%[2]s:%[3]d", url: "https://%[2]s:%[3]d"}
+wireguard: {port: %[4]d, endpoint: "%[2]s:%[4]d"}
+mqtt: {tls_listen: "%[2]s:%[5]d", plain_listen: "127.0.0.1:%[6]d", url: "tls://%[2]s:%[5]d"}
+`, s.regionHead(password), s.Host, p.Enrol, p.WireGuard, p.MQTT, p.MQTTPlain)
 	path := filepath.Join(dir, "cloud.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write the region's configuration: %w", err)
 	}
 	return path, nil
+}
+
+func (s *Site) regionHead(password string) string {
+	return fmt.Sprintf(`region: %s
+state_dir: %s
+log: {level: %s}
+http: {listen: "127.0.0.1:%d", password_file: %s}
+postgres: {mode: managed, port: %d}`, s.Region, filepath.Join(s.Dir, "region", "state"), s.LogLevel, s.Ports.HTTP, password, s.Ports.Postgres)
 }
 
 // passwordFile keeps one admin password for all consoles of the site.
@@ -140,24 +157,29 @@ func (s *Site) passwordFile() (string, error) {
 
 // signIn makes an API token for the site's own use.
 func (s *Site) signIn(ctx context.Context) error {
-	c := &v1.Client{URL: s.URL()}
+	c := &v1.Client{URL: s.URL(), HTTP: s.Client}
 	t, err := c.Login(ctx, v1.Login{Name: "admin", Password: s.AdminPassword})
 	if err != nil {
 		return fmt.Errorf("sign in to the region: %w", err)
 	}
-	s.API = &v1.Client{URL: s.URL(), Token: t.Secret}
+	s.API = &v1.Client{URL: s.URL(), Token: t.Secret, HTTP: s.Client}
 	return nil
 }
 
 // RegionDSN connects to the region's database as one of its roles
 // (pgcluster's names).
 func (s *Site) RegionDSN(role, database string) string {
-	return dsn(s.ClusterDir(), s.Ports.Postgres, role, database)
+	return dsn(s.ClusterDir(), s.Client != nil, s.Ports.Postgres, role, database)
 }
 
-func dsn(cluster string, port int, role, database string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user=%s dbname=%s sslmode=disable passfile=%s",
-		port, role, database, filepath.Join(cluster, "secrets", role+".pgpass"))
+// dsn connects over loopback, or over the socket where loopback is another one.
+func dsn(cluster string, socket bool, port int, role, database string) string {
+	host := "127.0.0.1"
+	if socket {
+		host = filepath.Join(cluster, "run")
+	}
+	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable passfile=%s",
+		host, port, role, database, filepath.Join(cluster, "secrets", role+".pgpass"))
 }
 
 // Edges lists the facilities in the order in which they were added.
