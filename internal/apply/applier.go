@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -194,93 +193,6 @@ func (a *Applier) open(ctx context.Context, out chan<- opened) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// upsert applies batches, holding a connection only while there is one.
-func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
-	var open *session // while a big transaction is
-	defer func() {
-		if open != nil {
-			open.rollback(context.WithoutCancel(ctx))
-			open.release()
-		}
-	}()
-	for {
-		var b *batch
-		select {
-		case b = <-in:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		s := open
-		if s == nil {
-			var err error
-			if s, err = a.pool.session(ctx); err != nil {
-				return err
-			}
-		}
-		if b.part != nil {
-			open = s
-		}
-		err := a.persist(ctx, s, b)
-		if err != nil {
-			if open == nil {
-				s.release()
-			}
-			a.pool.afterLoss(s)
-			return err
-		}
-		if b.part == nil || b.part.last {
-			s.release()
-			open = nil
-		}
-	}
-}
-
-// Waits between attempts to apply what is refused.
-const (
-	stuckMin = 200 * time.Millisecond
-	stuckMax = 5 * time.Second
-)
-
-// persist applies b, waiting for as long as a row or table is in the way.
-func (a *Applier) persist(ctx context.Context, s *session, b *batch) error {
-	began := time.Now()
-	for wait := stuckMin; ; wait = min(2*wait, stuckMax) {
-		err := a.applyBatch(ctx, s, b)
-		if err == nil {
-			if wait > stuckMin {
-				a.cfg.OnStuck(nil)
-				a.log.Info("stream goes on", "seq", b.to.Seq)
-			}
-			return nil
-		}
-		s.rollback(context.WithoutCancel(ctx))
-		row, isRow := errors.AsType[*RowError](err)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		// A broken connection or a big transaction, of which the earlier parts
-		// are gone, cannot go on from here.
-		if s.pg.IsClosed() || b.part != nil || (!isRow && !passing(err)) {
-			if isRow {
-				a.cfg.OnStuck(row)
-			}
-			return err
-		}
-		if wait == stuckMin {
-			a.cfg.OnStuck(err)
-			a.log.Warn("stream waits", "seq", b.from.Seq+1, "wait", wait, "err", err)
-		}
-		if a.cfg.Patience > 0 && time.Since(began) > a.cfg.Patience {
-			return err
-		}
-		if err := pause(ctx, wait); err != nil {
-			return err
-		}
-		a.pool.catalog.forget()
-		b.refold()
 	}
 }
 

@@ -81,9 +81,6 @@ func checkPosition(counts []int64) error {
 // applyBatch applies b, or as much of it as can be: on a RowError everything
 // before the transaction that it names is committed and b is what remains.
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
-	if b.part != nil {
-		return a.applyPart(ctx, s, b)
-	}
 	for attempt := 0; ; attempt++ {
 		if b.fold == nil {
 			fold, err := a.foldAll(ctx, s, b.txs)

@@ -36,6 +36,7 @@ type region struct {
 	mu       sync.Mutex
 	registry *Registry
 	maxConns int
+	maxBig   int
 	stop     func()
 }
 
@@ -62,7 +63,7 @@ func or(a, b string) string {
 func (r *region) open() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, Log: slog.New(slog.DiscardHandler)})
+	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, MaxBig: r.maxBig, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

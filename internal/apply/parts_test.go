@@ -2,6 +2,7 @@ package apply
 
 import (
 	"testing"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/pgtest"
@@ -62,10 +63,43 @@ func TestOneConnectionIsEnough(t *testing.T) {
 	db.Exec(t, coreSQL+`CREATE TABLE a (id int PRIMARY KEY, facility text NOT NULL); CREATE TABLE b (id int PRIMARY KEY, facility text NOT NULL)`)
 	r := newRegion(t, db.ConnString(), Table{Name: "a", FacilityColumn: "facility"}, Table{Name: "b", FacilityColumn: "facility"})
 	r.stop()
-	r.maxConns = 1
+	r.maxConns, r.maxBig = 1, 1
 	r.open()
 	columns := []change.Column{key("id", "integer"), col("facility", "text")}
 	st, s := r.stream("la"), newSender(t, table("public", "a", columns...), table("public", "b", columns...))
 	st.push(s.part(0, true, []change.Change{ins(0, 1, "la")}), s.part(1, false, []change.Change{ins(1, 2, "la")}))
 	st.untilApplied(1)
+}
+
+// TestSlowFacilityHoldsNobodyUp: neither a big transaction whose parts are slow
+// to come nor a row that cannot be applied keeps a connection that others need.
+func TestSlowFacilityHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TABLE t (id int PRIMARY KEY, facility text NOT NULL CHECK (id < 100))`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	r.stop()
+	r.maxConns, r.maxBig = 1, 1
+	r.open()
+	def := table("public", "t", key("id", "integer"), col("facility", "text"))
+	la, fromLA := r.stream("la"), newSender(t, def)
+	la.push(fromLA.part(0, true, []change.Change{ins(0, 1, "la")}))
+	look, deadline := time.NewTicker(5*time.Millisecond), time.After(patience)
+	defer look.Stop()
+	for r.pool.big.Stat().AcquiredConns() == 0 {
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatal("the first part takes no connection")
+		}
+	}
+	sf, fromSF := r.stream("sf"), newSender(t, def)
+	sf.push(fromSF.frame([]change.Change{ins(0, 100, "sf")}))
+	sf.untilStuck()
+	ny, fromNY := r.stream("ny"), newSender(t, def)
+	ny.push(fromNY.frame([]change.Change{ins(0, 2, "ny")}), fromNY.part(0, true, []change.Change{ins(0, 3, "ny")}), fromNY.part(1, false, []change.Change{ins(0, 4, "ny")}))
+	ny.untilApplied(1)
+	la.push(fromLA.part(1, false, []change.Change{ins(0, 5, "la")}))
+	ny.untilApplied(2)
+	la.untilApplied(1)
 }

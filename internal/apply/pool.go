@@ -21,7 +21,11 @@ type PoolConfig struct {
 	// MaxConns bounds the connections that apply at the same time; the rest
 	// wait. Default 8. A facility holds one only while a batch is applied.
 	MaxConns int
-	Log      *slog.Logger
+	// MaxBig bounds the connections, beside MaxConns, that hold transactions
+	// which come in parts. Each is held until its last part has come, however
+	// slow the facility's link; further ones wait in turn. Default 16.
+	MaxBig int
+	Log    *slog.Logger
 }
 
 // Pool is the connections to one target database, and what is known of its
@@ -29,6 +33,7 @@ type PoolConfig struct {
 type Pool struct {
 	cfg     PoolConfig
 	conns   *pgxpool.Pool
+	big     *pgxpool.Pool
 	connCfg *pgx.ConnConfig
 	catalog *catalog
 	log     *slog.Logger
@@ -62,6 +67,9 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	if c.MaxConns <= 0 {
 		c.MaxConns = 8
 	}
+	if c.MaxBig <= 0 {
+		c.MaxBig = 16
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -79,12 +87,19 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pool: %w", err)
 	}
-	p := &Pool{cfg: c, conns: conns, connCfg: cfg.ConnConfig, log: c.Log,
+	cfg = cfg.Copy()
+	cfg.MaxConns = int32(c.MaxBig)
+	big, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		conns.Close()
+		return nil, fmt.Errorf("open the pool of big transactions: %w", err)
+	}
+	p := &Pool{cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
 		catalog: newCatalog(), eager: map[*target]int{}}
 	p.flusher = newFlusher(p)
 	s, err := p.session(ctx)
 	if err != nil {
-		conns.Close()
+		p.Close()
 		return nil, err
 	}
 	s.release()
@@ -92,10 +107,18 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 }
 
 // Close closes the connections. The appliers that use the pool must have ended.
-func (p *Pool) Close() { p.conns.Close() }
+func (p *Pool) Close() {
+	p.conns.Close()
+	p.big.Close()
+}
 
-func (p *Pool) session(ctx context.Context) (*session, error) {
-	c, err := p.conns.Acquire(ctx)
+func (p *Pool) session(ctx context.Context) (*session, error) { return sessionOf(ctx, p.conns) }
+
+// bigSession is for a transaction that stays open while its parts come.
+func (p *Pool) bigSession(ctx context.Context) (*session, error) { return sessionOf(ctx, p.big) }
+
+func sessionOf(ctx context.Context, conns *pgxpool.Pool) (*session, error) {
+	c, err := conns.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the target database: %w", err)
 	}
@@ -108,6 +131,7 @@ func (p *Pool) afterLoss(s *session) bool {
 	gone := s.pg.IsClosed()
 	if gone {
 		p.conns.Reset()
+		p.big.Reset()
 	}
 	return gone
 }

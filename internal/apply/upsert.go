@@ -1,0 +1,122 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// upsert applies batches. It holds a connection only while it applies one, or
+// while a big transaction is open.
+func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
+	var open *session // while a big transaction is
+	defer func() {
+		if open != nil {
+			open.rollback(context.WithoutCancel(ctx))
+			open.release()
+		}
+	}()
+	for {
+		var b *batch
+		select {
+		case b = <-in:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if b.part == nil {
+			if err := a.persist(ctx, b); err != nil {
+				return err
+			}
+			continue
+		}
+		if open == nil {
+			var err error
+			if open, err = a.pool.bigSession(ctx); err != nil {
+				return err
+			}
+		}
+		if err := a.persistPart(ctx, open, b); err != nil {
+			return err
+		}
+		if b.part.last {
+			open.release()
+			open = nil
+		}
+	}
+}
+
+// Waits between attempts to apply what is refused.
+const (
+	stuckMin = 200 * time.Millisecond
+	stuckMax = 5 * time.Second
+)
+
+// persist applies b, waiting for as long as a row or table is in the way. It
+// waits without a connection: others need it.
+func (a *Applier) persist(ctx context.Context, b *batch) error {
+	began := time.Now()
+	for wait := stuckMin; ; wait = min(2*wait, stuckMax) {
+		lost, err := a.attempt(ctx, b)
+		if err == nil {
+			if wait > stuckMin {
+				a.cfg.OnStuck(nil)
+				a.log.Info("stream goes on", "seq", b.to.Seq)
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		row, isRow := errors.AsType[*RowError](err)
+		if lost || (!isRow && !passing(err)) {
+			if isRow {
+				a.cfg.OnStuck(row)
+			}
+			return err
+		}
+		if wait == stuckMin {
+			a.cfg.OnStuck(err)
+			a.log.Warn("stream waits", "seq", b.from.Seq+1, "wait", wait, "err", err)
+		}
+		if a.cfg.Patience > 0 && time.Since(began) > a.cfg.Patience {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		a.pool.catalog.forget()
+		b.refold()
+	}
+}
+
+// attempt applies b once. lost is true when the connection broke.
+func (a *Applier) attempt(ctx context.Context, b *batch) (lost bool, err error) {
+	s, err := a.pool.session(ctx)
+	if err != nil {
+		return true, err
+	}
+	defer s.release()
+	if err := a.applyBatch(ctx, s, b); err != nil {
+		s.rollback(context.WithoutCancel(ctx))
+		return a.pool.afterLoss(s), err
+	}
+	return false, nil
+}
+
+// persistPart applies one part of a big transaction. It does not try again:
+// the earlier parts are gone with the transaction.
+func (a *Applier) persistPart(ctx context.Context, s *session, b *batch) error {
+	err := a.applyPart(ctx, s, b)
+	if err == nil {
+		return nil
+	}
+	s.rollback(context.WithoutCancel(ctx))
+	a.pool.afterLoss(s)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if row, ok := errors.AsType[*RowError](err); ok {
+		a.cfg.OnStuck(row)
+	}
+	return err
+}
