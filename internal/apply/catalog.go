@@ -66,6 +66,9 @@ type targetColumn struct {
 	always        bool // GENERATED ALWAYS AS IDENTITY
 	// collation is true when the column's order is not that of its bytes.
 	collation bool
+	// enum: its labels may have another order at the sender, so keys are
+	// ordered by their text.
+	enum bool
 }
 
 // sql is the table's quoted name.
@@ -128,12 +131,11 @@ func readTarget(ctx context.Context, s *session, schema, name string) (*target, 
 	}
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
 		var c targetColumn
-		var enum bool
 		var base *string // of a domain
-		err := row.Scan(&t.oid, &t.partitioned, &c.name, &c.typ, &enum, &base, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
+		err := row.Scan(&t.oid, &t.partitioned, &c.name, &c.typ, &c.enum, &base, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
 		c.array = binaryTypes[c.typ]
 		switch {
-		case enum:
+		case c.enum:
 			c.copied = binaryType{encode: encodeText}
 		case base != nil:
 			c.copied = binaryTypes[*base]
@@ -158,9 +160,10 @@ func readTarget(ctx context.Context, s *session, schema, name string) (*target, 
 }
 
 // assignable reports whether values of the type from, as text, may be given to
-// a column of the type to: PostgreSQL would do so in an INSERT by itself.
+// a column of the type to: PostgreSQL would do so in an INSERT by itself. For
+// values of a type that is gone at the sender, the target's type decides.
 func assignable(ctx context.Context, s *session, from, to string) (bool, error) {
-	if from == to || to == "text" || to == "character varying" {
+	if from == to || from == change.UnknownType || to == "text" || to == "character varying" {
 		return true, nil
 	}
 	var ok bool

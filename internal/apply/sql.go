@@ -216,27 +216,36 @@ func (sh *shape) rangeSQL(after, upTo, asText bool) string {
 			keys[i] = "t." + sh.columnName(k)
 			kept[i] = a.value(i)
 		}
-		var where strings.Builder
-		next := nk + 1
-		bound := func(cmp string) {
-			left, right := make([]string, nk), make([]string, nk)
-			for i, k := range sh.key {
-				left[i], right[i] = keys[i], sh.to[k].cast(fmt.Sprintf("$%d::text", next))
-				if sh.to[k].collation {
-					left[i] += ` COLLATE "C"`
-					right[i] += ` COLLATE "C"`
-				}
-				next++
-			}
-			fmt.Fprintf(&where, " AND ROW(%s) %s ROW(%s)", strings.Join(left, ", "), cmp, strings.Join(right, ", "))
-		}
+		next, where := nk+1, ""
 		if after {
-			bound(">")
+			where += sh.bound(">", &next)
 		}
 		if upTo {
-			bound("<=")
+			where += sh.bound("<=", &next)
 		}
 		return fmt.Sprintf("DELETE FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s", sh.target.from(),
-			strings.Join(keys, ", "), strings.Join(kept, ", "), a.unnest(), where.String(), sh.mine(next))
+			strings.Join(keys, ", "), strings.Join(kept, ", "), a.unnest(), where, sh.mine(next))
 	})
+}
+
+// bound returns " AND key cmp ($next, …)", in the order that keys have on the
+// way, and moves next behind its parameters.
+func (sh *shape) bound(cmp string, next *int) string {
+	left, right := make([]string, len(sh.key)), make([]string, len(sh.key))
+	for i, k := range sh.key {
+		c := sh.to[k]
+		left[i], right[i] = "t."+sh.columnName(k), fmt.Sprintf("$%d::text", *next)
+		switch {
+		case c.enum:
+			left[i] += `::text COLLATE "C"`
+			right[i] += ` COLLATE "C"`
+		case c.collation:
+			left[i] += ` COLLATE "C"`
+			right[i] = c.cast(right[i]) + ` COLLATE "C"`
+		default:
+			right[i] = c.cast(right[i])
+		}
+		*next++
+	}
+	return fmt.Sprintf(" AND ROW(%s) %s ROW(%s)", strings.Join(left, ", "), cmp, strings.Join(right, ", "))
 }

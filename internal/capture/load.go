@@ -68,10 +68,11 @@ type Progress func(ctx context.Context, tx pgx.Tx, after change.Row, rows int64)
 // there already changes nothing but what is wrong. The slot must exist, and
 // conn must not be in a transaction; its role must own the table.
 //
-// Keys are compared in column order, text by its bytes (COLLATE "C"), because
-// collations differ between machines. A text key whose column has another
-// collation has no index for that order, and each chunk sorts the table: an
-// index on (key COLLATE "C") helps.
+// Keys are compared in column order, text and the labels of enums by their
+// bytes (COLLATE "C"), because collations and the order of labels differ
+// between machines. A text key whose column has another collation has no index
+// for that order, an enum key has none either, and each chunk sorts the table:
+// for text an index on (key COLLATE "C") helps.
 func LoadTable(ctx context.Context, conn *pgx.Conn, t Table, after change.Row, progress Progress) error {
 	l := &loader{conn: conn, table: t, after: after, progress: progress}
 	if len(after) == 0 {
@@ -217,6 +218,7 @@ type shape struct {
 	columns []string // quoted
 	types   []string
 	bytes   []bool // the column's order must be made that of its bytes
+	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
 	indexed bool   // the primary key's index has that order
 }
 
@@ -245,8 +247,9 @@ func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
 		s.table.Columns = append(s.table.Columns, change.Column{Name: c.Name, Type: c.Type, Key: key})
 		s.columns = append(s.columns, pgx.Identifier{c.Name}.Sanitize())
 		s.types = append(s.types, c.Type)
-		s.bytes = append(s.bytes, slices.Contains(foreign, c.Name))
-		s.indexed = s.indexed && !(key && slices.Contains(foreign, c.Name))
+		bytes, enum := slices.Contains(foreign, c.Name), c.Class == "e"
+		s.bytes, s.enums = append(s.bytes, bytes), append(s.enums, enum)
+		s.indexed = s.indexed && !(key && (bytes || enum))
 	}
 	if len(s.key) == 0 || len(s.key) != len(cat.Key) {
 		return nil, ErrNoKey
@@ -281,7 +284,10 @@ func (s *shape) keyOf(row change.Row) change.Row {
 
 // order is a key column as it is compared.
 func (s *shape) order(expr string, k int) string {
-	if s.bytes[k] {
+	switch {
+	case s.enums[k]:
+		return expr + `::text COLLATE "C"`
+	case s.bytes[k]:
 		return expr + ` COLLATE "C"`
 	}
 	return expr
@@ -292,7 +298,11 @@ func (s *shape) query(bounded bool, limit int) string {
 	var left, right, order []string
 	for i, k := range s.key {
 		left = append(left, s.order("t."+s.columns[k], k))
-		right = append(right, s.order(fmt.Sprintf("$%d::text::%s", i+1, s.types[k]), k))
+		value := fmt.Sprintf("$%d::text", i+1)
+		if !s.enums[k] { // a label may be gone
+			value += "::" + s.types[k]
+		}
+		right = append(right, s.order(value, k))
 		order = append(order, s.order("t."+s.columns[k], k))
 	}
 	q := "SELECT t." + strings.Join(s.columns, ", t.") + " FROM " + pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize() + " AS t"

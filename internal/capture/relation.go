@@ -22,8 +22,8 @@ type relation struct {
 	pos   int
 }
 
-// resolve completes a relation from the catalog. What was dropped since is
-// named by its number, so that the changes before the drop are not lost.
+// resolve completes a relation from the catalog. The changes before a drop of a
+// type are not lost: its columns have change.UnknownType.
 func resolve(ctx context.Context, conn *pgx.Conn, m relationMessage) (*relation, error) {
 	r := &relation{table: change.Table{Schema: m.schema, Name: m.name, Columns: make([]change.Column, len(m.columns))}}
 	oids := make([]uint32, len(m.columns))
@@ -55,8 +55,8 @@ func resolve(ctx context.Context, conn *pgx.Conn, m relationMessage) (*relation,
 // typeNames returns the names of types, qualified if they are not PostgreSQL's
 // own: the connection's search path is empty.
 func typeNames(ctx context.Context, conn *pgx.Conn, oids []uint32) ([]string, error) {
-	rows, err := conn.Query(ctx, `SELECT coalesce(pg_catalog.format_type(t.oid, -1), 'type ' || o.oid)
-		FROM unnest($1::oid[]) WITH ORDINALITY AS o(oid, n) LEFT JOIN pg_catalog.pg_type t ON t.oid = o.oid ORDER BY o.n`, oids)
+	rows, err := conn.Query(ctx, `SELECT coalesce(pg_catalog.format_type(t.oid, -1), $2)
+		FROM unnest($1::oid[]) WITH ORDINALITY AS o(oid, n) LEFT JOIN pg_catalog.pg_type t ON t.oid = o.oid ORDER BY o.n`, oids, change.UnknownType)
 	if err != nil {
 		return nil, err
 	}

@@ -52,6 +52,10 @@ type Column struct {
 	Key bool
 }
 
+// UnknownType is the type of a column whose own type was dropped since: what
+// its text means is up to the receiver.
+const UnknownType = "unknown"
+
 // Table is a table as the sender has it. Generated columns are not in it:
 // the receiver's database computes them.
 type Table struct {
