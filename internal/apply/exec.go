@@ -57,7 +57,7 @@ func (x *execution) run(ctx context.Context, f *folded, first []call, checkFirst
 			if i >= len(t.ops) {
 				continue
 			}
-			calls = x.searchFor(calls, t.ops[i].shape)
+			calls = x.searchFor(calls, t.ops[i].shape.schemas)
 			if o := t.ops[i]; o.set == nil {
 				calls = x.opCalls(calls, o)
 			} else {
@@ -153,9 +153,9 @@ func (x *execution) opCalls(calls []call, o *op) []call {
 }
 
 // searchFor lets the transaction find the operators of extensions' types.
-func (x *execution) searchFor(calls []call, sh *shape) []call {
+func (x *execution) searchFor(calls []call, schemas []string) []call {
 	known := len(x.search)
-	for _, s := range sh.schemas {
+	for _, s := range schemas {
 		if !slices.Contains(x.search, s) {
 			x.search = append(x.search, s)
 		}

@@ -41,3 +41,59 @@ func TestKeyOfAnotherOrderIsRefused(t *testing.T) {
 	st.untilApplied(1)
 	wantLines(t, db, `SELECT id FROM t ORDER BY id`, "(2)", "(10)")
 }
+
+// A box that was down for long may have moved a unique value to another row.
+func TestRangeDeletesItsOwnStaleRowsThatBlockIt(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TABLE t (id int, facility text NOT NULL, u text, v text, w text, PRIMARY KEY (facility, id));
+		CREATE UNIQUE INDEX ON t (u);
+		CREATE UNIQUE INDEX ON t (lower(v)) WHERE w = 'on';
+		INSERT INTO t VALUES (1, 'la', 'a', 'a', 'on'), (2, 'la', 'b', 'b', 'on'), (8, 'la', 'c', 'X', 'on'), (9, 'la', 'X', 'c', 'on'),
+			(10, 'la', 'd', 'X', 'off'), (9, 'sf', 'S', 's', 'on')`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	st := r.stream("la")
+	s := newSender(t, table("public", "t", key("id", "integer"), col("facility", "text"), col("u", "text"), col("v", "text"), col("w", "text")))
+	// The values of rows 1 and 2 have changed places, and 3 has those of 8 and 9.
+	st.push(s.frame(rangeOf(nil, row(3), row(1, "la", "b", "b", "on"), row(2, "la", "a", "a", "on"), row(3, "la", "X", "x", "on"))))
+	st.untilApplied(1)
+	wantLines(t, db, `SELECT id, u, v FROM t ORDER BY facility, id`, "(1,b,b)", "(2,a,a)", "(3,X,x)", "(10,d,X)", "(9,S,s)")
+	st.push(s.frame(rangeOf(row(3), nil, row(9, "la", "c", "c", "on"), row(10, "la", "d", "X", "off"))))
+	st.untilApplied(2)
+	wantLines(t, db, `SELECT id, u FROM t ORDER BY facility, id`, "(1,b)", "(2,a)", "(3,X)", "(9,c)", "(10,d)", "(9,S)")
+	// Neither another facility's row nor one that was sent before gives way.
+	st.push(s.frame(rangeOf(row(10), row(11), row(11, "la", "S", "e", "on"))))
+	if err := st.untilStuck(); err == nil {
+		t.Fatal("another facility's row gave way")
+	}
+	db.Exec(t, `UPDATE t SET u = 'T' WHERE facility = 'sf'`)
+	st.untilApplied(3)
+	st.push(s.frame(rangeOf(row(11), nil, row(12, "la", "X", "f", "on"))))
+	st.until("the stream waits", func() bool { return len(st.stuck) > 2 && st.stuck[len(st.stuck)-1] != nil })
+	wantLines(t, db, `SELECT u FROM t WHERE id = 3`, "(X)")
+}
+
+// Labels that were added one by one may have another order at each end.
+func TestRangeOfEnumsGoesByTheirText(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TYPE e AS ENUM ('c', 'b', 'a'); CREATE TABLE t (id e PRIMARY KEY, facility text NOT NULL)`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	st := r.stream("la")
+	s := newSender(t, table("public", "t", key("id", "public.e"), col("facility", "text")))
+	st.push(s.frame(rangeOf(nil, row("a"), row("a", "la"))), s.frame(rangeOf(row("a"), nil, row("b", "la"), row("c", "la"))))
+	st.untilApplied(2)
+	wantLines(t, db, `SELECT id FROM t ORDER BY id`, "(c)", "(b)", "(a)")
+}
+
+func TestColumnWhoseTypeIsGoneTakesTheTargets(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TYPE e AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, facility text NOT NULL, e e)`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	st := r.stream("la")
+	s := newSender(t, table("public", "t", key("id", "integer"), col("facility", "text"), col("e", change.UnknownType)))
+	st.push(s.frame([]change.Change{ins(0, 1, "la", "a")}))
+	st.untilApplied(1)
+	wantLines(t, db, `SELECT id, e FROM t`, "(1,a)")
+}

@@ -42,7 +42,14 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 		sh := t.shapes[c.Table]
 		f := newFolded(a.cfg.Facility)
 		f.change(sh, c)
-		if err := x.run(ctx, f, nil, nil); err != nil {
+		var err error
+		if c.Op == change.Range && !sh.passedOver {
+			err = x.unblock(ctx, sh, c.Range)
+		}
+		if err == nil {
+			err = x.run(ctx, f, nil, nil)
+		}
+		if err != nil {
 			if refused(err) && !gone(ctx) {
 				err = describe(err, a.cfg.Facility, pos, sh, c)
 			}
