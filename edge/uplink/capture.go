@@ -207,6 +207,11 @@ func (u *Uplink) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 		return capture.SlotInfo{}, fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Close(ctx)
+	if u.pendingGap != "" {
+		if err := u.discardSlot(ctx, conn); err != nil {
+			return capture.SlotInfo{}, err
+		}
+	}
 	slot, err := capture.EnsureSlot(ctx, conn, Slot)
 	if err != nil || !slot.Lost {
 		return slot, err
@@ -215,4 +220,18 @@ func (u *Uplink) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 		return slot, err
 	}
 	return capture.EnsureSlot(ctx, conn, Slot)
+}
+
+// discardSlot drops a slot that does not give what follows the queue's end, and
+// sees to it that the next one finds its publications: settle fills them.
+func (u *Uplink) discardSlot(ctx context.Context, conn *pgx.Conn) error {
+	if err := capture.DropSlot(ctx, conn, Slot); err != nil {
+		return err
+	}
+	local, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the local database: %w", err)
+	}
+	defer local.Release()
+	return capture.MakePublications(ctx, local.Conn())
 }

@@ -85,3 +85,17 @@ func TestTableInThePlaceOfAnotherIsSentFromItsFirstRow(t *testing.T) {
 		ALTER TABLE t RENAME TO old; ALTER TABLE t2 RENAME TO t`)
 	wantLoad(t, settle(t, u))
 }
+
+func TestGapMakesTheSlotAnewBehindItsPublications(t *testing.T) {
+	t.Parallel()
+	u, db := settled(t)
+	for range 2 { // the second time there is a slot
+		db.Exec(t, `DROP PUBLICATION IF EXISTS holdfast`)
+		u.pendingGap = "a publication was dropped"
+		slot, err := u.ensureSlot(t.Context())
+		if err != nil || !slot.Created {
+			t.Fatalf("slot %+v, %v", slot, err)
+		}
+	}
+	wantLoad(t, settle(t, u))
+}

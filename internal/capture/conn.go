@@ -52,6 +52,9 @@ const (
 	readBuffer     = 256 << 10
 )
 
+// undefinedObject is the SQLSTATE of a publication that is not there.
+const undefinedObject = "42704"
+
 // connect checks that the slot gives what follows have, and starts reading
 // there. The error is a *GapError if it does not.
 func connect(ctx context.Context, connString, slot string, have uint64) (_ *conn, err error) {
@@ -136,7 +139,12 @@ func (c *conn) receive() ([]byte, error) {
 		case *pgproto3.CopyData:
 			return m.Data, nil
 		case *pgproto3.ErrorResponse:
-			return nil, pgconn.ErrorResponseToPgError(m)
+			if err := pgconn.ErrorResponseToPgError(m); err.Code != undefinedObject {
+				return nil, err
+			}
+			// The server reads the WAL with the catalog of its time, in which
+			// there is no publication: it will never give what follows.
+			return nil, &GapError{"a publication was dropped: " + m.Message}
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
 			return nil, errors.New("the server ended replication")
 		}

@@ -19,6 +19,14 @@ const (
 	EventPublication = "holdfast_events"
 )
 
+var publications = []struct {
+	name, publish string
+	keyed         bool // for tables whose updates can be published
+}{
+	{Publication, "insert, update, delete, truncate", true},
+	{EventPublication, "insert", false},
+}
+
 // Table names a table to be captured.
 type Table struct {
 	Schema, Name string
@@ -44,20 +52,30 @@ func EnsurePublications(ctx context.Context, conn *pgx.Conn, tables []Table) err
 		keyed[t] = has
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		for _, p := range []struct {
-			name, publish string
-			keyed         bool
-		}{
-			{Publication, "insert, update, delete, truncate", true},
-			{EventPublication, "insert", false},
-		} {
+		for _, p := range publications {
 			var want []Table
 			for _, t := range tables {
 				if keyed[t] == p.keyed {
 					want = append(want, t)
 				}
 			}
-			if err := ensurePublication(ctx, tx, p.name, p.publish, want); err != nil {
+			if err := ensurePublication(ctx, tx, p.name, p.publish); err != nil {
+				return err
+			}
+			if err := publish(ctx, tx, p.name, want); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// MakePublications makes the publications that are not there, without tables,
+// and leaves the tables of the others alone.
+func MakePublications(ctx context.Context, conn *pgx.Conn) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, p := range publications {
+			if err := ensurePublication(ctx, tx, p.name, p.publish); err != nil {
 				return err
 			}
 		}
@@ -111,7 +129,7 @@ func hasIdentity(ctx context.Context, conn *pgx.Conn, t Table) (bool, error) {
 	return has, nil
 }
 
-func ensurePublication(ctx context.Context, tx pgx.Tx, name, publish string, want []Table) error {
+func ensurePublication(ctx context.Context, tx pgx.Tx, name, publish string) error {
 	var is string
 	err := tx.QueryRow(ctx, `SELECT pg_catalog.concat_ws(', ', CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END,
 			CASE WHEN pubdelete THEN 'delete' END, CASE WHEN pubtruncate THEN 'truncate' END) || CASE WHEN pubviaroot THEN '' ELSE ' by partition' END
@@ -131,6 +149,12 @@ func ensurePublication(ctx context.Context, tx pgx.Tx, name, publish string, wan
 			return fmt.Errorf("alter publication %s: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// publish makes the publication hold exactly these tables.
+func publish(ctx context.Context, tx pgx.Tx, name string, want []Table) error {
+	id := pgx.Identifier{name}.Sanitize()
 	have, err := published(ctx, tx, name)
 	if err != nil {
 		return fmt.Errorf("list publication %s: %w", name, err)
