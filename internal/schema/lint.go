@@ -129,6 +129,9 @@ func keyProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
 		return nil // append-only rows need none
 	}
 	switch {
+	case side == Edge && t.IdentityLost:
+		return []proto.Problem{{Text: "the index that REPLICA IDENTITY of " + t.ID() + " named was dropped, so PostgreSQL publishes neither its updates nor its deletes",
+			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT; to use the primary key, or name another unique index with REPLICA IDENTITY USING INDEX."}}
 	case len(t.Key) == 0:
 		return []proto.Problem{{Text: t.ID() + " has no primary key, so nothing tells its rows apart",
 			Remedy: "ALTER TABLE " + t.quoted() + " ADD PRIMARY KEY (…); or register it as event if its rows are only ever added."}}

@@ -68,7 +68,10 @@ type Table struct {
 	Inherits bool
 	// Identity is pg_class.relreplident: d default, i index, f full, n nothing.
 	Identity string
-	Columns  []Column
+	// IdentityLost is true when the index of the replica identity was dropped:
+	// PostgreSQL then publishes neither updates nor deletes.
+	IdentityLost bool
+	Columns      []Column
 	// Key names the columns that tell rows apart, in the order of the index: of
 	// the replica identity's index if there is one, else of the primary key.
 	Key []string
@@ -163,14 +166,15 @@ func (t *Table) readColumns(ctx context.Context, tx pgx.Tx) error {
 
 func (t *Table) readKey(ctx context.Context, tx pgx.Tx) error {
 	var key []string
-	var immediate bool
+	var immediate, identity bool
 	err := tx.QueryRow(ctx, `SELECT ARRAY(SELECT a.attname::text
 				FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
 				JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-				WHERE k.n <= i.indnkeyatts ORDER BY k.n), i.indimmediate
+				WHERE k.n <= i.indnkeyatts ORDER BY k.n), i.indimmediate, i.indisreplident
 		FROM pg_catalog.pg_index i
 		WHERE i.indrelid = $1 AND (i.indisreplident OR i.indisprimary)
-		ORDER BY i.indisreplident DESC LIMIT 1`, t.OID).Scan(&key, &immediate)
+		ORDER BY i.indisreplident DESC LIMIT 1`, t.OID).Scan(&key, &immediate, &identity)
+	t.IdentityLost = t.Identity == "i" && !identity
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

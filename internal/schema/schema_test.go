@@ -37,6 +37,8 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "deferrable key", ddl: `CREATE TABLE t (id uuid PRIMARY KEY DEFERRABLE, facility_id text NOT NULL)`, text: "deferrable", remedy: "NOT DEFERRABLE"},
 		{name: "identity nothing", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); ALTER TABLE t REPLICA IDENTITY NOTHING`,
 			text: "REPLICA IDENTITY NOTHING", remedy: "REPLICA IDENTITY DEFAULT;"},
+		{name: "identity lost", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL, k uuid NOT NULL); CREATE UNIQUE INDEX t_k ON t (k);
+			ALTER TABLE t REPLICA IDENTITY USING INDEX t_k; DROP INDEX t_k`, text: "was dropped", remedy: "REPLICA IDENTITY DEFAULT;"},
 		{name: "view", ddl: `CREATE VIEW t AS SELECT 1 AS id`, text: "is a view", remedy: "Register the tables"},
 		{name: "materialized view", ddl: `CREATE MATERIALIZED VIEW t AS SELECT 1 AS id`, text: "is a view", remedy: "Register the tables"},
 		{name: "foreign table", ddl: `CREATE EXTENSION IF NOT EXISTS file_fdw; CREATE SERVER IF NOT EXISTS f FOREIGN DATA WRAPPER file_fdw;
