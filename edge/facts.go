@@ -141,8 +141,10 @@ func (f *facts) link() localui.Link {
 	if l.Up {
 		out.Problem = ""
 	}
+	out.Replaced = l.Replaced
 	if l.Problem != nil {
-		out.Problem = l.Problem.Text + " " + l.Problem.Remedy
+		out.Refused = true
+		out.Problem = l.Problem.String()
 	}
 	return out
 }

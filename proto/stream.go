@@ -127,6 +127,14 @@ type Problem struct {
 	Remedy string `cbor:"2,keyasint,omitempty" json:"remedy,omitempty"`
 }
 
+// String is both, as sentences.
+func (p *Problem) String() string {
+	if p.Remedy == "" {
+		return p.Text
+	}
+	return p.Text + ". " + p.Remedy
+}
+
 // TableState is how one table fares at the edge.
 type TableState struct {
 	Schema      string    `cbor:"1,keyasint" json:"schema"`

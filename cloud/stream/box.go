@@ -173,7 +173,7 @@ func (b *box) stuck(ctx context.Context, err error) error {
 		b.link.Goodbye(proto.GoodbyeShutdown, "the region's database went away")
 		return err
 	}
-	b.server.Event(ctx, b.facility, "stuck", p.Text+" "+p.Remedy)
+	b.server.Event(ctx, b.facility, "stuck", p.String())
 	if sendErr := b.link.Send(proto.TypeProblem, p); sendErr == nil {
 		b.link.Goodbye(proto.GoodbyeStuck, p.Text)
 	}
@@ -195,7 +195,7 @@ func (b *box) tellProblems(ctx context.Context) error {
 			return ctx.Err()
 		case p := <-b.problem:
 			if p.Text != "" {
-				b.server.Event(ctx, b.facility, "stuck", p.Text+" "+p.Remedy)
+				b.server.Event(ctx, b.facility, "stuck", p.String())
 			}
 			if err := b.link.Send(proto.TypeProblem, p); err != nil {
 				return err

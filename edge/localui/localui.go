@@ -31,7 +31,11 @@ type Link struct {
 	Up       bool
 	Since    time.Time // when it became so; zero if unknown
 	LastSent time.Time // when the region last confirmed a change
-	Problem  string    // why it is down, for technicians; may be empty
+	Problem  string    // why it is down, or refused, for technicians; may be empty
+	// Refused is true while the region answers but cannot take the changes.
+	Refused bool
+	// Replaced is true when another box serves the facility now.
+	Replaced bool
 }
 
 // Queue is what waits on this box to be sent.

@@ -49,6 +49,15 @@ func (r *Report) judge(now time.Time) {
 	case !r.Link.Enrolled:
 		say("info", "plug-connected-x", "This box is not connected to a region yet.",
 			"You can work: everything is saved here. It is sent once the box has been introduced.")
+	case r.Link.Replaced:
+		say("bad", "plug-connected-x", "Another box has taken this one's place.",
+			"What is saved here is not sent any more. Work on the other box, and call support.")
+	case r.Link.Refused && full:
+		say("bad", "filled-alert-triangle", "The region cannot take the changes, and the room for unsent changes is nearly full.",
+			"Keep working: everything is saved here. Please call support soon.")
+	case r.Link.Refused:
+		say("warn", "filled-alert-triangle", "The region cannot take the changes now.",
+			"Keep working: everything is saved here and will be sent by itself. Support needs to look at the region: the status page says why.")
 	case !r.Link.Up && full:
 		say("bad", "cloud-off", "Internet is down, and the room for unsent changes is nearly full.",
 			"Keep working: everything is saved here and will be sent by itself. Please get the internet repaired soon.")
@@ -70,6 +79,10 @@ func (r Report) LinkWord() web.State {
 	switch {
 	case !r.Link.Enrolled:
 		return web.State{Kind: "idle", Word: "Not connected yet"}
+	case r.Link.Replaced:
+		return web.State{Kind: "bad", Word: "Replaced"}
+	case r.Link.Refused:
+		return web.State{Kind: "warn", Word: "Refused"}
 	case r.Link.Up:
 		return web.State{Kind: "ok", Word: "Up"}
 	}
@@ -91,7 +104,7 @@ func (r Report) QueueWord() web.State {
 		return web.State{Kind: "bad", Word: "Problem"}
 	case r.Queue.Changes == 0:
 		return web.State{Kind: "ok", Word: "All sent"}
-	case r.Link.Up:
+	case r.Link.Up && !r.Link.Refused:
 		return web.State{Kind: "ok", Word: "Sending"}
 	}
 	return web.State{Kind: "waiting", Word: "Safely waiting"}

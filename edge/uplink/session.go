@@ -50,6 +50,9 @@ func (u *Uplink) Transfer(ctx context.Context) error {
 				if err != nil {
 					l.Error = err.Error()
 				}
+				if !errors.Is(err, errStuck) {
+					l.Problem = nil // told again once there is a link
+				}
 			})
 			switch {
 			case errors.Is(err, errReplaced):

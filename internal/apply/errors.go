@@ -105,6 +105,9 @@ func describe(err error, facility string, pos change.Position, s *shape, c *chan
 		re = &cp
 	}
 	re.Facility, re.Position = facility, pos
+	if errors.Is(err, ErrForeignRow) && hint.Of(err) == "" {
+		re.Err = hint.Wrap(re.Err, "Correct the application at %s that wrote it. The stream goes on when the table is no longer synced (holdfastctl tables remove); add it again once its rows at %s are right.", facility, facility)
+	}
 	if s != nil {
 		re.Table = s.name
 		if c != nil && re.Key == "" {
