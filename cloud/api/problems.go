@@ -73,7 +73,7 @@ func remedyOf(status int) string {
 	case status >= 500:
 		return "Try again; if it stays, the region's log says why."
 	}
-	return "Correct what is named below and send it again; /api/openapi.json describes every field."
+	return "Correct what is named and send it again; /api/openapi.json describes every field."
 }
 
 func notFound(what, id, remedy string) *v1.Problem {

@@ -88,9 +88,11 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 			return false, fmt.Errorf("%w: epoch %d of %s begins with transaction %d instead of 1, the region is at %s",
 				ErrGap, h.Epoch, g.a.cfg.Facility, h.First, next)
 		}
-		err := g.event(ctx, change.Position{Epoch: h.Epoch},
-			streamEvent{"epoch", fmt.Sprintf("the facility's stream begins anew after %s", next)})
-		if err != nil {
+		began := "the facility's stream begins"
+		if next.Epoch > 0 {
+			began = fmt.Sprintf("the facility's stream begins anew after %s", next)
+		}
+		if err := g.event(ctx, change.Position{Epoch: h.Epoch}, streamEvent{"epoch", began}); err != nil {
 			return false, err
 		}
 	case h.Last <= next.Seq:

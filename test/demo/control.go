@@ -105,7 +105,8 @@ func (d *demo) switchLink(w http.ResponseWriter, r *http.Request, cut bool) {
 	defer d.mu.Unlock()
 	e := d.edges[id]
 	if e == nil {
-		http.Error(w, fmt.Sprintf("the demo has no facility %q", id), http.StatusNotFound)
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintf(w, "the demo has no facility %q", id)
 		return
 	}
 	_, was := d.cutAt[id]

@@ -39,7 +39,7 @@ func (a *app) printSync(s v1.SyncStatus) {
 		{"Facility", s.Facility},
 		{"State", a.paint(a.out)(state.colour, state.text)},
 		{"Stream", stream},
-		{"Queue", queueText(s.Queue) + reported(s.ReportedAt, a.clock())},
+		{"Queue", reported(s.Queue, s.ReportedAt, a.clock())},
 	}
 	if s.Connected {
 		rows = append(rows, [2]string{"Lag", lagText(s.Lag)})
@@ -72,12 +72,12 @@ func (a *app) printSync(s v1.SyncStatus) {
 	a.printTablesAt(s.Tables, false)
 }
 
-// reported says how old a figure of the facility is when it is not fresh.
-func reported(at *time.Time, now time.Time) string {
+// reported is the queue as the facility last told it, and when that was.
+func reported(q v1.Queue, at *time.Time, now time.Time) string {
 	if at == nil {
-		return " (it has not said yet)"
+		return "not known: the facility has not been heard yet"
 	}
-	return " (as it said " + relative(*at, now) + ")"
+	return queueText(q) + " (as it said " + relative(*at, now) + ")"
 }
 
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
