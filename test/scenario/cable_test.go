@@ -44,9 +44,9 @@ func door(path string) error {
 	for {
 		in, err := l.Accept()
 		if err != nil {
-			return nil // the test has ended
+			return nil // the test has ended, and with this process what is left
 		}
-		go forward(in) // ends with its connection, or with this process
+		wg.Go(func() { forward(in) })
 	}
 }
 

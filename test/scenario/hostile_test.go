@@ -170,6 +170,7 @@ func wrongBytes(t *testing.T, i *intruder, unharmed func(string)) {
 				break
 			}
 		}
+		t.Logf("%s: ended after %s", c.name, time.Since(began).Round(10*time.Millisecond))
 		if time.Since(began) > 25*time.Second {
 			t.Errorf("%s: the region did not end the stream", c.name)
 		}

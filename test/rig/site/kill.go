@@ -24,14 +24,11 @@ func (e *Edge) KillPostgres() error { return killPostgres(e.ClusterDir()) }
 // KillPostgres kills the region's PostgreSQL as a power cut would.
 func (s *Site) KillPostgres() error { return killPostgres(s.ClusterDir()) }
 
-// KillBroker kills the region's broker.
+// KillBroker kills the region's broker, if it runs just now.
 func (s *Site) KillBroker() error {
 	pids, err := processes(filepath.Join(s.Dir, "region", "state", "mosquitto"))
 	if err != nil {
 		return err
-	}
-	if len(pids) == 0 {
-		return errors.New("no broker runs")
 	}
 	return kill9(pids...)
 }
