@@ -26,9 +26,6 @@ const (
 	PasswordMaxBytes = 72
 )
 
-// bcryptCost takes about 0.15 s on a server and 0.5 s on a Raspberry Pi 4.
-const bcryptCost = 11
-
 // AuthOptions configure sign-in for one console.
 type AuthOptions struct {
 	// Name tells this console's cookie from those of others on the same host:
