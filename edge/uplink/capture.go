@@ -36,7 +36,7 @@ func (u *Uplink) Capture(ctx context.Context) error {
 			u.captureRuns(nil, err)
 			var gap *capture.GapError
 			if errors.As(err, &gap) {
-				u.pendingGap = gap.Reason
+				u.pendingGap, u.slotSpoilt = gap.Reason, true
 			}
 			if errors.Is(err, errNewEpoch) {
 				return nil
@@ -93,7 +93,7 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 		if err := u.epoch.set(now); err != nil {
 			return err
 		}
-		u.pendingGap = ""
+		u.pendingGap, u.slotSpoilt = "", false
 	}
 	if !now.opening {
 		return nil
@@ -207,7 +207,7 @@ func (u *Uplink) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 		return capture.SlotInfo{}, fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Close(ctx)
-	if u.pendingGap != "" {
+	if u.slotSpoilt {
 		if err := u.discardSlot(ctx, conn); err != nil {
 			return capture.SlotInfo{}, err
 		}

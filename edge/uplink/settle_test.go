@@ -91,11 +91,23 @@ func TestGapMakesTheSlotAnewBehindItsPublications(t *testing.T) {
 	u, db := settled(t)
 	for range 2 { // the second time there is a slot
 		db.Exec(t, `DROP PUBLICATION IF EXISTS holdfast`)
-		u.pendingGap = "a publication was dropped"
+		u.pendingGap, u.slotSpoilt = "a publication was dropped", true
 		slot, err := u.ensureSlot(t.Context())
 		if err != nil || !slot.Created {
 			t.Fatalf("slot %+v, %v", slot, err)
 		}
 	}
 	wantLoad(t, settle(t, u))
+}
+
+func TestADamagedQueueLeavesTheSlotWhatNobodyHasRead(t *testing.T) {
+	t.Parallel()
+	u, _ := settled(t)
+	if slot, err := u.ensureSlot(t.Context()); err != nil || !slot.Created {
+		t.Fatalf("slot %+v, %v", slot, err)
+	}
+	u.pendingGap = "the queue was damaged on disk"
+	if slot, err := u.ensureSlot(t.Context()); err != nil || slot.Created {
+		t.Fatalf("slot %+v, %v: the WAL that it held is lost", slot, err)
+	}
 }

@@ -61,6 +61,9 @@ type Uplink struct {
 	// pendingGap is why a new epoch must begin before capture goes on; owned
 	// by Capture.
 	pendingGap string
+	// slotSpoilt is true when the slot has to be made anew. It is not when only
+	// the queue was damaged: then the WAL still has what nobody has read yet.
+	slotSpoilt bool
 
 	mu      sync.Mutex
 	link    Link
