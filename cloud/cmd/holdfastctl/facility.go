@@ -197,8 +197,12 @@ func (a *app) facilityToken() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "token ID", Short: "Make a new enrolment token, for a new or another box", Args: takes(1),
 		ValidArgsFunction: a.facilityArg,
-		Long:              "Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.",
-		Example:           "  holdfastctl facility token la --ttl 1h --token-out la.token",
+		Long: `Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.
+
+The region follows the new box: of each synced fact table, rows that the new box
+does not have are removed in the region. So restore the facility's database on the new
+box before its agent starts.`,
+		Example: "  holdfastctl facility token la --ttl 1h --token-out la.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
@@ -211,7 +215,11 @@ func (a *app) facilityToken() *cobra.Command {
 			if err := writeSecret(tokenOut, t.Secret); err != nil {
 				return err
 			}
-			return a.show(t, func() error { a.printEnrolSecret(t, tokenOut); return nil })
+			return a.show(t, func() error {
+				a.printEnrolSecret(t, tokenOut)
+				a.printf("The region follows the box that uses it. Restore the facility's database there before its agent starts.\n")
+				return nil
+			})
 		},
 	}
 	tokenFlags(cmd, &ttl, &tokenOut)
