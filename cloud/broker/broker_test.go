@@ -90,9 +90,11 @@ func TestBoxSpeaksOnlyForItself(t *testing.T) {
 	region := start(t, b.Client(mqttclient.Config{Subscriptions: []mqttclient.Subscription{{Filter: "hf/v1/#", QoS: 1, Handle: heard.handle}}}))
 	connected(t, region)
 	conf, _ := b.CA.ClientTLS(la.ID())
-	// It may not hear another's commands; Mosquitto says so at once.
-	nosy := start(t, device(b, conf, la, mqttclient.Config{Subscriptions: []mqttclient.Subscription{
-		{Filter: proto.Topic("foo", "frankfurt", proto.KindCommand), Handle: down.handle},
+	// It may not hear another's commands; Mosquitto says so at once. (This is
+	// the other box: it tries again and again, and would take la's place.)
+	other, _ := b.CA.ClientTLS(fr.ID())
+	nosy := start(t, device(b, other, fr, mqttclient.Config{Subscriptions: []mqttclient.Subscription{
+		{Filter: proto.Topic("foo", "la", proto.KindCommand), Handle: down.handle},
 	}}))
 	brokertest.Eventually(t, "the subscription is refused", func() bool {
 		err := nosy.State().Err
