@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/agogsaas/holdfast/internal/pgcluster"
 )
 
 // TestFlippedBitsInTheQueueAreToldAndHealed damages the queue's files while
@@ -78,4 +80,49 @@ func TestFlippedBitsInTheQueueAreToldAndHealed(t *testing.T) {
 	if there == here && told == "" {
 		t.Error("no bit that was flipped hit anything")
 	}
+}
+
+// TestALostQueueOrSlotBeginsANewEpochAndHeals takes away what the stream hangs on.
+func TestALostQueueOrSlotBeginsANewEpochAndHeals(t *testing.T) {
+	t.Parallel()
+	seed, _ := seeded(t)
+	s := startSite(t)
+	la := addEdge(t, s, "la")
+	addFloor(t, s, la)
+	edge, region := edgeDB(t, la), regionDB(t, s)
+	var done atomic.Int64
+	crew := floorCrew(la, 3, seed, &done)
+	for i, loss := range []func() error{
+		func() error { return os.RemoveAll(filepath.Join(la.StateDir(), "queue")) },
+		func() error { // a file that belongs to no log: all of it is put aside
+			return os.WriteFile(filepath.Join(la.StateDir(), "queue", "foreign.wal"), []byte("?"), 0o600)
+		},
+		func() error {
+			_, err := pool(t, la.DSN(pgcluster.Capture, pgcluster.Database)).Exec(t.Context(), `SELECT pg_drop_replication_slot('holdfast')`)
+			return err
+		},
+		func() error { return os.Remove(filepath.Join(la.StateDir(), "epoch")) },
+	} {
+		work(t, crew, 30)
+		sameKeyed(t, time.Minute, crew, edge, region)
+		la.Cut()
+		work(t, crew, 50)
+		if err := la.Agent.Kill9(); err != nil {
+			t.Fatal(err)
+		}
+		work(t, crew, 20)
+		if err := loss(); err != nil {
+			t.Fatal(err)
+		}
+		if err := la.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		la.Restore()
+		work(t, crew, 10)
+		sameKeyed(t, time.Minute, crew, edge, region)
+		if n := epochs(t, region, "la"); n != uint64(i)+1 {
+			t.Errorf("after loss %d the region is at epoch %d, want %d", i, n, i+1)
+		}
+	}
+	wantEvent(t, region, "la", "epoch")
 }
