@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -46,6 +47,9 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 		if c.Op == change.Range && !sh.passedOver {
 			err = x.unblock(ctx, sh, c.Range)
 		}
+		if c.Op == change.Update && c.Key != nil {
+			err = x.makeWay(ctx, sh, c)
+		}
 		if err == nil {
 			err = x.run(ctx, f, nil, nil)
 		}
@@ -57,6 +61,26 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 		}
 	}
 	return nil
+}
+
+// makeWay deletes the facility's row that has the new key of a row that gets
+// another one. At the sender there was none: it is left from before changes
+// were lost on the way, and the range that mends it comes behind this change.
+func (x *execution) makeWay(ctx context.Context, sh *shape, c *change.Change) error {
+	if sh.passedOver || sh.class == Event || len(sh.key) == 0 {
+		return nil
+	}
+	row, _, _ := sh.restoreKey(c)
+	key := make(change.Row, len(sh.key))
+	for i, k := range sh.key {
+		key[i] = row[k]
+	}
+	if bytes.Equal(keyID(c.Key), keyID(key)) {
+		return nil
+	}
+	f := newFolded(x.facility)
+	f.change(sh, &change.Change{Op: change.Delete, Table: c.Table, Key: key})
+	return x.run(ctx, f, nil, nil)
 }
 
 // applyPart applies one part of a transaction that is too big for a batch, in
