@@ -45,6 +45,21 @@ func (v facilityView) Old() bool { return silent(v.State) }
 // StreamEvents are the newest events of the stream.
 func (v facilityView) StreamEvents() []streamEvent { return v.record.Events }
 
+// Stuck is what the stream waits for: the newest refusal, as long as nothing
+// was applied since. Nil if it does not wait.
+func (v facilityView) Stuck() *streamEvent {
+	for i, e := range v.record.Events {
+		if e.Kind != "stuck" {
+			continue
+		}
+		if v.Position != nil && v.Position.AppliedAt.After(e.At) {
+			return nil
+		}
+		return &v.record.Events[i]
+	}
+	return nil
+}
+
 // TempText is the box's temperature, "" if it does not tell.
 func (v facilityView) TempText() string {
 	if v.Temperature == nil {
