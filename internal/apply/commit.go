@@ -168,7 +168,7 @@ func (b *batch) refold() {
 }
 
 func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
-	x := a.execution(s)
+	x := a.execution(s, b)
 	var last *change.Tx
 	if len(b.txs) > 0 {
 		last = b.txs[len(b.txs)-1].tx
@@ -190,8 +190,11 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	return nil
 }
 
-func (a *Applier) execution(s *session) *execution {
-	return &execution{facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{}}
+func (a *Applier) execution(s *session, b *batch) *execution {
+	return &execution{
+		facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{},
+		replacement: b.to.Epoch>>32 > 1,
+	}
 }
 
 // commit is a step of its own, so that tests can break it on both sides.

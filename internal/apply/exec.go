@@ -37,6 +37,10 @@ type execution struct {
 	careful func(*target) bool
 	search  []string         // schemas in the search_path of the transaction
 	missing map[string]int64 // partial updates without their row, by table
+	// replacement is true for a box that is not the facility's first. What it
+	// does not have may be what the box before it wrote, so its ranges add and
+	// correct rows and remove none: an empty box must not empty the region.
+	replacement bool
 
 	// lastCall is the statement that failed.
 	lastCall *opCall

@@ -102,7 +102,7 @@ func (p *plan) statements(sh *shape, careful bool) ([]call, *copyData) {
 }
 
 func (x *execution) rangeCalls(calls []call, sh *shape, r *change.KeyRange) []call {
-	if len(sh.key) > 0 && sh.class != Event {
+	if len(sh.key) > 0 && sh.class != Event && !x.replacement {
 		args, asText := sh.packColumns(r.Rows, sh.key)
 		for _, bound := range []change.Row{r.After, r.UpTo} {
 			for _, v := range bound {

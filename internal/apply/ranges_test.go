@@ -73,6 +73,27 @@ func TestRangeDeletesItsOwnStaleRowsThatBlockIt(t *testing.T) {
 	wantLines(t, db, `SELECT u FROM t WHERE id = 3`, "(X)")
 }
 
+// A box that took another's place begins with what it has, which may be nothing.
+func TestAnEmptyReplacementLeavesTheRegionsRows(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TABLE t (id int, facility text NOT NULL, v text, PRIMARY KEY (facility, id))`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	st := r.stream("la")
+	shape := table("public", "t", key("id", "integer"), col("facility", "text"), col("v", "text"))
+	s := newSender(t, shape)
+	st.push(s.frame(rangeOf(nil, nil, row(1, "la", "a"), row(2, "la", "b"))))
+	st.untilApplied(1)
+	next := newSender(t, shape)
+	next.epoch = 2 << 32
+	st.push(next.frame(rangeOf(nil, nil)), next.frame(rangeOf(nil, nil, row(2, "la", "c"))))
+	st.until("the new box's ranges are applied", func() bool {
+		at := st.Applied()
+		return at.Epoch == next.epoch && at.Seq == 2
+	})
+	wantLines(t, db, `SELECT id, v FROM t ORDER BY id`, "(1,a)", "(2,c)")
+}
+
 // Labels that were added one by one may have another order at each end.
 func TestRangeOfEnumsGoesByTheirText(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
 	t := b.txs[0]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
-	x := a.execution(s)
+	x := a.execution(s, b)
 	x.careful = alwaysCareful
 	if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
 		s.rollback(ctx)
@@ -94,7 +94,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	}
 	t := b.txs[0]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
-	x := a.execution(s)
+	x := a.execution(s, b)
 	if b.part.first {
 		a.big = Progress{Missing: map[string]int64{}}
 		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
