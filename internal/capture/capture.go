@@ -77,7 +77,8 @@ type Config struct {
 	// does not have of it.
 	Next change.Position
 	// Linger is how long a transaction may wait for more to be sealed with it.
-	// nil or 0 seals as soon as the WAL has no more to give at once.
+	// nil or 0 seals as soon as the WAL has no more to give at once, with a
+	// pause of a few milliseconds between frames.
 	Linger func() time.Duration
 	// MaxFrameChanges and MaxFrameBytes end a frame; 0 is the default.
 	MaxFrameChanges int

@@ -18,8 +18,21 @@ import (
 //	write   takes whole transactions out of it, seals and appends them
 //	status  tells the server what is durable, and marks the sink when idle
 
-// burst is how long transactions may gather while more arrive and Linger is 0.
-const burst = 10 * time.Millisecond
+// A frame costs milliseconds of processors' time on its way, whatever is in
+// it: packing, an fsync, packets, a commit at the other side. So with Linger 0
+// the first one leaves at once, and the next not before a pause in which more
+// can gather: a short one, and a longer one while transactions come quickly.
+// (Measured: docs/decisions/0008.)
+const (
+	calmPause = 4 * time.Millisecond
+	// busyPause is also how long transactions may gather while the WAL always
+	// has more to give.
+	busyPause = 20 * time.Millisecond
+	// busyFrom transactions behind a calm pause (750 in a second) make the next
+	// one long, fewer than calmBelow behind a long pause (250) a short one.
+	busyFrom  = 3
+	calmBelow = 5
+)
 
 // stream is one session.
 type stream struct {
@@ -49,6 +62,8 @@ type stream struct {
 	part     uint32          // of the first transaction in pending
 	whole    int             // finished transactions in pending
 	since    time.Time       // when the first of them was finished
+	busy     bool            // the pause behind the last frame is the long one
+	pauseEnd time.Time       // when the next frame may leave if Linger is 0
 	idle     bool            // the WAL has no more to give right now
 	writing  bool            // frames are on their way to the sink
 	received uint64
@@ -198,10 +213,8 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 	full := s.full()
 	switch {
 	case s.whole > 0:
-		age := now.Sub(s.since)
-		due := full || age >= max(linger, burst) || linger == 0 && s.idle
-		if !due {
-			return nil, max(linger, burst) - age
+		if wait := s.hold(now, linger); wait > 0 && !full {
+			return nil, wait
 		}
 	case !full:
 		return nil, time.Hour
@@ -216,6 +229,11 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 		return t, 0
 	}
 	t.lsn = t.b.Tx(t.whole - 1).LSN
+	s.busy = t.whole >= busyFrom && (!s.busy || t.whole >= calmBelow)
+	s.pauseEnd = now.Add(calmPause)
+	if s.busy {
+		s.pauseEnd = now.Add(busyPause)
+	}
 	s.whole, s.part = 0, 0
 	if s.begun {
 		t.b.MoveTail(s.pending, t.whole)
@@ -223,6 +241,15 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 		s.build++ // a frame lists only its own tables
 	}
 	return t, 0
+}
+
+// hold is how much longer finished transactions may gather; mu is held.
+func (s *stream) hold(now time.Time, linger time.Duration) time.Duration {
+	wait := s.since.Add(max(linger, busyPause)).Sub(now)
+	if linger == 0 && s.idle {
+		wait = min(wait, s.pauseEnd.Sub(now))
+	}
+	return wait
 }
 
 // seal makes the frames of a batch: one, or two when its first transaction has
