@@ -199,9 +199,9 @@ func (a *app) facilityToken() *cobra.Command {
 		ValidArgsFunction: a.facilityArg,
 		Long: `Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.
 
-The region follows the new box: of each synced fact table, rows that the new box
-does not have are removed in the region. So restore the facility's database on the new
-box before its agent starts.`,
+The new box begins with what its own database has, and the region keeps the
+rows that it has not. So restore the facility's database on the new box
+before its agent starts.`,
 		Example: "  holdfastctl facility token la --ttl 1h --token-out la.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
@@ -217,7 +217,7 @@ box before its agent starts.`,
 			}
 			return a.show(t, func() error {
 				a.printEnrolSecret(t, tokenOut)
-				a.printf("The region follows the box that uses it. Restore the facility's database there before its agent starts.\n")
+				a.printf("The box that uses it begins with what its own database has. Restore the facility's database there before its agent starts.\n")
 				return nil
 			})
 		},
