@@ -217,7 +217,13 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members}))
+				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members,
+				Waiting: func(facility string) *proto.Problem {
+					if err := in.Stuck(facility); err != nil {
+						return ingest.Explain(err)
+					}
+					return nil
+				}}))
 			mux.Handle("GET /metrics", metrics(gate, mqtt, members))
 			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 			mux.HandleFunc("GET /readyz", ready(pool, members))
