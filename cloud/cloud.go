@@ -216,14 +216,16 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	pages, err := dashboard.New(dashboard.Deps{
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
 		Mount: func(mux *http.ServeMux) {
-			mux.Handle("/api/", api.New(api.Deps{Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
+			mux.Handle("/api/", api.New(api.Deps{
+				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)
 					}
 					return nil
-				}}))
+				},
+			}))
 			mux.Handle("GET /metrics", metrics(gate, mqtt, members))
 			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 			mux.HandleFunc("GET /readyz", ready(pool, members))
@@ -290,8 +292,10 @@ func devices(ctx context.Context, boxes *provision.Provision) ([]broker.Device, 
 }
 
 func batch(p apply.Progress) fleet.Batch {
-	return fleet.Batch{Epoch: p.Position.Epoch, Seq: p.Position.Seq, CommitAt: p.Committed,
-		Transactions: uint64(p.Txs), Changes: uint64(p.Changes), Bytes: uint64(p.Bytes)}
+	return fleet.Batch{
+		Epoch: p.Position.Epoch, Seq: p.Position.Seq, CommitAt: p.Committed,
+		Transactions: uint64(p.Txs), Changes: uint64(p.Changes), Bytes: uint64(p.Bytes),
+	}
 }
 
 func metrics(own ...prometheus.Collector) http.Handler {
@@ -319,7 +323,8 @@ func ready(pool *pgxpool.Pool, members *fleet.Fleet) http.HandlerFunc {
 
 func (p PostgresConfig) server() pgcluster.ServerConfig {
 	c := pgcluster.ServerConfig{Database: p.Database, Managed: pgcluster.Config{
-		Dir: p.DataDir, Port: p.Port, Profile: pgcluster.Profile(p.Profile), User: p.OSUser}}
+		Dir: p.DataDir, Port: p.Port, Profile: pgcluster.Profile(p.Profile), User: p.OSUser,
+	}}
 	if p.Mode == "existing" {
 		c.DSN, c.PasswordFile = p.DSN, p.Password
 	}
@@ -328,8 +333,10 @@ func (p PostgresConfig) server() pgcluster.ServerConfig {
 
 // broker says how the broker is run; the boxes' side is filled in by Run.
 func (m MQTTConfig) broker(dir string, ca *provision.CA, log *slog.Logger) (broker.Config, error) {
-	c := broker.Config{Dir: dir, OSUser: m.OSUser, LocalAddr: m.PlainListen, TLSAddr: m.TLSListen,
-		ClientCAFile: ca.CertFile(), Log: log.With("part", "broker")}
+	c := broker.Config{
+		Dir: dir, OSUser: m.OSUser, LocalAddr: m.PlainListen, TLSAddr: m.TLSListen,
+		ClientCAFile: ca.CertFile(), Log: log.With("part", "broker"),
+	}
 	if m.Mode == "external" {
 		c.External = &broker.External{URL: m.External, CAFile: m.CA, Username: m.User, PasswordFile: m.Password}
 		return c, nil

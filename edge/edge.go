@@ -194,8 +194,10 @@ func (e *Edge) openTunnel() (*tunnel.Tunnel, error) {
 	if e.conf.Uplink.HubEndpoint != "" {
 		endpoint = e.conf.Uplink.HubEndpoint
 	}
-	err = tun.SetPeer(tunnel.Peer{PublicKey: t.HubKey, Endpoint: endpoint,
-		AllowedIPs: []netip.Prefix{netip.PrefixFrom(t.HubAddress, 128)}, KeepaliveInterval: t.Keepalive})
+	err = tun.SetPeer(tunnel.Peer{
+		PublicKey: t.HubKey, Endpoint: endpoint,
+		AllowedIPs: []netip.Prefix{netip.PrefixFrom(t.HubAddress, 128)}, KeepaliveInterval: t.Keepalive,
+	})
 	if err != nil {
 		return nil, errors.Join(err, tun.Close())
 	}
@@ -221,8 +223,10 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, appDSN string) error {
 }
 
 func (p PostgresConfig) local() postgres.Config {
-	return postgres.Config{Existing: p.Mode == "existing", DSN: p.DSN, PasswordFile: p.Password, Dir: p.DataDir,
-		Port: p.Port, Profile: p.Profile, OSUser: p.OSUser, Database: p.Database, WALKeepBytes: int64(p.WALKeep)}
+	return postgres.Config{
+		Existing: p.Mode == "existing", DSN: p.DSN, PasswordFile: p.Password, Dir: p.DataDir,
+		Port: p.Port, Profile: p.Profile, OSUser: p.OSUser, Database: p.Database, WALKeepBytes: int64(p.WALKeep),
+	}
 }
 
 // keepBytes is Keep as the queue takes it, where 0 stands for its default.

@@ -69,7 +69,8 @@ func (f *facts) heartbeat() heartbeat.Facts {
 			p := f.pg()
 			return heartbeat.DatabaseFacts{Version: p.Version, Database: proto.Database{
 				State: string(p.State), WALRetainedBytes: uint64(max(p.WALRetainedBytes, 0)),
-				Slot: p.Slot(uplink.Slot), SizeBytes: uint64(max(p.DatabaseBytes, 0))}}, nil
+				Slot: p.Slot(uplink.Slot), SizeBytes: uint64(max(p.DatabaseBytes, 0)),
+			}}, nil
 		},
 		Tables: func(context.Context) ([]proto.TableStatus, error) {
 			var list []proto.TableStatus
@@ -87,8 +88,10 @@ func (f *facts) heartbeat() heartbeat.Facts {
 
 func (f *facts) protoQueue() proto.Queue {
 	s, acked := f.queue.Stats(), f.queue.Acked()
-	q := proto.Queue{Frames: uint64(s.Frames), Transactions: uint64(s.Transactions), Changes: uint64(s.Changes), Bytes: uint64(s.Bytes),
-		LimitBytes: uint64(s.LimitBytes), Epoch: s.Epoch, LastSeq: s.Last, AckedEpoch: acked.Epoch, AckedSeq: acked.Seq}
+	q := proto.Queue{
+		Frames: uint64(s.Frames), Transactions: uint64(s.Transactions), Changes: uint64(s.Changes), Bytes: uint64(s.Bytes),
+		LimitBytes: uint64(s.LimitBytes), Epoch: s.Epoch, LastSeq: s.Last, AckedEpoch: acked.Epoch, AckedSeq: acked.Seq,
+	}
 	if !s.OldestCommit.IsZero() {
 		q.OldestSeconds = uint64(max(time.Since(s.OldestCommit), 0) / time.Second)
 	}

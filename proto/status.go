@@ -173,8 +173,10 @@ func (s Status) Encode() ([]byte, error) {
 
 // cutTexts makes the texts fit. It copies the slices that it changes.
 func (s *Status) cutTexts() {
-	for _, p := range []*string{&s.Versions.Agent, &s.Versions.Kernel, &s.Versions.Postgres, &s.Versions.Hardware,
-		&s.Database.State, &s.Database.Slot, &s.Tunnel.State} {
+	for _, p := range []*string{
+		&s.Versions.Agent, &s.Versions.Kernel, &s.Versions.Postgres, &s.Versions.Hardware,
+		&s.Database.State, &s.Database.Slot, &s.Tunnel.State,
+	} {
 		*p = cut(*p, shortTextMax)
 	}
 	s.Disks = append([]Disk(nil), s.Disks...)

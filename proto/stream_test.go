@@ -13,8 +13,10 @@ func streamSamples() map[StreamType]any {
 		TypeAck:     &Ack{Epoch: 1<<32 | 1, Seq: 9},
 		TypeFrame:   []byte{1, 2, 3},
 		TypeTables:  &Tables{Version: 3, Tables: []SyncedTable{}},
-		TypeTableStates: &TableStates{Tables: []TableState{{Schema: "public", Name: "orders", State: TableRefused,
-			Problems: []Problem{{Text: "no primary key", Remedy: "add one"}}, RowsLoaded: 7, Fingerprint: 1 << 63}}},
+		TypeTableStates: &TableStates{Tables: []TableState{{
+			Schema: "public", Name: "orders", State: TableRefused,
+			Problems: []Problem{{Text: "no primary key", Remedy: "add one"}}, RowsLoaded: 7, Fingerprint: 1 << 63,
+		}}},
 		TypeHeal:    &Heal{Tables: []string{"public.orders"}, Reason: "rows were missing"},
 		TypeGoodbye: &Goodbye{Code: GoodbyeFenced, Text: "a newer box took over"},
 		TypeProblem: &Problem{Text: "public.orders is missing", Remedy: "create it"},

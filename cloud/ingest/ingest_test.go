@@ -44,8 +44,10 @@ func setup(t *testing.T) *bundle {
 	pg.Exec(t, `CREATE TABLE public.orders (id int PRIMARY KEY, facility_id text NOT NULL, name text CHECK (name <> 'bad'));
 		INSERT INTO holdfast.facility (id, tenant) SELECT 'f' || i, 'foo' FROM generate_series(1, 50) i`)
 	b := &bundle{db: db, told: make(chan error, 100)}
-	in, err := New(ctx, Config{DB: db, ApplyConnString: pg.ConnString(), MaxConns: 4, Patience: 300 * time.Millisecond,
-		Stuck: func(_ string, err error) { b.told <- err }, Log: slog.New(slog.DiscardHandler)})
+	in, err := New(ctx, Config{
+		DB: db, ApplyConnString: pg.ConnString(), MaxConns: 4, Patience: 300 * time.Millisecond,
+		Stuck: func(_ string, err error) { b.told <- err }, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,13 +75,16 @@ func (b *bundle) open(t *testing.T, facility string) *Session {
 func frame(t *testing.T, first uint64, facility string, names ...string) change.Sealed {
 	t.Helper()
 	body := &change.Body{Tables: []change.Table{{Schema: "public", Name: "orders", Columns: []change.Column{
-		{Name: "id", Type: "integer", Key: true}, {Name: "facility_id", Type: "text"}, {Name: "name", Type: "text"}}}}}
+		{Name: "id", Type: "integer", Key: true}, {Name: "facility_id", Type: "text"}, {Name: "name", Type: "text"},
+	}}}}
 	for i, name := range names {
 		seq := first + uint64(i)
 		var number int
 		fmt.Sscanf(facility, "f%d", &number)
-		body.Txs = append(body.Txs, change.Tx{Seq: seq, LSN: seq, CommitMicros: 1, Changes: []change.Change{{Op: change.Insert,
-			Row: change.Row{fmt.Append(nil, uint64(number)*10000+seq), []byte(facility), []byte(name)}}}})
+		body.Txs = append(body.Txs, change.Tx{Seq: seq, LSN: seq, CommitMicros: 1, Changes: []change.Change{{
+			Op:  change.Insert,
+			Row: change.Row{fmt.Append(nil, uint64(number)*10000+seq), []byte(facility), []byte(name)},
+		}}})
 	}
 	f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: epoch, First: first, Last: first + uint64(len(names)) - 1}, body)
 	if err != nil {
@@ -255,8 +260,10 @@ func TestTableStatesAreKept(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ctx := context.Background()
-	states := []proto.TableState{{Schema: "public", Name: "orders", State: "refused", Problems: []proto.Problem{{Text: "no key", Remedy: "add one"}}},
-		{Schema: "public", Name: "other", State: "loading", RowsLoaded: 7, Fingerprint: 1 << 63}}
+	states := []proto.TableState{
+		{Schema: "public", Name: "orders", State: "refused", Problems: []proto.Problem{{Text: "no key", Remedy: "add one"}}},
+		{Schema: "public", Name: "other", State: "loading", RowsLoaded: 7, Fingerprint: 1 << 63},
+	}
 	for _, list := range [][]proto.TableState{states, states[:1], states[:1]} {
 		if err := b.TableStates(ctx, "f3", list); err != nil {
 			t.Fatal(err)

@@ -47,8 +47,10 @@ func (b *box) run(ctx context.Context) error {
 		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
 	}
 	b.remark(ctx, hello, at)
-	err = b.link.Send(proto.TypeWelcome, &proto.Welcome{Version: proto.StreamVersion, Epoch: at.Epoch, Seq: at.Seq,
-		Tables: tables, WindowBytes: windowBytes, Region: b.server.Region})
+	err = b.link.Send(proto.TypeWelcome, &proto.Welcome{
+		Version: proto.StreamVersion, Epoch: at.Epoch, Seq: at.Seq,
+		Tables: tables, WindowBytes: windowBytes, Region: b.server.Region,
+	})
 	if err != nil {
 		return err
 	}

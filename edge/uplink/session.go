@@ -107,9 +107,11 @@ func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, erro
 	defer stop()
 	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.get()
 	u.mu.Lock()
-	hello := proto.Hello{Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
+	hello := proto.Hello{
+		Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
 		Epoch: now.number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
-		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.reason}
+		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.reason,
+	}
 	u.mu.Unlock()
 	if err := link.Send(proto.TypeHello, &hello); err != nil {
 		link.Close()
@@ -188,8 +190,10 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 		return change.Sealed{}, err
 	}
 	u.orders.give(order{})
-	return change.Seal(change.Header{Kind: change.Gap, Epoch: lost.Epoch, First: lost.First, Last: lost.Last,
-		Reason: "the box's queue was damaged on disk; its tables follow"}, &change.Body{})
+	return change.Seal(change.Header{
+		Kind: change.Gap, Epoch: lost.Epoch, First: lost.First, Last: lost.Last,
+		Reason: "the box's queue was damaged on disk; its tables follow",
+	}, &change.Body{})
 }
 
 // receive hears acknowledgements and orders.

@@ -27,8 +27,10 @@ func settled(t *testing.T) (*Uplink, *pgtest.DB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { q.Close() })
-	u, err := New(Config{Facility: "la", EpochBase: 1 << 32, EpochFile: filepath.Join(t.TempDir(), "epoch"), DB: pool,
-		CaptureConn: db.ConnString(), Queue: q, Log: slog.New(slog.DiscardHandler)})
+	u, err := New(Config{
+		Facility: "la", EpochBase: 1 << 32, EpochFile: filepath.Join(t.TempDir(), "epoch"), DB: pool,
+		CaptureConn: db.ConnString(), Queue: q, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,9 +120,11 @@ func New(c Config) (*Uplink, error) {
 	now := time.Now()
 	base := c.Log
 	c.Log = base.With("part", "uplink")
-	return &Uplink{Config: c, base: base, store: store{db: c.DB}, epoch: e,
+	return &Uplink{
+		Config: c, base: base, store: store{db: c.DB}, epoch: e,
 		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}),
-		link: Link{Since: now}, captured: Captured{Since: now}}, nil
+		link: Link{Since: now}, captured: Captured{Since: now},
+	}, nil
 }
 
 // LinkState returns how the stream fares now.
@@ -145,8 +147,10 @@ func (u *Uplink) TableStates() []proto.TableState {
 func (u *Uplink) statesLocked() []proto.TableState {
 	list := make([]proto.TableState, 0, len(u.tables))
 	for _, e := range u.tables {
-		list = append(list, proto.TableState{Schema: e.Schema, Name: e.Name, State: e.State,
-			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint})
+		list = append(list, proto.TableState{
+			Schema: e.Schema, Name: e.Name, State: e.State,
+			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint,
+		})
 	}
 	return list
 }

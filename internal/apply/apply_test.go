@@ -159,8 +159,10 @@ func TestStreamWaitsForTheCauseToGo(t *testing.T) {
 	if h := hint.Of(s.untilStuck()); !strings.Contains(h, "holdfastctl tables add public.other") {
 		t.Errorf("hint %q", h)
 	}
-	r.setRegistry(NewRegistry(2, []Table{{Schema: "public", Name: "orders", Class: Fact, FacilityColumn: "facility_id"},
-		{Schema: "public", Name: "other", Class: Fact, TargetSchema: "{schema}_{facility}"}}))
+	r.setRegistry(NewRegistry(2, []Table{
+		{Schema: "public", Name: "orders", Class: Fact, FacilityColumn: "facility_id"},
+		{Schema: "public", Name: "other", Class: Fact, TargetSchema: "{schema}_{facility}"},
+	}))
 	db.Exec(t, "CREATE SCHEMA public_la; CREATE TABLE public_la.other (id int PRIMARY KEY)")
 	s.untilApplied(3)
 
@@ -185,7 +187,8 @@ func TestBigTransactionIsOneTransaction(t *testing.T) {
 	parts := []change.Sealed{
 		from.part(0, true, []change.Change{upd(0, 1, "la", "tmp", nil)}),
 		from.part(1, true, []change.Change{upd(0, 2, "la", "a", nil), upd(0, 1, "la", "b", nil)}),
-		from.part(2, false, []change.Change{ins(0, 3, "la", "c", nil)})}
+		from.part(2, false, []change.Change{ins(0, 3, "la", "c", nil)}),
+	}
 	s.push(parts[:2]...)
 	s.untilApplied(1)
 	wantLines(t, db, "SELECT id, name FROM orders ORDER BY id", "(1,a)", "(2,b)")

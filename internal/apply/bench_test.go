@@ -32,8 +32,10 @@ func backlog(b *testing.B, txs int) []change.Sealed {
 	from := newSender(b, benchOrders)
 	var ids [][]byte
 	made := func(id []byte, n int) change.Row {
-		return change.Row{id, []byte("la"), fmt.Appendf(nil, "customer %d", n%977), fmt.Append(nil, n%50),
-			fmt.Appendf(nil, "2026-11-23 02:%02d:%02d.%06d+00", n/60000%60, n/1000%60, n%1000*1000), []byte("two pallets of corrugated boxes, ring before noon")}
+		return change.Row{
+			id, []byte("la"), fmt.Appendf(nil, "customer %d", n%977), fmt.Append(nil, n%50),
+			fmt.Appendf(nil, "2026-11-23 02:%02d:%02d.%06d+00", n/60000%60, n/1000%60, n%1000*1000), []byte("two pallets of corrugated boxes, ring before noon"),
+		}
 	}
 	var frames []change.Sealed
 	n := 0
@@ -117,8 +119,10 @@ func drain(b *testing.B, db *pgtest.Server, r *region, frames []change.Sealed, c
 }
 
 func benchServer(b *testing.B) *pgtest.Server {
-	return pgtest.Cluster(b, pgtest.Options{Settings: map[string]string{"shared_buffers": "512MB", "max_wal_size": "4GB",
-		"checkpoint_timeout": "30min", "wal_level": "replica", "max_wal_senders": "0"}})
+	return pgtest.Cluster(b, pgtest.Options{Settings: map[string]string{
+		"shared_buffers": "512MB", "max_wal_size": "4GB",
+		"checkpoint_timeout": "30min", "wal_level": "replica", "max_wal_senders": "0",
+	}})
 }
 
 func BenchmarkDrainBacklog(b *testing.B) {
@@ -161,8 +165,10 @@ func BenchmarkDrainPgbench(b *testing.B) {
 		for range frameTxs {
 			aid, tid, delta := rng.IntN(scale*100_000)+1, rng.IntN(scale*10)+1, rng.IntN(10000)-5000
 			bid := (tid-1)/10 + 1
-			list = append(list, []change.Change{upd(0, aid, (aid-1)/100_000+1, delta, filler), upd(1, tid, bid, delta, nil),
-				upd(2, bid, delta, nil), ins(3, tid, bid, aid, delta, "2026-11-23 02:14:05.123456", nil)})
+			list = append(list, []change.Change{
+				upd(0, aid, (aid-1)/100_000+1, delta, filler), upd(1, tid, bid, delta, nil),
+				upd(2, bid, delta, nil), ins(3, tid, bid, aid, delta, "2026-11-23 02:14:05.123456", nil),
+			})
 		}
 		frames = append(frames, from.frame(list...))
 	}

@@ -67,8 +67,10 @@ func (a *Applier) positionCalls(from, to change.Position, last *change.Tx) []cal
 		lsn, at = last.LSN, last.CommitMicros
 	}
 	origin := Origin{Direction: a.cfg.Direction, Facility: a.cfg.Facility, Position: to}
-	return []call{{sql: "BEGIN"}, {sql: positionSQL, args: []arg{textArg(a.cfg.Facility), number(to.Epoch), number(to.Seq),
-		number(lsn), number(at), number(from.Epoch), number(from.Seq), textArg(origin.String())}}}
+	return []call{{sql: "BEGIN"}, {sql: positionSQL, args: []arg{
+		textArg(a.cfg.Facility), number(to.Epoch), number(to.Seq),
+		number(lsn), number(at), number(from.Epoch), number(from.Seq), textArg(origin.String()),
+	}}}
 }
 
 func checkPosition(counts []int64) error {
@@ -175,8 +177,10 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	}
 	first := a.positionCalls(b.from, b.to, last)
 	if b.event != nil {
-		first = append(first, call{sql: eventSQL, args: []arg{textArg(a.cfg.Facility), textArg(b.event.kind),
-			number(b.to.Epoch), number(b.to.Seq), textArg(b.event.detail)}})
+		first = append(first, call{sql: eventSQL, args: []arg{
+			textArg(a.cfg.Facility), textArg(b.event.kind),
+			number(b.to.Epoch), number(b.to.Seq), textArg(b.event.detail),
+		}})
 	}
 	err := x.run(ctx, b.fold, first, checkPosition)
 	a.lastCall = x.lastCall

@@ -69,8 +69,10 @@ func (g *gatherer) take(ctx context.Context, f opened) error {
 		if tx.Seq <= g.a.next.Seq {
 			continue // applied already
 		}
-		if err := g.add(ctx, txRef{tx: tx, body: f.body,
-			bytes: f.bytes / len(f.body.Txs), unpacked: int(h.BodyBytes) / len(f.body.Txs)}); err != nil {
+		if err := g.add(ctx, txRef{
+			tx: tx, body: f.body,
+			bytes: f.bytes / len(f.body.Txs), unpacked: int(h.BodyBytes) / len(f.body.Txs),
+		}); err != nil {
 			return err
 		}
 	}
@@ -153,8 +155,10 @@ func (g *gatherer) takePart(ctx context.Context, f opened) error {
 	from := g.a.next
 	to := change.Position{Epoch: from.Epoch, Seq: f.header.First}
 	t := txRef{tx: &f.body.Txs[0], body: f.body, bytes: f.bytes}
-	b := &batch{from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes,
-		part: &part{first: g.part == 0, last: !f.header.More}, fold: newFolded(g.a.cfg.Facility)}
+	b := &batch{
+		from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes,
+		part: &part{first: g.part == 0, last: !f.header.More}, fold: newFolded(g.a.cfg.Facility),
+	}
 	if err := g.resolver.fold(ctx, nil, b.fold, &b.txs[0]); err != nil {
 		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err

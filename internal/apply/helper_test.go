@@ -116,7 +116,8 @@ func (r *region) stream(facility string) *stream {
 		s.mu.Unlock()
 		signal(s.changed)
 	}
-	a, err := New(context.Background(), r.pool, Config{Facility: facility, Registry: r.current,
+	a, err := New(context.Background(), r.pool, Config{
+		Facility: facility, Registry: r.current,
 		OnApplied: func(p Progress) {
 			note(func() {
 				s.commits++

@@ -109,8 +109,10 @@ func (x *execution) rangeCalls(calls []call, sh *shape, r *change.KeyRange) []ca
 				args = append(args, arg{value: v})
 			}
 		}
-		calls = append(calls, call{sql: sh.rangeSQL(r.After != nil, r.UpTo != nil, asText),
-			args: sh.facilityArg(args, x.facility), op: &opCall{shape: sh}})
+		calls = append(calls, call{
+			sql:  sh.rangeSQL(r.After != nil, r.UpTo != nil, asText),
+			args: sh.facilityArg(args, x.facility), op: &opCall{shape: sh},
+		})
 	}
 	if len(r.Rows) > 0 {
 		calls = append(calls, sh.insertCall(conflictUpdates, r.Rows, callUpsert))
@@ -149,8 +151,10 @@ func (sh *shape) renameCall(c *change.Change, facility string) call {
 		}
 		return row[all[i]]
 	})
-	return call{sql: sh.updateSQL(columns, asText), args: sh.facilityArg(args, facility),
-		op: &opCall{shape: sh, kind: callUpdate, rows: []change.Row{row}, full: len(absent) == 0, columns: columns}}
+	return call{
+		sql: sh.updateSQL(columns, asText), args: sh.facilityArg(args, facility),
+		op: &opCall{shape: sh, kind: callUpdate, rows: []change.Row{row}, full: len(absent) == 0, columns: columns},
+	}
 }
 
 func (sh *shape) facilityArg(args []arg, facility string) []arg {

@@ -94,8 +94,10 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 		conns.Close()
 		return nil, fmt.Errorf("open the pool of big transactions: %w", err)
 	}
-	p := &Pool{cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
-		catalog: newCatalog(), eager: map[*target]int{}}
+	p := &Pool{
+		cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
+		catalog: newCatalog(), eager: map[*target]int{},
+	}
 	p.flusher = newFlusher(p)
 	s, err := p.session(ctx)
 	if err != nil {

@@ -114,8 +114,10 @@ func signature(e *Table, facility string, t *change.Table) string {
 }
 
 func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
-	sh := &shape{name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
-		to: make([]*targetColumn, len(t.Columns))}
+	sh := &shape{
+		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
+		to: make([]*targetColumn, len(t.Columns)),
+	}
 	sent := map[string]bool{}
 	for i := range t.Columns {
 		col := &t.Columns[i]

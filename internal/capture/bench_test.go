@@ -30,8 +30,14 @@ func (n *nowhere) Tail() (change.Position, uint64, bool) { return n.tail, n.lsn,
 
 // benchRelation is a table of six columns, announced.
 func benchRelation(s *stream) {
-	cols := []change.Column{{Name: "id", Type: "uuid", Key: true}, {Name: "facility_id", Type: "text"}, {Name: "customer", Type: "text"},
-		{Name: "quantity", Type: "integer"}, {Name: "created_at", Type: "timestamp with time zone"}, {Name: "notes", Type: "text"}}
+	cols := []change.Column{
+		{Name: "id", Type: "uuid", Key: true},
+		{Name: "facility_id", Type: "text"},
+		{Name: "customer", Type: "text"},
+		{Name: "quantity", Type: "integer"},
+		{Name: "created_at", Type: "timestamp with time zone"},
+		{Name: "notes", Type: "text"},
+	}
 	s.relations[7] = &relation{table: change.Table{Schema: "public", Name: "orders", Columns: cols}, key: []int{0}}
 }
 

@@ -342,8 +342,10 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		// Small frames, so that transactions are in parts when the end comes.
 		var c *Capture
-		c, err = New(Config{ConnString: os.Getenv("CAPTURE_TEST_CONN"), Slot: os.Getenv("CAPTURE_TEST_SLOT"),
-			Next: change.Position{Epoch: testEpoch, Seq: 1}, MaxFrameChanges: 500}, q)
+		c, err = New(Config{
+			ConnString: os.Getenv("CAPTURE_TEST_CONN"), Slot: os.Getenv("CAPTURE_TEST_SLOT"),
+			Next: change.Position{Epoch: testEpoch, Seq: 1}, MaxFrameChanges: 500,
+		}, q)
 		if err == nil {
 			err = c.Run(context.Background())
 		}

@@ -11,8 +11,12 @@ import (
 
 func sample(txs, rows int) (Header, *Body) {
 	b := &Body{Tables: []Table{{Schema: "public", Name: "orders", Columns: []Column{
-		{Name: "id", Type: "uuid", Key: true}, {Name: "facility_id", Type: "text"}, {Name: "customer", Type: "text"},
-		{Name: "quantity", Type: "integer"}, {Name: "created_at", Type: "timestamp with time zone"}, {Name: "notes", Type: "text"},
+		{Name: "id", Type: "uuid", Key: true},
+		{Name: "facility_id", Type: "text"},
+		{Name: "customer", Type: "text"},
+		{Name: "quantity", Type: "integer"},
+		{Name: "created_at", Type: "timestamp with time zone"},
+		{Name: "notes", Type: "text"},
 	}}}}
 	for i := range txs {
 		tx := Tx{Seq: uint64(i + 1), LSN: uint64(1000 * (i + 1)), CommitMicros: 1700000000000000 + int64(i)}
@@ -21,7 +25,8 @@ func sample(txs, rows int) (Header, *Body) {
 			rand.Read(u[:])
 			tx.Changes = append(tx.Changes, Change{Op: Insert, Row: Row{
 				fmt.Appendf(nil, "%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:]), []byte("la"),
-				fmt.Appendf(nil, "customer %d", i*j%977), fmt.Append(nil, i*j), []byte("2026-11-23 02:14:05.123456+00"), nil}})
+				fmt.Appendf(nil, "customer %d", i*j%977), fmt.Append(nil, i*j), []byte("2026-11-23 02:14:05.123456+00"), nil,
+			}})
 		}
 		b.Txs = append(b.Txs, tx)
 	}

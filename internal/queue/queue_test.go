@@ -27,7 +27,8 @@ func sealed(t testing.TB, epoch, first, last uint64, payload int) change.Sealed 
 			v[i] = byte(r.Uint32())
 		}
 		b.Txs = append(b.Txs, change.Tx{Seq: s, LSN: lsnOf(s), CommitMicros: int64(s) * 1000, Changes: []change.Change{
-			{Op: change.Insert, Row: change.Row{fmt.Append(nil, s), v}}}})
+			{Op: change.Insert, Row: change.Row{fmt.Append(nil, s), v}},
+		}})
 	}
 	f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: epoch, First: first, Last: last, LSN: lsnOf(last), CommitMicros: int64(first) * 1000}, b)
 	if err != nil {

@@ -67,8 +67,10 @@ func classProblems(t proto.SyncedTable) []proto.Problem {
 	case classFact, classEvent:
 		return nil
 	case classMaster:
-		return []proto.Problem{{Text: "master tables, which flow from the region to the facilities, are not supported yet",
-			Remedy: "Register it as fact or event if the facility writes it."}}
+		return []proto.Problem{{
+			Text:   "master tables, which flow from the region to the facilities, are not supported yet",
+			Remedy: "Register it as fact or event if the facility writes it.",
+		}}
 	}
 	return []proto.Problem{{Text: fmt.Sprintf("%q is no class of tables", t.Class), Remedy: "Use fact or event."}}
 }
@@ -130,28 +132,40 @@ func keyProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
 	}
 	switch {
 	case side == Edge && t.IdentityLost:
-		return []proto.Problem{{Text: "the index that REPLICA IDENTITY of " + t.ID() + " named was dropped, so PostgreSQL publishes neither its updates nor its deletes",
-			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT; to use the primary key, or name another unique index with REPLICA IDENTITY USING INDEX."}}
+		return []proto.Problem{{
+			Text:   "the index that REPLICA IDENTITY of " + t.ID() + " named was dropped, so PostgreSQL publishes neither its updates nor its deletes",
+			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT; to use the primary key, or name another unique index with REPLICA IDENTITY USING INDEX.",
+		}}
 	case len(t.Key) == 0:
-		return []proto.Problem{{Text: t.ID() + " has no primary key, so nothing tells its rows apart",
-			Remedy: "ALTER TABLE " + t.quoted() + " ADD PRIMARY KEY (…); or register it as event if its rows are only ever added."}}
+		return []proto.Problem{{
+			Text:   t.ID() + " has no primary key, so nothing tells its rows apart",
+			Remedy: "ALTER TABLE " + t.quoted() + " ADD PRIMARY KEY (…); or register it as event if its rows are only ever added.",
+		}}
 	case t.KeyDeferrable:
-		return []proto.Problem{{Text: "the primary key of " + t.ID() + " is deferrable, which PostgreSQL cannot use to tell rows apart",
-			Remedy: "Make it NOT DEFERRABLE: drop the constraint and add it again without DEFERRABLE."}}
+		return []proto.Problem{{
+			Text:   "the primary key of " + t.ID() + " is deferrable, which PostgreSQL cannot use to tell rows apart",
+			Remedy: "Make it NOT DEFERRABLE: drop the constraint and add it again without DEFERRABLE.",
+		}}
 	case side == Edge && t.Identity == "n" && s.Class != classEvent:
-		return []proto.Problem{{Text: t.ID() + " has REPLICA IDENTITY NOTHING, so its updates and deletes say nothing of the row",
-			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT;"}}
+		return []proto.Problem{{
+			Text:   t.ID() + " has REPLICA IDENTITY NOTHING, so its updates and deletes say nothing of the row",
+			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT;",
+		}}
 	}
 	var problems []proto.Problem
 	for _, name := range t.Key {
 		c := t.Column(name)
 		if c != nil && !c.Ordered() {
-			problems = append(problems, proto.Problem{Text: fmt.Sprintf("column %s of the key of %s has type %s, whose order may differ between databases", name, t.ID(), c.Type),
-				Remedy: "Use one of PostgreSQL's own types in the key: text, uuid, bigint…"})
+			problems = append(problems, proto.Problem{
+				Text:   fmt.Sprintf("column %s of the key of %s has type %s, whose order may differ between databases", name, t.ID(), c.Type),
+				Remedy: "Use one of PostgreSQL's own types in the key: text, uuid, bigint…",
+			})
 		}
 		if c != nil && c.Generated {
-			problems = append(problems, proto.Problem{Text: fmt.Sprintf("the key of %s contains the generated column %s, which is not sent", t.ID(), name),
-				Remedy: "Use a key of stored columns, and set it with REPLICA IDENTITY USING INDEX if it is not the primary key."})
+			problems = append(problems, proto.Problem{
+				Text:   fmt.Sprintf("the key of %s contains the generated column %s, which is not sent", t.ID(), name),
+				Remedy: "Use a key of stored columns, and set it with REPLICA IDENTITY USING INDEX if it is not the primary key.",
+			})
 		}
 	}
 	return problems
@@ -166,13 +180,17 @@ func columnProblems(t *Table) []proto.Problem {
 		}
 		switch strings.TrimSuffix(c.Base, "[]") {
 		case "xid", "xid8", "cid", "tid", "pg_snapshot", "txid_snapshot", "pg_node_tree", "aclitem", "pg_ndistinct", "pg_dependencies", "pg_mcv_list":
-			problems = append(problems, proto.Problem{Text: fmt.Sprintf("column %s of %s has type %s, whose values mean nothing in another database", c.Name, t.ID(), c.Type),
-				Remedy: "Store it as text or bigint."})
+			problems = append(problems, proto.Problem{
+				Text:   fmt.Sprintf("column %s of %s has type %s, whose values mean nothing in another database", c.Name, t.ID(), c.Type),
+				Remedy: "Store it as text or bigint.",
+			})
 			continue
 		}
 		if c.Class == "p" {
-			problems = append(problems, proto.Problem{Text: fmt.Sprintf("column %s of %s has the unknown type %s", c.Name, t.ID(), c.Type),
-				Remedy: "Use a type that can be stored in any database."})
+			problems = append(problems, proto.Problem{
+				Text:   fmt.Sprintf("column %s of %s has the unknown type %s", c.Name, t.ID(), c.Type),
+				Remedy: "Use a type that can be stored in any database.",
+			})
 		}
 	}
 	return problems
@@ -182,13 +200,17 @@ func columnProblems(t *Table) []proto.Problem {
 func facilityProblems(t *Table, s proto.SyncedTable) []proto.Problem {
 	other := "or give each facility a schema of its own in the region: --region-schema '{facility}_{schema}'."
 	if s.FacilityColumn == "" {
-		return []proto.Problem{{Text: "no column says which facility a row of " + t.ID() + " belongs to",
-			Remedy: "Name it with --facility-column, " + other}}
+		return []proto.Problem{{
+			Text:   "no column says which facility a row of " + t.ID() + " belongs to",
+			Remedy: "Name it with --facility-column, " + other,
+		}}
 	}
 	c := t.Column(s.FacilityColumn)
 	if c == nil {
-		return []proto.Problem{{Text: fmt.Sprintf("%s has no column %s, which is to say whose row it is", t.ID(), s.FacilityColumn),
-			Remedy: fmt.Sprintf("ALTER TABLE %s ADD %s text NOT NULL DEFAULT '<facility>'; %s", t.quoted(), quote(s.FacilityColumn), other)}}
+		return []proto.Problem{{
+			Text:   fmt.Sprintf("%s has no column %s, which is to say whose row it is", t.ID(), s.FacilityColumn),
+			Remedy: fmt.Sprintf("ALTER TABLE %s ADD %s text NOT NULL DEFAULT '<facility>'; %s", t.quoted(), quote(s.FacilityColumn), other),
+		}}
 	}
 	var problems []proto.Problem
 	add := func(text, remedy string) { problems = append(problems, proto.Problem{Text: text, Remedy: remedy}) }

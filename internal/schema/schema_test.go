@@ -26,8 +26,10 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "partitioned", ddl: `CREATE TABLE t (id uuid, facility_id text NOT NULL, PRIMARY KEY (id)) PARTITION BY HASH (id)`},
 		{name: "own schema", ddl: `CREATE TABLE t (id int PRIMARY KEY)`, table: proto.SyncedTable{RegionSchema: own}},
 		{name: "event without key", ddl: `CREATE TABLE t (tid int, facility_id text NOT NULL)`, table: proto.SyncedTable{Class: "event"}},
-		{name: "event with replica identity nothing", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); ALTER TABLE t REPLICA IDENTITY NOTHING`,
-			table: proto.SyncedTable{Class: "event"}},
+		{
+			name: "event with replica identity nothing", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); ALTER TABLE t REPLICA IDENTITY NOTHING`,
+			table: proto.SyncedTable{Class: "event"},
+		},
 		{name: "every built-in type", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL, a int[], b jsonb, c int4range, d int4multirange, e money, f xml, g tsvector, h oid, i bytea)`},
 
 		{name: "missing", ddl: ``, text: "there is no table public.t in the facility's database", remedy: "Create it"},
@@ -35,8 +37,10 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "no key", ddl: `CREATE TABLE t (facility_id text NOT NULL)`, text: "has no primary key", remedy: `ALTER TABLE "public"."t" ADD PRIMARY KEY (…); or register it as event`},
 		{name: "unique but not primary", ddl: `CREATE TABLE t (id uuid NOT NULL UNIQUE, facility_id text NOT NULL)`, text: "has no primary key", remedy: "ADD PRIMARY KEY"},
 		{name: "deferrable key", ddl: `CREATE TABLE t (id uuid PRIMARY KEY DEFERRABLE, facility_id text NOT NULL)`, text: "deferrable", remedy: "NOT DEFERRABLE"},
-		{name: "identity nothing", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); ALTER TABLE t REPLICA IDENTITY NOTHING`,
-			text: "REPLICA IDENTITY NOTHING", remedy: "REPLICA IDENTITY DEFAULT;"},
+		{
+			name: "identity nothing", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); ALTER TABLE t REPLICA IDENTITY NOTHING`,
+			text: "REPLICA IDENTITY NOTHING", remedy: "REPLICA IDENTITY DEFAULT;",
+		},
 		{name: "identity lost", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL, k uuid NOT NULL); CREATE UNIQUE INDEX t_k ON t (k);
 			ALTER TABLE t REPLICA IDENTITY USING INDEX t_k; DROP INDEX t_k`, text: "was dropped", remedy: "REPLICA IDENTITY DEFAULT;"},
 		{name: "view", ddl: `CREATE VIEW t AS SELECT 1 AS id`, text: "is a view", remedy: "Register the tables"},
@@ -47,10 +51,14 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "unlogged", ddl: `CREATE UNLOGGED TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL)`, text: "is unlogged", remedy: "SET LOGGED"},
 		{name: "partition", ddl: `CREATE TABLE root (id uuid PRIMARY KEY, facility_id text NOT NULL) PARTITION BY HASH (id);
 			CREATE TABLE t PARTITION OF root FOR VALUES WITH (MODULUS 1, REMAINDER 0)`, text: "is a partition", remedy: "Register the partitioned table public.root"},
-		{name: "inherited", ddl: `CREATE TABLE parent (id uuid PRIMARY KEY, facility_id text NOT NULL); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (parent)`,
-			text: "inheritance tree", remedy: "NO INHERIT"},
-		{name: "inherited from", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); CREATE TABLE child () INHERITS (t)`,
-			text: "inheritance tree", remedy: "NO INHERIT"},
+		{
+			name: "inherited", ddl: `CREATE TABLE parent (id uuid PRIMARY KEY, facility_id text NOT NULL); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (parent)`,
+			text: "inheritance tree", remedy: "NO INHERIT",
+		},
+		{
+			name: "inherited from", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL); CREATE TABLE child () INHERITS (t)`,
+			text: "inheritance tree", remedy: "NO INHERIT",
+		},
 		{name: "system", table: proto.SyncedTable{Schema: "pg_catalog", Name: "pg_class"}, text: "belongs to PostgreSQL", remedy: "own tables"},
 		{name: "ours", ddl: `CREATE SCHEMA holdfast; CREATE TABLE holdfast.t (id uuid PRIMARY KEY)`, table: proto.SyncedTable{Schema: "holdfast"}, text: "belongs to Holdfast", remedy: "own tables"},
 		{name: "no facility column", ddl: `CREATE TABLE t (id uuid PRIMARY KEY)`, text: "has no column facility_id", remedy: `ADD "facility_id" text NOT NULL`},
@@ -60,10 +68,14 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "facility is generated", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL GENERATED ALWAYS AS ('la') STORED)`, text: "is generated", remedy: "ordinary column"},
 		{name: "integer key", ddl: `CREATE TABLE t (id bigserial PRIMARY KEY, facility_id text NOT NULL)`, text: "same key (id)", remedy: "Put facility_id into the primary key"},
 		{name: "natural key", ddl: `CREATE TABLE t (sku text PRIMARY KEY, facility_id text NOT NULL)`, text: "same key (sku)", remedy: "{facility}_{schema}"},
-		{name: "generated key", ddl: `CREATE TABLE t (id uuid, facility_id text NOT NULL, k text GENERATED ALWAYS AS (facility_id || 'x') STORED, PRIMARY KEY (id, k))`,
-			text: "contains the generated column k", remedy: "stored columns"},
-		{name: "extension's type as key", ddl: `CREATE EXTENSION citext; CREATE TABLE t (id citext, facility_id text NOT NULL, PRIMARY KEY (id, facility_id))`,
-			text: "has type public.citext, whose order may differ", remedy: "own types"},
+		{
+			name: "generated key", ddl: `CREATE TABLE t (id uuid, facility_id text NOT NULL, k text GENERATED ALWAYS AS (facility_id || 'x') STORED, PRIMARY KEY (id, k))`,
+			text: "contains the generated column k", remedy: "stored columns",
+		},
+		{
+			name: "extension's type as key", ddl: `CREATE EXTENSION citext; CREATE TABLE t (id citext, facility_id text NOT NULL, PRIMARY KEY (id, facility_id))`,
+			text: "has type public.citext, whose order may differ", remedy: "own types",
+		},
 		{name: "extension's type elsewhere", ddl: `CREATE EXTENSION citext; CREATE TABLE t (id uuid PRIMARY KEY, facility_id citext NOT NULL)`},
 		{name: "enum as key", ddl: `CREATE TYPE e AS ENUM ('x'); CREATE TABLE t (id e, facility_id text NOT NULL, PRIMARY KEY (id, facility_id))`},
 		{name: "transaction ids", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL, x xid)`, text: "mean nothing in another database", remedy: "text or bigint"},

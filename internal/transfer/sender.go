@@ -43,7 +43,8 @@ func (s *Sender) Send(ctx context.Context, f change.Sealed) error {
 	}
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, flight{
-		last: change.Position{Epoch: f.Header.Epoch, Seq: f.Header.Last}, bytes: size})
+		last: change.Position{Epoch: f.Header.Epoch, Seq: f.Header.Last}, bytes: size,
+	})
 	s.bytes += size
 	s.mu.Unlock()
 	return s.link.Send(proto.TypeFrame, f.Bytes)

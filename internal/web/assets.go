@@ -33,7 +33,8 @@ type asset struct {
 var assets = sync.OnceValue(func() (a struct {
 	byURL map[string]asset
 	url   map[string]string
-}) {
+},
+) {
 	a.byURL, a.url = map[string]asset{}, map[string]string{}
 	entries, err := fs.ReadDir(distFiles, "dist")
 	if err != nil {

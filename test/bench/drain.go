@@ -54,14 +54,16 @@ func benchDrainInsert(ctx context.Context, l *lab) ([]Figure, error) {
 		if err := l.register(ctx, v1.TableAdd{Schema: "public", Table: table, Class: "fact"}); err != nil {
 			return nil, err
 		}
-		d, err := l.drain(ctx, backlog{round: round, tables: []string{table},
+		d, err := l.drain(ctx, backlog{
+			round: round, tables: []string{table},
 			last: fmt.Sprintf(`INSERT INTO %s (id, facility_id) VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff', 'la')`, table),
 			seen: fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s WHERE id = 'ffffffff-ffff-ffff-ffff-ffffffffffff')`, table),
 			work: func() error {
 				_, err := l.pgbench(ctx, l.edgeDSN(), "-c synchronous_commit=off", fmt.Sprintf(backlogScript, table),
 					"-n", "-c", fmt.Sprint(backlogClients), "-j", "2", "-t", fmt.Sprint(backlogTxs/backlogClients), "-D", "n=0")
 				return err
-			}})
+			},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -71,17 +73,25 @@ func benchDrainInsert(ctx context.Context, l *lab) ([]Figure, error) {
 		all = append(all, d)
 	}
 	return []Figure{
-		atLeast(1.8, Figure{ID: "drain_insert_ratio", What: "480 k inserts and 80 k updates in 160 k transactions, drained, against native (moonshot 2.5)",
-			Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer()}),
-		atMost(0.2, Figure{ID: "queue_disk_ratio", What: "disk for that backlog, against the WAL that a waiting slot retains",
+		atLeast(1.8, Figure{
+			ID: "drain_insert_ratio", What: "480 k inserts and 80 k updates in 160 k transactions, drained, against native (moonshot 2.5)",
+			Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer(),
+		}),
+		atMost(0.2, Figure{
+			ID: "queue_disk_ratio", What: "disk for that backlog, against the WAL that a waiting slot retains",
 			Measured: median(all.pick(func(d drain) float64 { return d.queueMB / d.nativeMB })), Unit: "×",
 			Peer: fmt.Sprintf("the native slot retains %s MB; the queue's files take %s MB", list(all.pick(func(d drain) float64 { return d.nativeMB })),
-				list(all.pick(func(d drain) float64 { return d.queueMB })))}),
-		atMost(64, Figure{ID: "wal_retained_mb", What: "most WAL that Holdfast's slot holds back during the outage",
+				list(all.pick(func(d drain) float64 { return d.queueMB }))),
+		}),
+		atMost(64, Figure{
+			ID: "wal_retained_mb", What: "most WAL that Holdfast's slot holds back during the outage",
 			Measured: maximum(all.pick(func(d drain) float64 { return d.ourWALMB })), Unit: "MB",
-			Peer: fmt.Sprintf("the native slot: %s MB, growing as long as the outage", list(all.pick(func(d drain) float64 { return d.nativeMB })))}),
-		atMost(160, Figure{ID: "agent_rss_drain_mb", What: "most memory of the agent while it drains",
-			Measured: maximum(all.pick(func(d drain) float64 { return d.rssMB })), Unit: "MiB", Peer: "VmHWM of the agent, reset before the outage, so the gathering counts too"}),
+			Peer: fmt.Sprintf("the native slot: %s MB, growing as long as the outage", list(all.pick(func(d drain) float64 { return d.nativeMB }))),
+		}),
+		atMost(160, Figure{
+			ID: "agent_rss_drain_mb", What: "most memory of the agent while it drains",
+			Measured: maximum(all.pick(func(d drain) float64 { return d.rssMB })), Unit: "MiB", Peer: "VmHWM of the agent, reset before the outage, so the gathering counts too",
+		}),
 	}, nil
 }
 

@@ -44,13 +44,15 @@ func benchDrainPgbench(ctx context.Context, l *lab) ([]Figure, error) {
 	}
 	var all drains
 	for round := 1; round <= l.rounds; round++ {
-		d, err := l.drain(ctx, backlog{round: round, tables: tables,
+		d, err := l.drain(ctx, backlog{
+			round: round, tables: tables,
 			last: fmt.Sprintf(`INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (-%d, 0, 0, 0, now())`, round),
 			seen: fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s.pgbench_history WHERE tid = -%d)`, regionSchema, round),
 			work: func() error {
 				_, err := l.pgbench(ctx, l.edgeDSN(), "", "", "-n", "-c", "4", "-j", "2", "-T", pgbenchSeconds)
 				return err
-			}})
+			},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -61,8 +63,10 @@ func benchDrainPgbench(ctx context.Context, l *lab) ([]Figure, error) {
 		}
 		all = append(all, d)
 	}
-	return []Figure{atLeast(3, Figure{ID: "drain_pgbench_ratio", What: "pgbench's own transactions (scale 100, 4 clients, 60 s offline), drained, against native",
-		Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer()})}, nil
+	return []Figure{atLeast(3, Figure{
+		ID: "drain_pgbench_ratio", What: "pgbench's own transactions (scale 100, 4 clients, 60 s offline), drained, against native",
+		Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer(),
+	})}, nil
 }
 
 // fillPgbench makes pgbench's tables with the same content on every side. They

@@ -31,9 +31,11 @@ func benchBlackHole(ctx context.Context, l *lab) ([]Figure, error) {
 		back, all = append(back, b), append(all, a)
 		l.log.Info("black hole", "first_row_s", b, "all_rows_s", a)
 	}
-	return []Figure{atMost(3, Figure{ID: "tunnel_recover_s", What: "after two minutes without a packet, under traffic: until rows arrive in the region again",
+	return []Figure{atMost(3, Figure{
+		ID: "tunnel_recover_s", What: "after two minutes without a packet, under traffic: until rows arrive in the region again",
 		Measured: maximum(back), Unit: "s",
-		Peer: fmt.Sprintf("worst of %s s, relay drops all packets, 50 tx/s all the while; everything was there after %s s", list(back), list(all))})}, nil
+		Peer: fmt.Sprintf("worst of %s s, relay drops all packets, 50 tx/s all the while; everything was there after %s s", list(back), list(all)),
+	})}, nil
 }
 
 func (l *lab) blackHole(ctx context.Context) (first, all float64, err error) {

@@ -59,8 +59,10 @@ func benchLag(ctx context.Context, l *lab) ([]Figure, error) {
 			list(ours), percentile(native, p), lagSamples, list(load))
 	}
 	return []Figure{
-		atMost(10, Figure{ID: "lag_p50_ms", What: "commit at the facility → visible in the region, through the tunnel, at 200 tx/s, half of them",
-			Measured: median(p50), Unit: "ms", Peer: peer(p50, 50)}),
+		atMost(10, Figure{
+			ID: "lag_p50_ms", What: "commit at the facility → visible in the region, through the tunnel, at 200 tx/s, half of them",
+			Measured: median(p50), Unit: "ms", Peer: peer(p50, 50),
+		}),
 		atMost(50, Figure{ID: "lag_p99_ms", What: "the same, 99 of 100", Measured: median(p99), Unit: "ms", Peer: peer(p99, 99)}),
 	}, nil
 }

@@ -131,6 +131,37 @@ func (l *lab) busy(ctx context.Context) (sum time.Duration, err error) {
 	return sum, nil
 }
 
+// yieldRegion gives the region's processes the lowest priority: they would run
+// on another machine, and must not take the facility's processors.
+func (l *lab) yieldRegion(ctx context.Context) error {
+	var dir string
+	if err := l.region.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
+		return fmt.Errorf("ask for the data directory: %w", err)
+	}
+	server, err := pgcluster.ReadPostmasterPID(dir)
+	if err != nil {
+		return err
+	}
+	pids := append(pgcluster.Children(server), server, l.site.Cloud.PID())
+	for _, pid := range pids {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		if err != nil {
+			return err
+		}
+		for _, t := range threads {
+			tid, err := strconv.Atoi(filepath.Base(t))
+			if err != nil {
+				return err
+			}
+			// One that has just ended needs no priority.
+			if err := syscall.Setpriority(syscall.PRIO_PROCESS, tid, 19); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("lower the region's priority: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
 // loadAverage says how busy the machine is with other things.
 func loadAverage() string {
 	b, err := os.ReadFile("/proc/loadavg")

@@ -41,9 +41,11 @@ func benchTunnel(ctx context.Context, l *lab) ([]Figure, error) {
 		}
 		rates = append(rates, rate)
 	}
-	return []Figure{atLeast(0.15, Figure{ID: "tunnel_gib_s", What: "one TCP stream through the tunnel, two processes on loopback",
+	return []Figure{atLeast(0.15, Figure{
+		ID: "tunnel_gib_s", What: "one TCP stream through the tunnel, two processes on loopback",
 		Measured: median(rates), Unit: "GiB/s",
-		Peer: fmt.Sprintf("median of %s; both ends share the cores; load average %s", list(rates), loadAverage())})}, nil
+		Peer: fmt.Sprintf("median of %s; both ends share the cores; load average %s", list(rates), loadAverage()),
+	})}, nil
 }
 
 func oneStream(ctx context.Context) (rate float64, err error) {

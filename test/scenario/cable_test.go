@@ -123,8 +123,10 @@ func TestACutCableCostsNothingButTime(t *testing.T) {
 	}
 	bin := filepath.Dir(procs.Build(t, procs.Edge))
 	procs.Build(t, procs.Cloud)
-	s := startSiteWith(t, site.Options{Dir: dir, Bin: bin, Host: n.Addr("region"), Wrap: in("region"), Client: openDoor(t, n, "region", dir),
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s := startSiteWith(t, site.Options{
+		Dir: dir, Bin: bin, Host: n.Addr("region"), Wrap: in("region"), Client: openDoor(t, n, "region", dir),
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	la := addEdgeWith(t, s, site.EdgeOptions{ID: "la", Direct: true, Wrap: in("la"), Client: openDoor(t, n, "la", dir)})
 	addFloor(t, s, la)
 	edge, region := edgeDB(t, la), regionDB(t, s)

@@ -16,8 +16,13 @@ import (
 )
 
 var ordersTable = change.Table{Schema: "public", Name: "orders", Columns: []change.Column{
-	{Name: "id", Type: "uuid", Key: true}, {Name: "facility_id", Type: "text"}, {Name: "number", Type: "text"},
-	{Name: "customer", Type: "text"}, {Name: "product", Type: "text"}, {Name: "quantity", Type: "integer"}, {Name: "created_by", Type: "text"},
+	{Name: "id", Type: "uuid", Key: true},
+	{Name: "facility_id", Type: "text"},
+	{Name: "number", Type: "text"},
+	{Name: "customer", Type: "text"},
+	{Name: "product", Type: "text"},
+	{Name: "quantity", Type: "integer"},
+	{Name: "created_by", Type: "text"},
 }}
 
 func order(id, facility string) change.Row {
@@ -194,8 +199,11 @@ func wrongFrames(t *testing.T, i *intruder, victim string, unharmed func(string)
 	update.Row[1] = nil
 	absent := change.Change{Op: change.Insert, Row: order(newID, "la"), Absent: []int{1}}
 	absent.Row[1] = nil
-	account := change.Table{Schema: "holdfast", Name: "account", Columns: []change.Column{{Name: "name", Type: "text", Key: true},
-		{Name: "password_hash", Type: "text"}, {Name: "role", Type: "text"}}}
+	account := change.Table{Schema: "holdfast", Name: "account", Columns: []change.Column{
+		{Name: "name", Type: "text", Key: true},
+		{Name: "password_hash", Type: "text"},
+		{Name: "role", Type: "text"},
+	}}
 	for _, c := range []struct {
 		name  string
 		frame func(p change.Position) []byte

@@ -35,8 +35,10 @@ func intrude(t *testing.T, e *site.Edge) *intruder {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	tun, err := tunnel.New(tunnel.Config{PrivateKey: id.TunnelKey, Addresses: []netip.Prefix{netip.PrefixFrom(id.Tunnel.Address, 128)},
-		MTU: id.Tunnel.MTU, Profile: tunnel.Edge, Log: log})
+	tun, err := tunnel.New(tunnel.Config{
+		PrivateKey: id.TunnelKey, Addresses: []netip.Prefix{netip.PrefixFrom(id.Tunnel.Address, 128)},
+		MTU: id.Tunnel.MTU, Profile: tunnel.Edge, Log: log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +50,10 @@ func intrude(t *testing.T, e *site.Edge) *intruder {
 			t.Errorf("stop the intruder: %v", err)
 		}
 	})
-	err = tun.SetPeer(tunnel.Peer{PublicKey: id.Tunnel.HubKey, Endpoint: e.Tunnel.Addr(),
-		AllowedIPs: []netip.Prefix{netip.PrefixFrom(id.Tunnel.HubAddress, 128)}, KeepaliveInterval: id.Tunnel.Keepalive})
+	err = tun.SetPeer(tunnel.Peer{
+		PublicKey: id.Tunnel.HubKey, Endpoint: e.Tunnel.Addr(),
+		AllowedIPs: []netip.Prefix{netip.PrefixFrom(id.Tunnel.HubAddress, 128)}, KeepaliveInterval: id.Tunnel.Keepalive,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

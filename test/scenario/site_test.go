@@ -29,8 +29,10 @@ func startSite(t *testing.T) *site.Site {
 func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	t.Helper()
 	o.Tied = true
-	o.Ports = site.Ports{HTTP: pgtest.Port(t), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
-		MQTT: pgtest.Port(t), MQTTPlain: pgtest.Port(t)}
+	o.Ports = site.Ports{
+		HTTP: pgtest.Port(t), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
+		MQTT: pgtest.Port(t), MQTTPlain: pgtest.Port(t),
+	}
 	s, err := site.Start(within(t, 2*time.Minute), o)
 	t.Cleanup(func() {
 		if s != nil {

@@ -42,8 +42,10 @@ CREATE TABLE floor_count (facility_id text NOT NULL, writer int NOT NULL, n int 
 CREATE TABLE floor_log (facility_id text NOT NULL, writer int NOT NULL, n int NOT NULL, what text NOT NULL);`
 
 var floor = []compare.Table{
-	{Schema: "public", Name: "floor_count"}, {Schema: "public", Name: "floor_log"},
-	{Schema: "public", Name: "floor_part"}, {Schema: "public", Name: "floor_step"},
+	{Schema: "public", Name: "floor_count"},
+	{Schema: "public", Name: "floor_log"},
+	{Schema: "public", Name: "floor_part"},
+	{Schema: "public", Name: "floor_step"},
 }
 
 // addFloor makes the tables on both sides and registers them. The log has no
@@ -96,8 +98,10 @@ type writer struct {
 func floorCrew(e *site.Edge, n int, seed uint64, done *atomic.Int64) []*writer {
 	var crew []*writer
 	for i := range n {
-		crew = append(crew, &writer{id: i, facility: e.ID, dsn: e.DSN(pgcluster.App, pgcluster.Database),
-			rng: rand.New(rand.NewPCG(seed, uint64(i)+10)), done: done, parts: map[string]int{}, steps: map[string]int{}})
+		crew = append(crew, &writer{
+			id: i, facility: e.ID, dsn: e.DSN(pgcluster.App, pgcluster.Database),
+			rng: rand.New(rand.NewPCG(seed, uint64(i)+10)), done: done, parts: map[string]int{}, steps: map[string]int{},
+		})
 	}
 	return crew
 }

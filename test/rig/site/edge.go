@@ -74,8 +74,10 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 	if err := e.writeConfig(); err != nil {
 		return nil, err
 	}
-	e.Agent = &Proc{Name: o.ID, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
-		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap, Client: e.Client, Tied: s.Tied}
+	e.Agent = &Proc{
+		Name: o.ID, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
+		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap, Client: e.Client, Tied: s.Tied,
+	}
 	if err := e.enrol(ctx); err != nil {
 		return nil, err
 	}
@@ -130,8 +132,10 @@ func (e *Edge) startRelays() error {
 		network string
 		port    int
 	}{{&e.Tunnel, "udp", e.site.Ports.WireGuard}, {&e.MQTT, "tcp", e.site.Ports.MQTT}} {
-		made, err := relay.New(relay.Config{Network: r.network, Listen: "127.0.0.1:0",
-			Target: fmt.Sprintf("127.0.0.1:%d", r.port), Seed: e.Seed})
+		made, err := relay.New(relay.Config{
+			Network: r.network, Listen: "127.0.0.1:0",
+			Target: fmt.Sprintf("127.0.0.1:%d", r.port), Seed: e.Seed,
+		})
 		if err != nil {
 			cancel()
 			return fmt.Errorf("stand between %s and the region: %w", e.ID, err)

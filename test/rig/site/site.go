@@ -86,8 +86,10 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Cloud = &Proc{Name: "region", Path: filepath.Join(o.Bin, "holdfast-cloud"), Args: []string{"run", "-c", config},
-		LogFile: filepath.Join(dir, "log"), Ready: s.URL() + "/readyz", Tied: o.Tied, Wrap: o.Wrap, Client: o.Client}
+	s.Cloud = &Proc{
+		Name: "region", Path: filepath.Join(o.Bin, "holdfast-cloud"), Args: []string{"run", "-c", config},
+		LogFile: filepath.Join(dir, "log"), Ready: s.URL() + "/readyz", Tied: o.Tied, Wrap: o.Wrap, Client: o.Client,
+	}
 	if err := s.Cloud.Start(); err != nil {
 		return nil, err
 	}
