@@ -15,7 +15,17 @@ import (
 // settled is an uplink whose table public.t has been sent to its last row.
 func settled(t *testing.T) (*Uplink, *pgtest.DB) {
 	t.Helper()
-	db := pgtest.New(t)
+	return settledIn(t, pgtest.New(t))
+}
+
+// settledAlone has a server of its own: slots are the whole server's.
+func settledAlone(t *testing.T) (*Uplink, *pgtest.DB) {
+	t.Helper()
+	return settledIn(t, pgtest.Cluster(t, pgtest.Options{NoFsync: true}).DB)
+}
+
+func settledIn(t *testing.T, db *pgtest.DB) (*Uplink, *pgtest.DB) {
+	t.Helper()
 	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, facility text NOT NULL)`)
 	pool, err := pgxpool.New(t.Context(), db.ConnString())
 	if err != nil {
@@ -90,7 +100,7 @@ func TestTableInThePlaceOfAnotherIsSentFromItsFirstRow(t *testing.T) {
 
 func TestGapMakesTheSlotAnewBehindItsPublications(t *testing.T) {
 	t.Parallel()
-	u, db := settled(t)
+	u, db := settledAlone(t)
 	for range 2 { // the second time there is a slot
 		db.Exec(t, `DROP PUBLICATION IF EXISTS holdfast`)
 		u.pendingGap, u.slotSpoilt = "a publication was dropped", true
@@ -104,7 +114,7 @@ func TestGapMakesTheSlotAnewBehindItsPublications(t *testing.T) {
 
 func TestADamagedQueueLeavesTheSlotWhatNobodyHasRead(t *testing.T) {
 	t.Parallel()
-	u, _ := settled(t)
+	u, _ := settledAlone(t)
 	if slot, err := u.ensureSlot(t.Context()); err != nil || !slot.Created {
 		t.Fatalf("slot %+v, %v", slot, err)
 	}

@@ -154,6 +154,8 @@ func TestStreamWaitsForTheCauseToGo(t *testing.T) {
 	s.untilApplied(1)
 	db.Exec(t, "ALTER TABLE orders ADD COLUMN extra numeric")
 	s.untilApplied(2)
+	// That it goes on is told after the transaction is applied.
+	s.until("the stream goes on", func() bool { return len(s.stuck) > 0 && s.stuck[len(s.stuck)-1] == nil })
 
 	s.push(from.frame([]change.Change{ins(2, 1)}))
 	if h := hint.Of(s.untilStuck()); !strings.Contains(h, "holdfastctl tables add public.other") {
