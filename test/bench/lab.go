@@ -124,12 +124,13 @@ func (l *lab) settle(ctx context.Context) error {
 	return pause(ctx, time.Second)
 }
 
-// register has a table synced, and returns when the facility captures it.
+// register has a table synced, and returns when the region has its rows and the
+// facility captures what comes.
 func (l *lab) register(ctx context.Context, t v1.TableAdd) error {
 	if _, err := l.site.API.AddTable(ctx, t); err != nil {
 		return fmt.Errorf("register %s.%s: %w", t.Schema, t.Table, err)
 	}
-	return l.until(ctx, time.Minute, func(ctx context.Context) (bool, error) {
+	return l.until(ctx, 20*time.Minute, func(ctx context.Context) (bool, error) {
 		var state string
 		err := l.local.QueryRow(ctx, `SELECT coalesce((SELECT state FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2), '')`,
 			t.Schema, t.Table).Scan(&state)

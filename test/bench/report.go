@@ -24,6 +24,8 @@ type Figure struct {
 	// Peer is what it was measured against, with the peer's own figure.
 	Peer string `json:"peer"`
 	Met  bool   `json:"met"`
+	// At is when it was measured, UTC.
+	At string `json:"at"`
 }
 
 // atLeast and atMost fill in what follows from the goal.
@@ -61,6 +63,7 @@ func loadReport(dir string) (*report, error) {
 // add replaces figures and writes at once: a later failure loses nothing.
 func (r *report) add(figures []Figure) error {
 	for _, f := range figures {
+		f.At = time.Now().UTC().Format("2006-01-02 15:04")
 		if i := slices.IndexFunc(r.figures, func(o Figure) bool { return o.ID == f.ID }); i >= 0 {
 			r.figures[i] = f
 		} else {
@@ -88,14 +91,14 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Figures\n\nWritten by `make bench`; `go run ./test/bench -only ID` measures one again. Machines differ and are\n"+
 		"shared: ratios against the named peer, taken in the same run, are what counts.\n\n")
-	fmt.Fprintf(&b, "Last run: %s, %s.\n\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"), machine())
-	b.WriteString("| id | what | goal | measured | met | beside |\n|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&b, "Measured on %s. The load average is that of the whole machine: on two cores, much\nmore than 4 means that other work took most of them.\n\n", machine())
+	b.WriteString("| id | what | goal | measured | met | at, UTC | beside |\n|---|---|---|---|---|---|---|\n")
 	for _, f := range r.figures {
 		met := "yes"
 		if !f.Met {
 			met = "**no**"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s %s | %.3g %s | %s | %s |\n", f.ID, f.What, f.Goal, f.Unit, f.Measured, f.Unit, met, f.Peer)
+		fmt.Fprintf(&b, "| `%s` | %s | %s %s | %.3g %s | %s | %s | %s |\n", f.ID, f.What, f.Goal, f.Unit, f.Measured, f.Unit, met, f.At, f.Peer)
 	}
 	return b.String()
 }
