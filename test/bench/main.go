@@ -30,7 +30,7 @@ type measurement struct {
 var measurements = []measurement{
 	{"tunnel", []string{"tunnel_gib_s"}, benchTunnel},
 	{"drain of inserts", []string{"drain_insert_ratio", "queue_disk_ratio", "wal_retained_mb", "agent_rss_drain_mb"}, benchDrainInsert},
-	{"drain of pgbench", []string{"drain_pgbench_ratio"}, benchDrainPgbench},
+	{"drain of pgbench", []string{"drain_pgbench_ratio", "wal_retained_busy_mb"}, benchDrainPgbench},
 	{"lag", []string{"lag_p50_ms", "lag_p99_ms"}, benchLag},
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
