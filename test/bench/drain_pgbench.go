@@ -63,14 +63,18 @@ func benchDrainPgbench(ctx context.Context, l *lab) ([]Figure, error) {
 		all = append(all, d)
 	}
 	return []Figure{
-		atLeast(3, Figure{ID: "drain_pgbench_ratio", What: "pgbench's own transactions (scale 100, 4 clients, 60 s offline), drained, against native",
-			Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer()}),
+		atLeast(3, Figure{
+			ID: "drain_pgbench_ratio", What: "pgbench's own transactions (scale 100, 4 clients, 60 s offline), drained, against native",
+			Measured: median(all.pick(drain.ratio)), Unit: "×", Peer: all.peer(),
+		}),
 		// PostgreSQL moves a slot's restart_lsn only to where it has logged its
 		// running transactions, which it does every 15 s: how much that holds back
 		// depends on how busy the server is.
-		atMost(64, Figure{ID: "wal_retained_busy_mb", What: "most WAL that Holdfast's slot holds back while pgbench works as fast as it can",
+		atMost(64, Figure{
+			ID: "wal_retained_busy_mb", What: "most WAL that Holdfast's slot holds back while pgbench works as fast as it can",
 			Measured: maximum(all.pick(func(d drain) float64 { return d.ourWALMB })), Unit: "MB",
-			Peer: fmt.Sprintf("the native slot: %s MB, growing as long as the outage", list(all.pick(func(d drain) float64 { return d.nativeMB })))}),
+			Peer: fmt.Sprintf("the native slot: %s MB, growing as long as the outage", list(all.pick(func(d drain) float64 { return d.nativeMB }))),
+		}),
 	}, nil
 }
 
