@@ -46,6 +46,7 @@ const (
 	TypeProblem     StreamType = 9  // region → edge: frames cannot be applied, and why; an empty text: now they can
 	TypeCheck       StreamType = 10 // region → edge: could this table be synced?
 	TypeChecked     StreamType = 11 // edge → region: the answer
+	TypeDown        StreamType = 12 // region → edge: a frame of the way down; the edge's Ack is about these
 )
 
 // Hello opens the stream. Who is speaking is known from the tunnel address;
@@ -70,6 +71,10 @@ type Hello struct {
 	AckedSeq   uint64 `cbor:"11,keyasint,omitempty"`
 	// Reason is why the epoch before this one ended, for people.
 	Reason string `cbor:"12,keyasint,omitempty"`
+	// DownEpoch and DownSeq are the last of the region's transactions that is
+	// durable here; 0, 0 when none is.
+	DownEpoch uint64 `cbor:"13,keyasint,omitempty"`
+	DownSeq   uint64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Welcome answers a Hello: where the region stands, and what is synced.
@@ -84,6 +89,21 @@ type Welcome struct {
 	// acknowledgement.
 	WindowBytes uint32 `cbor:"5,keyasint"`
 	Region      string `cbor:"6,keyasint,omitempty"`
+	// DownEpoch is the epoch of the region's own changes; 0 when it sends none.
+	DownEpoch uint64 `cbor:"7,keyasint,omitempty"`
+}
+
+// Down is one frame on the way down. The numbers of one facility's frames have
+// gaps, because the region numbers the transactions for all facilities
+// together: Prev says what must have come before.
+type Down struct {
+	PrevEpoch uint64 `cbor:"1,keyasint"`
+	PrevSeq   uint64 `cbor:"2,keyasint"`
+	// Frame is a sealed frame (internal/change).
+	Frame []byte `cbor:"3,keyasint"`
+	// More is true when the next frame belongs to the same transactions of the
+	// region, so that nobody may see the one without the other.
+	More bool `cbor:"4,keyasint,omitempty"`
 }
 
 // Ack says that everything up to Epoch:Seq is committed and on the receiver's disk.
@@ -103,7 +123,24 @@ type SyncedTable struct {
 	// RegionSchema is where the rows live in the region: "{schema}", or a
 	// pattern with {facility}.
 	RegionSchema string `cbor:"5,keyasint,omitempty" json:"region_schema,omitempty"`
+	// Policy says whose version stands when both sides changed a row without
+	// knowing of each other: edge (also when empty), cloud, or columns. A master
+	// table has none: the region alone writes it.
+	Policy string `cbor:"6,keyasint,omitempty" json:"policy,omitempty"`
+	// CloudColumns are the columns that the cloud owns; only with the policy
+	// columns. All others are the edge's.
+	CloudColumns []string `cbor:"7,keyasint,omitempty" json:"cloud_columns,omitempty"`
+	// TenantColumn says which tenant a row of a master table belongs to; empty
+	// sends it to every facility of the region.
+	TenantColumn string `cbor:"8,keyasint,omitempty" json:"tenant_column,omitempty"`
 }
+
+// Policies of a SyncedTable.
+const (
+	PolicyEdge    = "edge"
+	PolicyCloud   = "cloud"
+	PolicyColumns = "columns"
+)
 
 // ID is "schema.name", for messages and maps; it is not quoted for SQL.
 func (t SyncedTable) ID() string { return t.Schema + "." + t.Name }
@@ -262,6 +299,8 @@ func DecodeStream(b []byte) (StreamType, any, error) {
 		v = new(Check)
 	case TypeChecked:
 		v = new(Checked)
+	case TypeDown:
+		v = new(Down)
 	default:
 		return e.Type, nil, nil
 	}

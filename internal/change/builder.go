@@ -86,6 +86,15 @@ func (b *Builder) Add(op Op, table int, key, row Row, absent []int) {
 	b.buf = append(p, cborNull)
 }
 
+// AddNote adds a Note to the last transaction.
+func (b *Builder) AddNote(words ...string) {
+	row := make(Row, len(words))
+	for i, w := range words {
+		row[i] = []byte(w)
+	}
+	b.Add(Note, 0, nil, row, nil)
+}
+
 // AddRange adds a Range change to the last transaction.
 func (b *Builder) AddRange(table int, r *KeyRange) {
 	b.txs[len(b.txs)-1].changes++

@@ -18,6 +18,23 @@ const (
 	Delete   Op = 3
 	Truncate Op = 4 // every row of the table that belongs to the sender
 	Range    Op = 5 // a key range is exactly these rows; see Change.Range
+	Note     Op = 6 // about its transaction rather than about a row; see the notes
+)
+
+// Notes are changes with the Op Note: Row holds a word of these and what it is
+// about, Table means nothing. They stand before the changes that they are about.
+const (
+	// NoteSeen {"seen", "epoch:seq"}: whoever wrote what follows had seen the
+	// receiver's own transactions up to there. It holds for the transactions
+	// behind it too, until the next one.
+	NoteSeen = "seen"
+	// NoteOrigin {"origin", apply.Origin}: the transaction was made by applying
+	// the other side's; its changes are left out.
+	NoteOrigin = "origin"
+	// NoteTo {"to", facility}: the transaction is for this facility only.
+	NoteTo = "to"
+	// NoteBy {"by", name}: who made the transaction, in the application's words.
+	NoteBy = "by"
 )
 
 func (o Op) String() string {
@@ -32,6 +49,8 @@ func (o Op) String() string {
 		return "truncate"
 	case Range:
 		return "range"
+	case Note:
+		return "note"
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
 }

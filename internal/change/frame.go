@@ -29,6 +29,7 @@ const (
 	prefixBytes   = 6
 	// maxReasonBytes bounds Header.Reason, which the receiver stores.
 	maxReasonBytes = 4096
+	maxNoteWords   = 4
 	// FormatVersion grows only when an older reader could not understand.
 	FormatVersion = 1
 )
@@ -68,7 +69,8 @@ type Header struct {
 	CommitMicros int64
 	// BodyBytes is the size of the unpacked body.
 	BodyBytes uint32
-	// Reason is for people: why a Gap is there.
+	// Reason is for people: why a Gap is there. In the log of a region it names
+	// the bucket that a frame of Changes belongs to.
 	Reason string
 }
 
@@ -226,6 +228,12 @@ func (b *Body) check(h *Header) error {
 }
 
 func (b *Body) checkChange(c *Change) error {
+	if c.Op == Note {
+		if len(c.Row) < 2 || len(c.Row) > maxNoteWords || c.Key != nil || c.Absent != nil || c.Range != nil {
+			return fmt.Errorf("note of %d words", len(c.Row))
+		}
+		return nil
+	}
 	if c.Table < 0 || c.Table >= len(b.Tables) {
 		return fmt.Errorf("table %d of %d", c.Table, len(b.Tables))
 	}
