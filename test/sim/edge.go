@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/edge/uplink"
+	"github.com/agogsaas/holdfast/internal/fault"
+	"github.com/agogsaas/holdfast/internal/queue"
+	"github.com/agogsaas/holdfast/internal/run"
+)
+
+// edge is a facility's agent: the rooms of a row, without people.
+type edge struct {
+	id    string
+	db    *pgxpool.Pool
+	conn  string
+	dir   string
+	cable *cable
+	log   *slog.Logger
+
+	// write and sync are the queue's way to its disk.
+	write, sync fault.Point
+
+	stack *run.Stack
+	queue *queue.Queue
+	up    *uplink.Uplink
+}
+
+func (e *edge) start(_ context.Context) error {
+	e.stack = run.New(e.log)
+	var err error
+	e.queue, err = queue.Open(queue.Options{
+		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
+	})
+	if err != nil {
+		return err
+	}
+	e.stack.Close("queue", e.queue.Close)
+	e.up, err = uplink.New(uplink.Config{
+		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.db, CaptureConn: e.conn,
+		Queue: e.queue, Linger: 20 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	e.stack.Go("transfer", e.up.Transfer)
+	e.stack.Go("capture", e.up.Capture)
+	e.stack.Go("tables", e.up.Tables)
+	return nil
+}
+
+// crash ends the program so that nothing more reaches its disk.
+func (e *edge) crash() error {
+	if e.stack == nil {
+		return nil
+	}
+	e.write.Break(nil)
+	e.sync.Break(nil)
+	err := e.stack.Stop(stopWithin)
+	e.write.Heal()
+	e.sync.Heal()
+	e.stack = nil
+	if errors.Is(err, fault.Err) {
+		err = nil // the farewell did not reach the disk either
+	}
+	return err
+}

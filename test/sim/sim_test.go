@@ -1,0 +1,76 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	from  = flag.Uint64("sim.from", 1, "the first seed")
+	seeds = flag.Uint64("sim.seeds", 40, "how many seeds; 0 is for ever")
+	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
+	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
+	loud  = flag.Bool("sim.log", false, "show what the programs log")
+)
+
+// TestBothSidesComeOutAsTheBooksSay runs one seed after the other.
+func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
+	var next atomic.Uint64
+	next.Store(*from)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range *lanes {
+		l := newLane(t)
+		wg.Go(func() {
+			for t.Context().Err() == nil && !t.Failed() {
+				seed := next.Add(1) - 1
+				if *seeds > 0 && seed >= *from+*seeds {
+					return
+				}
+				if err := runSeed(t, l, seed); err != nil {
+					t.Errorf("seed %d: %v\n\nrun it again: make sim FROM=%d SEEDS=1", seed, err, seed)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d seeds in %s", next.Load()-*from, time.Since(began).Round(time.Second))
+}
+
+const seedWithin = 3 * time.Minute
+
+func runSeed(t *testing.T, l *lane, seed uint64) error {
+	ctx, cancel := context.WithTimeout(t.Context(), seedWithin)
+	defer cancel()
+	log := slog.New(slog.DiscardHandler)
+	if *loud {
+		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	w, err := newWorld(ctx, l, seed, t.TempDir(), log)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Errorf("seed %d: end: %v", seed, err)
+		}
+	}()
+	err = w.run(ctx, *moves)
+	if err == nil {
+		w.heal()
+		err = w.rest(ctx)
+	}
+	if err == nil {
+		err = w.settle(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n\nwhat happened:%s", err, w.told.String())
+	}
+	return nil
+}

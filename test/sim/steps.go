@@ -1,0 +1,230 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+)
+
+// step is one thing that happens. weight says how often.
+type step struct {
+	name   string
+	weight int
+	do     func(w *world, ctx context.Context) error
+}
+
+// steps are all that may happen. A step that does not fit the moment (to cut
+// what is cut) does nothing.
+var steps = []step{
+	{"edge commits", 30, (*world).edgeCommits},
+	{"cloud commits", 0, (*world).cloudCommits},
+	{"both commit", 0, (*world).bothCommit},
+	{"price changes", 0, (*world).priceChanges},
+	{"cut", 8, (*world).cutCable},
+	{"restore", 12, (*world).restoreCable},
+	{"restore for a while", 6, (*world).restoreForAWhile},
+	{"reconnect storm", 2, (*world).storm},
+	{"rest", 8, (*world).restIfJoined},
+	{"agent crashes", 4, (*world).edgeCrashes},
+	{"region crashes", 3, (*world).regionCrashes},
+	{"queue write fails", 3, (*world).queueFails},
+	{"queue disk is full", 2, (*world).queueFull},
+	{"slot of the edge is lost", 1, (*world).edgeSlotLost},
+}
+
+// next picks the next step.
+func (w *world) next() step {
+	total := 0
+	for _, s := range steps {
+		total += s.weight
+	}
+	n := w.rand.IntN(total)
+	for _, s := range steps {
+		if n -= s.weight; n < 0 {
+			return s
+		}
+	}
+	panic("weights do not add up")
+}
+
+// run takes n steps, and looks at both sides after each as a reader would.
+func (w *world) run(ctx context.Context, n int) error {
+	for i := range n {
+		s := w.next()
+		fmt.Fprintf(&w.told, "\n%3d %s", i, s.name)
+		if err := s.do(w, ctx); err != nil {
+			return fmt.Errorf("step %d, %s: %w", i, s.name, err)
+		}
+		if err := w.checkBoundaries(ctx); err != nil {
+			return fmt.Errorf("after step %d, %s: %w", i, s.name, err)
+		}
+	}
+	return nil
+}
+
+func (w *world) tell(format string, args ...any) { fmt.Fprintf(&w.told, " "+format, args...) }
+
+func (w *world) someEdge() *edge {
+	e := w.edges[w.rand.IntN(len(w.edges))]
+	w.tell("%s", e.id)
+	return e
+}
+
+func (w *world) someOps() []op {
+	ops := make([]op, 1+w.rand.IntN(3))
+	for i := range ops {
+		ops[i] = op{key: w.rand.IntN(keysMax), delete: w.rand.IntN(4) == 0}
+	}
+	return ops
+}
+
+func (w *world) edgeCommits(ctx context.Context) error {
+	e := w.someEdge()
+	t, err := commit(ctx, e.db, edgeSide, e.id, w.someOps())
+	if err != nil {
+		return err
+	}
+	b := w.books[e.id]
+	b.edge = append(b.edge, t)
+	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	return nil
+}
+
+func (w *world) cloudCommits(ctx context.Context) error {
+	e := w.someEdge()
+	return w.cloudCommit(ctx, e, w.someOps())
+}
+
+func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
+	t, err := commit(ctx, w.region.db, cloudSide, e.id, ops)
+	if err != nil {
+		return err
+	}
+	b := w.books[e.id]
+	b.cloud = append(b.cloud, t)
+	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	return nil
+}
+
+// bothCommit makes both sides change one row, one right after the other.
+func (w *world) bothCommit(ctx context.Context) error {
+	e, ops := w.someEdge(), w.someOps()
+	if err := w.cloudCommit(ctx, e, ops); err != nil {
+		return err
+	}
+	t, err := commit(ctx, e.db, edgeSide, e.id, []op{{key: ops[0].key}})
+	if err != nil {
+		return err
+	}
+	w.books[e.id].edge = append(w.books[e.id].edge, t)
+	w.tell("and %d (has seen %d) %v", t.n, t.saw, t.writes)
+	return nil
+}
+
+func (w *world) priceChanges(ctx context.Context) error {
+	id, n := w.rand.IntN(3), w.rand.IntN(1000)
+	_, err := w.region.db.Exec(ctx, `INSERT INTO price VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET val = EXCLUDED.val`, id, fmt.Sprint(n))
+	return err
+}
+
+func (w *world) cutCable(context.Context) error {
+	w.someEdge().cable.cut()
+	return nil
+}
+
+func (w *world) restoreCable(context.Context) error {
+	w.someEdge().cable.restore(-1)
+	return nil
+}
+
+func (w *world) restoreForAWhile(context.Context) error {
+	e, n := w.someEdge(), 500+w.rand.IntN(20_000)
+	w.tell("%d bytes", n)
+	e.cable.restore(n)
+	return nil
+}
+
+func (w *world) storm(context.Context) error {
+	for range 10 {
+		for _, e := range w.edges {
+			e.cable.cut()
+			e.cable.restore(-1)
+		}
+	}
+	return nil
+}
+
+func (w *world) edgeCrashes(ctx context.Context) error {
+	e := w.someEdge()
+	if err := e.crash(); err != nil {
+		return err
+	}
+	return e.start(ctx)
+}
+
+func (w *world) regionCrashes(ctx context.Context) error {
+	if err := w.region.stop(); err != nil {
+		return err
+	}
+	return w.region.start(ctx)
+}
+
+// queueFails breaks one of the next writes or fsyncs of a queue, before or
+// after it took effect.
+func (w *world) queueFails(context.Context) error {
+	e, n := w.someEdge(), 1+w.rand.IntN(4)
+	p := &e.write
+	if w.rand.IntN(2) == 0 {
+		p = &e.sync
+	}
+	if w.rand.IntN(2) == 0 {
+		w.tell("before, at %d", n)
+		p.FailBefore(n)
+	} else {
+		w.tell("after, at %d", n)
+		p.FailAfter(n)
+	}
+	return nil
+}
+
+func (w *world) queueFull(ctx context.Context) error {
+	e := w.someEdge()
+	e.write.Break(syscall.ENOSPC)
+	t, err := commit(ctx, e.db, edgeSide, e.id, w.someOps())
+	if err != nil {
+		return err
+	}
+	w.books[e.id].edge = append(w.books[e.id].edge, t)
+	e.write.Heal()
+	return nil
+}
+
+func (w *world) edgeSlotLost(ctx context.Context) error {
+	e := w.someEdge()
+	if err := e.crash(); err != nil {
+		return err
+	}
+	_, err := e.db.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active`)
+	if err != nil {
+		return err
+	}
+	return e.start(ctx)
+}
+
+func (w *world) restIfJoined(ctx context.Context) error {
+	if slices.ContainsFunc(w.edges, func(e *edge) bool { return !e.cable.joined() }) {
+		w.tell("not joined")
+		return nil
+	}
+	return w.rest(ctx)
+}
+
+// heal takes every cause of trouble away.
+func (w *world) heal() {
+	for _, e := range w.edges {
+		e.write.Heal()
+		e.sync.Heal()
+		e.cable.restore(-1)
+	}
+}

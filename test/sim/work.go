@@ -1,0 +1,111 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// keysMax is how many rows the two sides fight over: few, so that they meet.
+const keysMax = 5
+
+// sideWork is what differs between the two sides.
+type sideWork struct {
+	name       string
+	own, other string // counters
+}
+
+var (
+	edgeSide  = sideWork{"edge", "edge_count", "cloud_count"}
+	cloudSide = sideWork{"cloud", "cloud_count", "edge_count"}
+)
+
+// op is what a transaction does to one row, decided by the seed.
+type op struct {
+	key    int
+	delete bool
+}
+
+// commit runs one transaction of a side and enters it in the book. It is tried
+// again when the two sides got into each other's way.
+func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, ops []op) (*tx, error) {
+	for {
+		t, err := attempt(ctx, db, side, facility, ops)
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) {
+			switch pg.Code {
+			case "40001", "40P01", "23505":
+				continue
+			}
+		}
+		return t, err
+	}
+}
+
+func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, ops []op) (*tx, error) {
+	t := &tx{}
+	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(q pgx.Tx) error {
+		// The other side's count first, under a lock: what it says is what this
+		// transaction has seen, no more and no less.
+		err := q.QueryRow(ctx, `SELECT n FROM `+side.other+` WHERE facility_id = $1 FOR SHARE`, facility).Scan(&t.saw)
+		if errors.Is(err, pgx.ErrNoRows) {
+			t.saw, err = 0, nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := q.QueryRow(ctx, `UPDATE `+side.own+` SET n = n + 1 WHERE facility_id = $1 RETURNING n`, facility).Scan(&t.n); err != nil {
+			return err
+		}
+		if side == edgeSide {
+			if _, err := q.Exec(ctx, `UPDATE pair SET n = n + 1 WHERE facility_id = $1`, facility); err != nil {
+				return err
+			}
+			if _, err := q.Exec(ctx, `INSERT INTO happened (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
+				return err
+			}
+		}
+		for _, o := range ops {
+			if err := write1(ctx, q, side, facility, t, o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return t, err
+}
+
+// write1 takes one row from what it is to what it is to be, by the plainest
+// statement that does.
+func write1(ctx context.Context, q pgx.Tx, side sideWork, facility string, t *tx, o op) error {
+	value := fmt.Sprintf("%s-%d-%d", side.name, t.n, o.key)
+	if o.delete {
+		tag, err := q.Exec(ctx, `DELETE FROM doc WHERE facility_id = $1 AND id = $2`, facility, o.key)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		t.note(o.key, "")
+		return nil
+	}
+	tag, err := q.Exec(ctx, `UPDATE doc SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, o.key, value)
+	if err == nil && tag.RowsAffected() == 0 {
+		_, err = q.Exec(ctx, `INSERT INTO doc (facility_id, id, val) VALUES ($1, $2, $3)`, facility, o.key, value)
+	}
+	if err != nil {
+		return err
+	}
+	t.note(o.key, value)
+	return nil
+}
+
+func (t *tx) note(key int, value string) {
+	if w := t.on(key); w != nil {
+		w.value = value
+		return
+	}
+	t.writes = append(t.writes, write{key, value})
+}
