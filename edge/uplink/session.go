@@ -105,12 +105,12 @@ func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, erro
 	}
 	stop := context.AfterFunc(ctx, link.Close)
 	defer stop()
-	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.get()
+	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.Get()
 	u.mu.Lock()
 	hello := proto.Hello{
 		Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
-		Epoch: now.number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
-		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.reason,
+		Epoch: now.Number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
+		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.Reason,
 	}
 	u.mu.Unlock()
 	if err := link.Send(proto.TypeHello, &hello); err != nil {
@@ -164,13 +164,13 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 				return err
 			}
 		case errors.Is(err, queue.ErrBehind), errors.Is(err, queue.ErrAhead):
-			at, now := cursor.Position(), u.epoch.get()
-			if at.Epoch >= now.number || now.opening {
-				return u.askEpoch(now.number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+			at, now := cursor.Position(), u.epoch.Get()
+			if at.Epoch >= now.Number || now.Opening {
+				return u.askEpoch(now.Number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
 			}
 			// What follows in the old epoch is gone; the current one begins with all tables.
 			u.Log.Warn("the rest of an epoch is not kept; the stream goes on with the next", "epoch", at.Epoch, "seq", at.Seq)
-			cursor = u.Queue.Cursor(change.Position{Epoch: now.number})
+			cursor = u.Queue.Cursor(change.Position{Epoch: now.Number})
 			continue
 		case err != nil:
 			return err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -51,7 +52,7 @@ type Uplink struct {
 	Config
 	base  *slog.Logger // of parts that name themselves
 	store store
-	epoch epochFile
+	epoch epoch.File
 
 	// settled is closed when the list of tables was first read and the
 	// publications exist; capture begins then.
@@ -104,12 +105,12 @@ type Captured struct {
 
 // New prepares an uplink; it does not touch the network or the database.
 func New(c Config) (*Uplink, error) {
-	e, err := openEpoch(c.EpochFile, c.EpochBase)
+	e, err := epoch.Open(c.EpochFile, c.EpochBase)
 	if err != nil {
 		return nil, err
 	}
-	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.current() {
-		if err := e.set(epoch{number: pos.Epoch + 1, opening: true, reason: "the note of the epoch is older than the queue"}); err != nil {
+	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.Current() {
+		if err := e.Set(epoch.Epoch{Number: pos.Epoch + 1, Opening: true, Reason: "the note of the epoch is older than the queue"}); err != nil {
 			return nil, err
 		}
 	}
@@ -135,7 +136,7 @@ func (u *Uplink) LinkState() Link {
 }
 
 // Epoch returns the current epoch.
-func (u *Uplink) Epoch() uint64 { return u.epoch.current() }
+func (u *Uplink) Epoch() uint64 { return u.epoch.Current() }
 
 // TableStates returns how each synced table fares.
 func (u *Uplink) TableStates() []proto.TableState {
@@ -193,7 +194,7 @@ type wanted struct {
 func (u *Uplink) askEpoch(above uint64, reason string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.epoch.current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
+	if u.epoch.Current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
 		u.wanted = wanted{reason, above}
 		if u.recap != nil {
 			u.recap(errNewEpoch)
@@ -206,7 +207,7 @@ func (u *Uplink) askEpoch(above uint64, reason string) error {
 func (u *Uplink) wantedEpoch() (reason string, above uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.epoch.current() > u.wanted.above {
+	if u.epoch.Current() > u.wanted.above {
 		u.wanted = wanted{}
 	}
 	return u.wanted.reason, u.wanted.above
