@@ -24,6 +24,7 @@ type folded struct {
 	facility string
 	tables   []*tableOps // in the order in which they were first touched
 	byTarget map[*target]*tableOps
+	source   *source // of what is folded next
 }
 
 // tableOps are the operations on one table, in order.
@@ -79,6 +80,9 @@ func newFolded(facility string) *folded {
 func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
+		if c.Op == change.Note {
+			continue
+		}
 		sh := shapes[c.Table]
 		fc := sh.facilityColumn
 		if fc < 0 {
@@ -102,7 +106,9 @@ func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 func (f *folded) add(tx *change.Tx, shapes []*shape) {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		f.change(shapes[c.Table], c)
+		if c.Op != change.Note {
+			f.change(shapes[c.Table], c)
+		}
 	}
 }
 
