@@ -17,7 +17,7 @@ import (
 // StreamVersion is the newest version of the stream that this build speaks,
 // and StreamVersionMin the oldest. The region picks the newest that both know.
 const (
-	StreamVersion    = 1
+	StreamVersion    = 2
 	StreamVersionMin = 1
 )
 

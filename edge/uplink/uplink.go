@@ -8,6 +8,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
+	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
@@ -35,6 +38,8 @@ type Config struct {
 	// CaptureConn is the connection string of a role with REPLICATION.
 	CaptureConn string
 	Queue       *queue.Queue
+	// Down takes what comes down; nil speaks as a box without the way down.
+	Down *downlink.Downlink
 	// Linger is how long changes may gather while nobody waits for them.
 	Linger time.Duration
 	// Dial connects through the tunnel; Hub is the stream's host:port in it.
@@ -70,6 +75,7 @@ type Uplink struct {
 	link    Link
 	tables  []entry
 	version uint64
+	reg     *apply.Registry
 	// capture reads the WAL; while it is there the slot is, and what is written
 	// to the WAL now will be captured. recap ends it.
 	capture    *capture.Capture
@@ -124,7 +130,7 @@ func New(c Config) (*Uplink, error) {
 	return &Uplink{
 		Config: c, base: base, store: store{db: c.DB}, epoch: e,
 		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}),
-		link: Link{Since: now}, captured: Captured{Since: now},
+		link: Link{Since: now}, captured: Captured{Since: now}, reg: apply.NewRegistry(-1, nil),
 	}, nil
 }
 
@@ -134,6 +140,34 @@ func (u *Uplink) LinkState() Link {
 	defer u.mu.Unlock()
 	return u.link
 }
+
+// Registry returns the tables that may come down. What is of others waits
+// until the region has told of them.
+func (u *Uplink) Registry() *apply.Registry {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.reg
+}
+
+// Settled waits until everything that was committed here before the call is in
+// the queue.
+func (u *Uplink) Settled(ctx context.Context) error {
+	u.mu.Lock()
+	c := u.capture
+	u.mu.Unlock()
+	if c == nil {
+		return errNotCaptured
+	}
+	conn, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the local database: %w", err)
+	}
+	defer conn.Release()
+	return c.Settled(ctx, conn.Conn())
+}
+
+// errNotCaptured: what is committed here now will be in the queue later.
+var errNotCaptured = errors.New("the WAL is not read now")
 
 // Epoch returns the current epoch.
 func (u *Uplink) Epoch() uint64 { return u.epoch.Current() }
@@ -163,10 +197,18 @@ func (u *Uplink) tablesChanged() ([]proto.TableState, <-chan struct{}) {
 	return u.statesLocked(), u.changed
 }
 
-func (u *Uplink) setTables(version uint64, list []entry) {
+func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
+	entries := make([]apply.Table, len(list))
+	for i, e := range list {
+		entries[i] = apply.Table{
+			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn,
+			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
+		}
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.version, u.tables = version, list
+	u.reg = apply.NewRegistry(int64(version), entries, removed...)
 	close(u.changed)
 	u.changed = make(chan struct{})
 }
