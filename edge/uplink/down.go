@@ -10,7 +10,7 @@ import (
 )
 
 // versionWithoutDown is the newest version of the stream that has no way down.
-const versionWithoutDown = 1
+const versionWithoutDown = proto.StreamVersionDown - 1
 
 var errDownReady = errors.New("the stream begins anew with the way down")
 

@@ -95,11 +95,13 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	g.Go(func() error { return u.send(ctx, sender, from) })
 	g.Go(func() error { return u.tellTables(ctx, link) })
 	switch {
-	case welcome.DownEpoch == 0 && down != nil:
-		// A region that sends nothing down. What it has seen of the queue
+	case down != nil && welcome.Version < proto.StreamVersionDown:
+		// An older region sends nothing down. What it has seen of the queue
 		// nobody will ask for.
 		down = nil
 		u.Queue.Hold(change.Position{Epoch: math.MaxUint64})
+	case down != nil && welcome.DownEpoch == 0:
+		down = nil // not now: the region begins the stream anew when it can
 	case down != nil:
 		g.Go(func() error { return down.Run(ctx) })
 		g.Go(func() error { return acknowledge(ctx, link, down) })
