@@ -102,6 +102,10 @@ func checkPosition(counts []int64) error {
 	return nil
 }
 
+// maxRaces is how often a batch is begun anew at once because rows of it were
+// made here meanwhile. After that it waits in between.
+const maxRaces = 5
+
 // applyBatch applies b, or as much of it as can be: on a RowError everything
 // before the transaction that it names is committed and b is what remains.
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
@@ -119,6 +123,8 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		}
 		s.rollback(ctx)
 		switch {
+		case errors.Is(err, errRaced) && attempt < maxRaces:
+			continue
 		case gone(ctx) || !refused(err):
 			return err
 		case attempt == 0 && stale(err):
@@ -246,10 +252,14 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 }
 
 func (a *Applier) execution(s *session, b *batch) *execution {
-	return &execution{
+	x := &execution{
 		facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{},
-		replacement: b.to.Epoch>>32 > 1,
+		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
+	if a.cfg.Direction == Down {
+		x.facts = &facts{local: a.cfg.Local, txs: b.txs, now: time.Now()}
+	}
+	return x
 }
 
 // commit is a step of its own, so that tests can break it on both sides.

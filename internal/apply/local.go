@@ -48,4 +48,7 @@ type Touch struct {
 	// Unsent names the columns whose value none of them changed, as far as the
 	// WAL tells: unchanged TOAST.
 	Unsent []string
+	// Unsure is true when it cannot be known whether the key was changed. The
+	// row as it is here is then sent again where it stands.
+	Unsure bool
 }

@@ -23,6 +23,8 @@ type shape struct {
 	target        *target
 	// columns are the sender's columns that are written, as positions in its rows.
 	columns []int
+	// sent are the types of the sender's columns.
+	sent []string
 	// to is the target's column of each of the sender's columns.
 	to []*targetColumn
 	// key are the sender's key columns, as positions in its rows; empty for a
@@ -129,6 +131,7 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 	sent := map[string]bool{}
 	for i := range t.Columns {
 		col := &t.Columns[i]
+		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
 			return nil, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
