@@ -12,6 +12,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // Slot and publications of the local database.
@@ -67,6 +68,8 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 	c, err := capture.New(capture.Config{
 		ConnString: u.CaptureConn, Slot: Slot, Log: u.base,
 		Next: u.next(), Linger: u.linger,
+		// What was decided here while the region's changes were applied goes up.
+		Keep: []string{proto.ConflictTable},
 	}, u.Queue)
 	if err != nil {
 		return err

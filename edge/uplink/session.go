@@ -35,7 +35,7 @@ const (
 )
 
 var (
-	errReplaced = errors.New("another box has taken this one's place")
+	errReplaced = errors.New("another box has taken this one's place; what this one has not sent stays in its queue, for review")
 	errStuck    = errors.New("the region cannot apply the changes now")
 )
 

@@ -8,7 +8,6 @@ package uplink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -167,7 +166,7 @@ func (u *Uplink) Settled(ctx context.Context) error {
 }
 
 // errNotCaptured: what is committed here now will be in the queue later.
-var errNotCaptured = errors.New("the WAL is not read now")
+var errNotCaptured = fmt.Errorf("%w: the WAL is not read now", apply.ErrUnsettled)
 
 // Epoch returns the current epoch.
 func (u *Uplink) Epoch() uint64 { return u.epoch.Current() }
