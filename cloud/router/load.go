@@ -141,11 +141,6 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	if route == nil {
 		return r.store.loaded(ctx, l) // the facility gets none of it
 	}
-	conn, err := r.c.DB.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("reach the region's database: %w", err)
-	}
-	defer conn.Release()
 	there, err := r.store.existing(ctx, []string{route.schema}, []string{l.Table})
 	if err != nil {
 		return err
@@ -163,7 +158,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		part.Column, part.Value = route.column, l.Facility
 	}
 	began, rows := time.Now(), l.Rows
-	err = capture.LoadPart(ctx, conn.Conn(), t, part, l.after, func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
+	err = r.loadPart(ctx, t, part, l.after, func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
 		rows += n
 		return r.store.progress(ctx, tx, l, after, n)
 	})
@@ -180,6 +175,17 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	}
 	r.log.Info("a facility was sent a table", "facility", l.Facility, "table", t.ID(), "rows", rows, "reason", l.Reason, "took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// loadPart takes a connection for no longer than it loads: whoever holds one
+// must not wait for another.
+func (r *Router) loadPart(ctx context.Context, t capture.Table, part capture.Part, after change.Row, progress capture.Progress) error {
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Release()
+	return capture.LoadPart(ctx, conn.Conn(), t, part, after, progress)
 }
 
 // ErrNotSent is returned for a table of which facilities get nothing.

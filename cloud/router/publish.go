@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/proto"
@@ -49,12 +47,7 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 	r.routes = routes
 	r.forget()
 	r.mu.Unlock()
-	conn, err := r.c.DB.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("reach the region's database: %w", err)
-	}
-	defer conn.Release()
-	if err := r.ensure(ctx, conn.Conn(), list, masters); err != nil {
+	if err := r.ensure(ctx, list, masters); err != nil {
 		return err
 	}
 	select {
@@ -68,12 +61,9 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 
 // ensure publishes the tables. What happened to a master table's rows until it
 // was published is in no stream, so that it is sent again.
-func (r *Router) ensure(ctx context.Context, conn *pgx.Conn, list []capture.Table, masters map[capture.Table]proto.SyncedTable) error {
-	missing, err := capture.Unpublished(ctx, conn, list)
+func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[capture.Table]proto.SyncedTable) error {
+	missing, err := r.republish(ctx, list)
 	if err != nil {
-		return err
-	}
-	if err := capture.EnsurePublications(ctx, conn, list); err != nil {
 		return err
 	}
 	var again, all []proto.SyncedTable
@@ -89,6 +79,20 @@ func (r *Router) ensure(ctx context.Context, conn *pgx.Conn, list []capture.Tabl
 		return err
 	}
 	return r.store.offer(ctx, all, false)
+}
+
+// republish makes the publications right and returns the tables that were in none.
+func (r *Router) republish(ctx context.Context, list []capture.Table) ([]capture.Table, error) {
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Release()
+	missing, err := capture.Unpublished(ctx, conn.Conn(), list)
+	if err != nil {
+		return nil, err
+	}
+	return missing, capture.EnsurePublications(ctx, conn.Conn(), list)
 }
 
 // captured lists the tables that are there, and which of them are master tables.

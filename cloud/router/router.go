@@ -42,7 +42,7 @@ const (
 	// loadAheadBytes is how much of a facility's rows may be on their way
 	// before its loading waits for the facility.
 	defaultLoadAhead = 16 << 20
-	loadersMax       = 4
+	loadersMax       = 2 // each takes a connection while it loads
 )
 
 // Errors that a session branches on.
