@@ -87,6 +87,9 @@ type Part struct {
 	// To is the facility that the ranges are for; empty means whoever the
 	// table's changes are for.
 	To string
+	// Between is called between two chunks, outside of a transaction; its error
+	// ends the load. nil is fine.
+	Between func(ctx context.Context) error
 }
 
 // LoadPart sends the rows of a part of a table as LoadTable sends all of them.
@@ -102,6 +105,11 @@ func LoadPart(ctx context.Context, conn *pgx.Conn, t Table, part Part, after cha
 		case err == nil && done:
 			return nil
 		case err == nil:
+			if part.Between != nil {
+				if err := part.Between(ctx); err != nil {
+					return err
+				}
+			}
 			attempt, wait = 0, lockRetryMin
 			if err := pause(ctx, max(time.Since(began), chunkPauseMin)); err != nil {
 				return err
