@@ -100,7 +100,7 @@ func TestEveryFailureHasItsExitCodeAndSaysWhatToDo(t *testing.T) {
 		{"resync nowhere", exitNotFound, "facility list"},
 		{"resync la public.nothing", exitNotFound, "tables list"},
 		{"resync la --up", exitRefused, "not connected"},
-		{"resync la --up --down", exitUsage, "none of the others"},
+		{"resync la --up --down", exitUsage, "exclude each other"},
 		{"facility add la", exitRefused, "facility token la"},
 		{"facility remove la --yes", exitRefused, "role admin"},
 		{"facility revoke la", exitRefused, "--yes"},

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/hint"
 )
 
 func (a *app) resyncCmd() *cobra.Command {
@@ -39,6 +41,8 @@ yet stands all the same.`,
 				in.Tables = append(in.Tables, v1.TableName{Schema: schema, Table: table})
 			}
 			switch {
+			case up && down:
+				return usageError{hint.Wrap(errors.New("--up and --down exclude each other"), "Leave both away to have each table sent by the side that owns its rows.")}
 			case up:
 				in.Direction = v1.ResyncUp
 			case down:
@@ -59,7 +63,6 @@ yet stands all the same.`,
 	f.BoolVar(&up, "up", false, "only what the facility sends")
 	f.BoolVar(&down, "down", false, "only what the region sends, fact tables included")
 	f.BoolVar(&in.DryRun, "dry-run", false, "only say what would be sent")
-	cmd.MarkFlagsMutuallyExclusive("up", "down")
 	return cmd
 }
 
