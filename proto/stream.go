@@ -17,8 +17,10 @@ import (
 // StreamVersion is the newest version of the stream that this build speaks,
 // and StreamVersionMin the oldest. The region picks the newest that both know.
 const (
-	StreamVersion    = 1
+	StreamVersion    = 2
 	StreamVersionMin = 1
+	// StreamVersionDown is the first that has a way down.
+	StreamVersionDown = 2
 )
 
 // StreamPath is the WebSocket's path on the hub's stream port.
@@ -89,7 +91,8 @@ type Welcome struct {
 	// acknowledgement.
 	WindowBytes uint32 `cbor:"5,keyasint"`
 	Region      string `cbor:"6,keyasint,omitempty"`
-	// DownEpoch is the epoch of the region's own changes; 0 when it sends none.
+	// DownEpoch is the epoch of the region's own changes; 0 when it sends none in
+	// this stream.
 	DownEpoch uint64 `cbor:"7,keyasint,omitempty"`
 }
 
@@ -144,6 +147,14 @@ const (
 
 // ID is "schema.name", for messages and maps; it is not quoted for SQL.
 func (t SyncedTable) ID() string { return t.Schema + "." + t.Name }
+
+// ConflictTable is where an edge writes what it decided about conflicts. Its
+// rows go up like any other's.
+const ConflictTable = "holdfast.conflict"
+
+// System reports whether the table is one of Holdfast's own: it is registered
+// by a migration, and nobody adds or removes it.
+func (t SyncedTable) System() bool { return t.Schema == "holdfast" }
 
 // Tables is the whole list of synced tables at a version.
 type Tables struct {

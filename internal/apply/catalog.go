@@ -210,12 +210,12 @@ func quoteAll(names []string) string {
 
 // known returns the shape if it has been found before, without asking the
 // database.
-func (c *catalog) known(reg *Registry, facility string, t *change.Table) *shape {
+func (c *catalog) known(reg *Registry, at place, t *change.Table) *shape {
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.shapes[signature(&entry, facility, t)]
+	return c.shapes[signature(&entry, at, t)]
 }

@@ -143,6 +143,9 @@ func gone(ctx context.Context) bool { return ctx.Err() != nil }
 // passing reports whether err is a condition of the server that passes by
 // itself while the connection stays: a deadlock, a lock timeout, a full disk.
 func passing(err error) bool {
+	if errors.Is(err, ErrUnsettled) || errors.Is(err, errRaced) {
+		return true
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pg.Code) < 2 {
 		return false
