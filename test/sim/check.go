@@ -52,8 +52,11 @@ func (w *world) check(ctx context.Context) error {
 	var wrong []error
 	for _, e := range w.edges {
 		for _, t := range []struct{ table, row string }{
-			{"doc", "id || ' ' || val"}, {"pair", "id || ' ' || n"}, {"happened", "id || ' ' || n"},
-			{"edge_count", "n::text"}, {"cloud_count", "n::text"},
+			{"doc", "id || ' ' || val"},
+			{"pair", "id || ' ' || n"},
+			{"happened", "id || ' ' || n"},
+			{"edge_count", "n::text"},
+			{"cloud_count", "n::text"},
 		} {
 			here, err := rowsOf(ctx, e.db, t.table, t.row, e.id)
 			if err != nil {

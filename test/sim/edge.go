@@ -9,7 +9,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
+	"github.com/agogsaas/holdfast/edge/unseen"
 	"github.com/agogsaas/holdfast/edge/uplink"
+	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -30,6 +34,7 @@ type edge struct {
 	stack *run.Stack
 	queue *queue.Queue
 	up    *uplink.Uplink
+	down  *downlink.Downlink
 }
 
 func (e *edge) start(_ context.Context) error {
@@ -42,13 +47,21 @@ func (e *edge) start(_ context.Context) error {
 		return err
 	}
 	e.stack.Close("queue", e.queue.Close)
+	e.queue.Hold(change.Position{})
+	local := unseen.New(e.queue, func(ctx context.Context) error { return e.up.Settled(ctx) })
+	e.down = downlink.New(downlink.Config{
+		Facility: e.id, ConnString: e.conn, Local: local, Log: e.log,
+		Registry: func() *apply.Registry { return e.up.Registry() },
+		Hold:     func(seen change.Position) { e.queue.Hold(seen); local.Seen(seen) },
+	})
 	e.up, err = uplink.New(uplink.Config{
 		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.db, CaptureConn: e.conn,
-		Queue: e.queue, Linger: 20 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
+		Queue: e.queue, Down: e.down, Linger: 20 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
 	})
 	if err != nil {
 		return err
 	}
+	e.stack.Go("way down", e.down.Run)
 	e.stack.Go("transfer", e.up.Transfer)
 	e.stack.Go("capture", e.up.Capture)
 	e.stack.Go("tables", e.up.Tables)

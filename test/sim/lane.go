@@ -58,16 +58,15 @@ func newLane(t *testing.T) *lane {
 	if err := std.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for i, f := range facilities {
+	for _, f := range facilities {
 		region.Exec(t, `INSERT INTO holdfast.facility (id, tenant) VALUES ($1, 'foo')`, f)
 		l.edges[f] = pgtest.Cluster(t, o)
 		edge := l.edges[f].Database(t, edgeTemplate)
 		edge.Exec(t, tables)
 		edge.Exec(t, `INSERT INTO edge_count VALUES ($1, 0)`, f)
+		edge.Exec(t, `INSERT INTO cloud_count VALUES ($1, 0)`, f)
 		edge.Exec(t, `INSERT INTO pair VALUES ($1, 1, 0), ($1, 2, 0)`, f)
-		_ = i
 	}
-	region.Exec(t, `INSERT INTO cloud_count SELECT id, 0 FROM holdfast.facility`)
 	for _, table := range syncedTables {
 		region.Exec(t, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, added_by) VALUES ('public', $1, $2, $3, 'sim')`,
 			table.name, table.class, table.column)
@@ -78,8 +77,12 @@ func newLane(t *testing.T) *lane {
 }
 
 var syncedTables = []struct{ name, class, column string }{
-	{"doc", "fact", "facility_id"}, {"edge_count", "fact", "facility_id"}, {"cloud_count", "fact", "facility_id"},
-	{"pair", "fact", "facility_id"}, {"happened", "event", "facility_id"}, {"price", "master", ""},
+	{"doc", "fact", "facility_id"},
+	{"edge_count", "fact", "facility_id"},
+	{"cloud_count", "fact", "facility_id"},
+	{"pair", "fact", "facility_id"},
+	{"happened", "event", "facility_id"},
+	{"price", "master", ""},
 }
 
 // fresh makes a database of a seed from a template, and returns what to call

@@ -10,12 +10,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/agogsaas/holdfast/cloud/ingest"
+	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
 // stopWithin bounds each step of stopping a program.
 const stopWithin = 20 * time.Second
+
+const tenant = "foo"
 
 // region is the region's program: the rooms of a row, without people.
 type region struct {
@@ -25,8 +30,12 @@ type region struct {
 	addrs map[netip.Addr]string // facilities by their tunnel address
 	log   *slog.Logger
 
+	// toLog is the step to the log of the way down.
+	toLog fault.Point
+
 	accept chan net.Conn
 	stack  *run.Stack
+	router *router.Router
 }
 
 func (r *region) start(ctx context.Context) error {
@@ -35,15 +44,36 @@ func (r *region) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.router, err = router.New(router.Config{
+		ConnString: r.conn, DB: r.db, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20, Every: 200 * time.Millisecond,
+		Facilities: func(context.Context) ([]router.Facility, error) {
+			var list []router.Facility
+			for _, id := range facilities {
+				list = append(list, router.Facility{ID: id, Tenant: tenant, Enrolments: 1})
+			}
+			return list, nil
+		},
+		Log: r.log,
+	})
+	if err != nil {
+		return err
+	}
 	sock := newSocket(r.accept)
 	streams := stream.New(stream.Config{
 		Listener: sock, Region: "sim", Log: r.log.With("part", "stream"),
 		FacilityOf: func(a netip.Addr) (string, uint32, bool) { f, ok := r.addrs[a]; return f, 1, ok },
 		Open:       func(ctx context.Context, facility string) (stream.Session, error) { return in.Open(ctx, facility) },
-		Tables:     in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
+		Down: func(ctx context.Context, facility string, from change.Position) (stream.Down, error) {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			reader, err := r.router.Attach(ctx, facility, tenant, from)
+			return down{reader, r.router, facility}, err
+		},
+		Tables: in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event: func(ctx context.Context, facility, kind, detail string) { _ = in.Event(ctx, facility, kind, detail) },
 	})
 	r.stack.Go("ingest", in.Run)
+	r.stack.Go("router", r.router.Run)
 	r.stack.Go("streams", streams.Run)
 	return nil
 }
@@ -57,3 +87,19 @@ func (r *region) stop() error {
 	r.stack = nil
 	return err
 }
+
+// down is one facility's way down, while its box is connected.
+type down struct {
+	*router.Reader
+	router   *router.Router
+	facility string
+}
+
+func (d down) Epoch() uint64 { return d.Position().Epoch }
+
+func (d down) Next(ctx context.Context) (stream.DownFrame, error) {
+	p, err := d.Reader.Next(ctx)
+	return stream.DownFrame{Prev: p.Prev, Frame: p.Frame, More: p.More}, err
+}
+
+func (d down) Acked(p change.Position) { d.router.Acked(d.facility, p) }

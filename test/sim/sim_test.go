@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -68,6 +69,9 @@ func runSeed(t *testing.T, l *lane, seed uint64) error {
 	}
 	if err == nil {
 		err = w.settle(ctx)
+	}
+	if err != nil && *loud {
+		_ = pprof.Lookup("goroutine").WriteTo(t.Output(), 1)
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n\nwhat happened:%s", err, w.told.String())

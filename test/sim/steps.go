@@ -18,9 +18,9 @@ type step struct {
 // what is cut) does nothing.
 var steps = []step{
 	{"edge commits", 30, (*world).edgeCommits},
-	{"cloud commits", 0, (*world).cloudCommits},
-	{"both commit", 0, (*world).bothCommit},
-	{"price changes", 0, (*world).priceChanges},
+	{"cloud commits", 30, (*world).cloudCommits},
+	{"both commit", 10, (*world).bothCommit},
+	{"price changes", 6, (*world).priceChanges},
 	{"cut", 8, (*world).cutCable},
 	{"restore", 12, (*world).restoreCable},
 	{"restore for a while", 6, (*world).restoreForAWhile},

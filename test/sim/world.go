@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // world is all that one seed plays with.
@@ -71,16 +74,24 @@ func newWorld(ctx context.Context, l *lane, seed uint64, dir string, log *slog.L
 // rest waits until each side has all that the other has committed.
 func (w *world) rest(ctx context.Context) error {
 	var last error
+	counts := []struct {
+		db    func(e *edge) *pgxpool.Pool
+		table string
+		want  func(b *book) int
+	}{
+		{func(*edge) *pgxpool.Pool { return w.region.db }, "edge_count", func(b *book) int { return len(b.edge) }},
+		{func(*edge) *pgxpool.Pool { return w.region.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
+		{func(e *edge) *pgxpool.Pool { return e.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
+	}
 	err := until(ctx, restWithin, func() (bool, error) {
 		for _, e := range w.edges {
-			b := w.books[e.id]
-			var n int
-			if err := w.region.db.QueryRow(ctx, `SELECT coalesce((SELECT n FROM edge_count WHERE facility_id = $1), -1)`, e.id).Scan(&n); err != nil {
-				last = err
-				return false, nil
-			}
-			if n != len(b.edge) {
-				last = fmt.Errorf("the region has %d of %d transactions of %s", n, len(b.edge), e.id)
+			for _, c := range counts {
+				n, want := -1, c.want(w.books[e.id])
+				err := c.db(e).QueryRow(ctx, "SELECT n FROM "+c.table+" WHERE facility_id = $1", e.id).Scan(&n)
+				if n == want {
+					continue
+				}
+				last = fmt.Errorf("%s of %s is %d where it must be %d: %w", c.table, e.id, n, want, cmp.Or(err, errLate))
 				return false, nil
 			}
 		}
@@ -91,6 +102,8 @@ func (w *world) rest(ctx context.Context) error {
 	}
 	return nil
 }
+
+var errLate = errors.New("it has not arrived")
 
 const restWithin = 30 * time.Second
 
