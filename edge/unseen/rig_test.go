@@ -50,14 +50,14 @@ type side struct {
 	cursor  *queue.Cursor
 }
 
-func newSide(t *testing.T, region bool) *side {
+func newSide(t *testing.T, region bool, linger time.Duration) *side {
 	t.Helper()
 	s := &side{t: t, db: pgtest.New(t)}
 	s.db.Exec(t, schemaSQL)
 	s.pool = s.db.Pool(t)
 	conn := s.db.Conn(t)
 	tables := []capture.Table{{Schema: "public", Name: "t"}}
-	cfg := capture.Config{ConnString: s.db.ConnString(), Slot: s.db.Name + "_slot", Next: change.Position{Epoch: epoch, Seq: 1}, Origins: region}
+	cfg := capture.Config{ConnString: s.db.ConnString(), Slot: s.db.Name + "_slot", Next: change.Position{Epoch: epoch, Seq: 1}, Origins: region, Linger: func() time.Duration { return linger }}
 	if !region {
 		tables = append(tables, capture.Table{Schema: "holdfast", Name: "conflict", Event: true})
 		cfg.Keep = []string{"holdfast.conflict"}
@@ -157,19 +157,20 @@ type rig struct {
 	seen, told change.Position // by the region, and of that told to the box
 	prev       change.Position
 	dropSeen   bool // the seen numbers are forgotten on the way
-	held       []func()
 }
 
 type options struct {
-	policy  apply.Policy
-	columns []string
+	policy   apply.Policy
+	columns  []string
+	dropSeen bool
+	linger   time.Duration // of the box's capture
 	// local stands before the index.
 	local func(apply.Local) apply.Local
 }
 
 func newRig(t *testing.T, o options) *rig {
 	t.Helper()
-	r := &rig{t: t, edge: newSide(t, false), region: newSide(t, true), changed: make(chan struct{}, 1), missing: map[string]int64{}}
+	r := &rig{t: t, edge: newSide(t, false, o.linger), region: newSide(t, true, 0), changed: make(chan struct{}, 1), missing: map[string]int64{}, dropSeen: o.dropSeen}
 	r.index = unseen.New(r.edge.q, r.edge.settled)
 	var local apply.Local = r.index
 	if o.local != nil {
@@ -223,6 +224,9 @@ func (r *rig) applier(s *side, c apply.Config) *apply.Applier {
 
 func (r *rig) until(a *apply.Applier, p change.Position) {
 	r.t.Helper()
+	if p.Seq == 0 {
+		return
+	}
 	deadline := time.After(patience)
 	for a.Applied().Before(p) {
 		select {
