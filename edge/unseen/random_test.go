@@ -2,6 +2,7 @@ package unseen_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agogsaas/holdfast/internal/apply"
 )
@@ -86,19 +88,21 @@ func (w *world) act(edge bool) {
 				w.writes = append(w.writes, write{edge: edge, key: key, was: it.was})
 				it.key, it.was = to, ""
 			default:
-				var list []string
-				rows, err = tx.Query(ctx, `DELETE FROM t WHERE id > $1 RETURNING v`, key)
+				rows, err = tx.Query(ctx, `SELECT id, v FROM t`)
 				if err != nil {
 					return err
 				}
-				if list, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+				_, err = pgx.ForEachRow(rows, []any{&it.key, &it.was}, func() error {
+					w.writes = append(w.writes, write{edge: edge, key: it.key, was: it.was})
+					return nil
+				})
+				if err != nil {
 					return err
 				}
-				for range list {
-					w.next++
+				if _, err = tx.Exec(ctx, `TRUNCATE t`); err != nil {
+					return err
 				}
-				// Written down below: which rows these were does not matter to the order.
-				return fmt.Errorf("%w", errAgain)
+				continue
 			}
 			if err != nil {
 				return err
@@ -109,8 +113,8 @@ func (w *world) act(edge bool) {
 	})
 	if err != nil {
 		w.writes = w.writes[:from]
-		if err == errAgain || strings.Contains(err.Error(), errAgain.Error()) {
-			return
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "23505" {
+			return // what came down made the row meanwhile
 		}
 		w.t.Fatal(err)
 	}
@@ -120,8 +124,6 @@ func (w *world) act(edge bool) {
 		w.writes[from+i].applied = w.upward.Applied().Seq
 	}
 }
-
-var errAgain = fmt.Errorf("rolled back")
 
 // check holds what must be true at rest.
 func (w *world) check(policy apply.Policy) {
