@@ -147,3 +147,20 @@ func TestRangesMendWhatWasNotTouched(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A transaction that comes in parts is decided part by part, and seen whole.
+func TestABigTransactionIsDecidedToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{})
+	r.edge.tx(`INSERT INTO t (id, v) SELECT i, 'base' FROM generate_series(1, 45000) i`)
+	r.rest()
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id IN (7, 44000); DELETE FROM t WHERE id = 25000`)
+	r.region.tx(`UPDATE t SET v = 'C'; UPDATE t SET v = 'D' WHERE id > 40000; INSERT INTO t (id, v) VALUES (50000, 'C'); DELETE FROM t WHERE id = 3`)
+	r.downAll(1000)
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`, 
+		`(update_differs,edge,44000,E,D,{v},"","")`, `(update_differs,edge,7,E,C,{v},"","")`)
+}

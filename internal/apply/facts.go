@@ -39,6 +39,8 @@ type facts struct {
 	local Local
 	txs   []txRef // of the batch, where its fold is of all of them
 	now   time.Time
+	// source is the transaction whose changes are applied one by one.
+	source *source
 }
 
 // work is one operation on a table: what the cloud did to each of some rows.
