@@ -54,9 +54,14 @@ func newSide(t *testing.T, region bool, linger time.Duration) *side {
 	t.Helper()
 	s := &side{t: t, db: pgtest.New(t)}
 	s.db.Exec(t, schemaSQL)
+	key := "id"
+	if region {
+		key = "facility, id"
+	}
+	s.db.Exec(t, `CREATE TABLE u (id int NOT NULL, facility text NOT NULL DEFAULT 'la', code text UNIQUE, v text, PRIMARY KEY (`+key+`))`)
 	s.pool = s.db.Pool(t)
 	conn := s.db.Conn(t)
-	tables := []capture.Table{{Schema: "public", Name: "t"}}
+	tables := []capture.Table{{Schema: "public", Name: "t"}, {Schema: "public", Name: "u"}}
 	cfg := capture.Config{ConnString: s.db.ConnString(), Slot: s.db.Name + "_slot", Next: change.Position{Epoch: epoch, Seq: 1}, Origins: region, Linger: func() time.Duration { return linger }}
 	if !region {
 		tables = append(tables, capture.Table{Schema: "holdfast", Name: "conflict", Event: true})
@@ -178,6 +183,7 @@ func newRig(t *testing.T, o options) *rig {
 	}
 	reg := apply.NewRegistry(1, []apply.Table{
 		{Schema: "public", Name: "t", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy, CloudColumns: o.columns},
+		{Schema: "public", Name: "u", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy},
 		{Schema: "holdfast", Name: "conflict", Class: apply.Event, FacilityColumn: "facility_id"},
 	})
 	r.upward = r.applier(r.region, apply.Config{Registry: func() *apply.Registry { return reg }})
