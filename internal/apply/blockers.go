@@ -74,7 +74,7 @@ func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) 
 			return err
 		}
 		calls = nil
-		keys, err := x.session.query(ctx, "SELECT "+sh.keyList()+sql+" FOR UPDATE OF t", args)
+		keys, err := x.session.query(ctx, "SELECT "+sh.keyList()+sql+" FOR NO KEY UPDATE OF t", args)
 		if err != nil {
 			return fmt.Errorf("lock rows of %s: %w", sh.target.sql(), err)
 		}
