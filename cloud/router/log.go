@@ -20,6 +20,8 @@ type sink struct {
 	free   []*change.Builder
 	told   map[string]bool // tables that were said not to be sent
 	unsure *unsure
+	// has is an append that failed and had taken place all the same.
+	has []change.Sealed
 }
 
 func newSink(r *Router) *sink { return &sink{r: r, told: map[string]bool{}} }
@@ -63,16 +65,20 @@ func (s *sink) Append(captured ...change.Sealed) error {
 // settle finds out what became of an append that failed, and reports whether
 // these frames were in it and are in the log. mu is held.
 func (s *sink) settle(captured []change.Sealed) bool {
-	u := s.unsure
-	if u == nil {
+	if u := s.unsure; u != nil {
+		s.unsure = nil
+		tail, _, ok := s.r.queue.Tail()
+		if ok && tail.Epoch == u.split.epoch && tail.Seq == u.split.seq {
+			s.r.appended(u.split, u.captured)
+			s.has = u.captured
+		}
+	}
+	if len(captured) == 0 {
 		return false
 	}
-	s.unsure = nil
-	if tail, _, ok := s.r.queue.Tail(); !ok || tail.Epoch != u.split.epoch || tail.Seq != u.split.seq {
-		return false
-	}
-	s.r.appended(u.split, u.captured)
-	return len(captured) > 0 && len(captured) == len(u.captured) && bytes.Equal(captured[0].Bytes, u.captured[0].Bytes)
+	has := s.has
+	s.has = nil
+	return len(captured) == len(has) && bytes.Equal(captured[0].Bytes, has[0].Bytes)
 }
 
 func (s *sink) splitAll(captured []change.Sealed) (*splitter, error) {
@@ -159,7 +165,7 @@ func (s *sink) Tail() (change.Position, uint64, bool) {
 func (s *sink) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unsure = nil
+	s.unsure, s.has = nil, nil
 }
 
 // frames keeps the frames that are read most: those that have just come.

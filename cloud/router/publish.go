@@ -44,10 +44,11 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 	}
 	// Before anything of a table can be read it must be known where it goes.
 	r.mu.Lock()
+	again := moved(r.routes, routes)
 	r.routes = routes
 	r.forget()
 	r.mu.Unlock()
-	if err := r.ensure(ctx, list, masters); err != nil {
+	if err := r.ensure(ctx, list, masters, again); err != nil {
 		return err
 	}
 	select {
@@ -61,12 +62,12 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 
 // ensure publishes the tables. What happened to a master table's rows until it
 // was published is in no stream, so that it is sent again.
-func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[capture.Table]proto.SyncedTable) error {
+func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[capture.Table]proto.SyncedTable, again []proto.SyncedTable) error {
 	missing, err := r.republish(ctx, list)
 	if err != nil {
 		return err
 	}
-	var again, all []proto.SyncedTable
+	var all []proto.SyncedTable
 	for _, t := range missing {
 		if m, ok := masters[t]; ok {
 			again = append(again, m)
@@ -79,6 +80,17 @@ func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[c
 		return err
 	}
 	return r.store.offer(ctx, all, false)
+}
+
+// moved lists the master tables whose rows go to others than before.
+func moved(was, now *routes) []proto.SyncedTable {
+	var list []proto.SyncedTable
+	for id, e := range now.byID {
+		if old := was.byID[id]; old != nil && e.master && (!old.master || old.column != e.column) {
+			list = append(list, e.table)
+		}
+	}
+	return list
 }
 
 // republish makes the publications right and returns the tables that were in none.

@@ -150,7 +150,9 @@ func TestOneChangeForAThousandFacilitiesIsEncodedOnce(t *testing.T) {
 		facilities = append(facilities, Facility{fmt.Sprint("f", i), "foo", 1})
 	}
 	g := newRig(t, facilities...)
+	g.db.Exec(t, `INSERT INTO holdfast.down_position (facility, epoch, seq) SELECT id, 0, 0 FROM holdfast.facility`)
 	g.start(t)
+	g.db.Exec(t, `UPDATE holdfast.down_load SET done_at = now()`)
 	boxes := make([]*box, 1000)
 	for i := range boxes {
 		boxes[i] = g.box(fmt.Sprint("f", i), "foo")

@@ -139,11 +139,13 @@ func (s store) offer(ctx context.Context, tables []proto.SyncedTable, again bool
 	return nil
 }
 
-// existing returns those of the region's tables that are there.
+// existing returns those of the region's tables that are there and that this
+// role may publish: no table may hold up the others.
 func (s store) existing(ctx context.Context, schemas, names []string) (map[string]bool, error) {
 	rows, err := s.db.Query(ctx, `SELECT n.nspname || '.' || c.relname FROM unnest($1::text[], $2::text[]) AS u(s, n)
 		JOIN pg_catalog.pg_namespace n ON n.nspname = u.s
-		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = u.n AND c.relkind IN ('r', 'p')`, schemas, names)
+		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = u.n AND c.relkind IN ('r', 'p')
+			AND c.relpersistence = 'p' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')`, schemas, names)
 	if err != nil {
 		return nil, fmt.Errorf("look tables up: %w", err)
 	}

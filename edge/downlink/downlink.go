@@ -25,8 +25,12 @@ import (
 const maxConns = 3
 
 // beginTimeout bounds how long a session waits for the local database: the way
-// up must not be held up by it.
-const beginTimeout = 3 * time.Second
+// up must not be held up by it. readyAgain is how often one that did not answer
+// is asked again.
+const (
+	beginTimeout = 2 * time.Second
+	readyAgain   = 300 * time.Millisecond
+)
 
 // ErrNotReady says that the local database cannot be written now. What comes
 // down waits in the region.
@@ -55,6 +59,7 @@ type Downlink struct {
 	mu    sync.Mutex
 	pool  *apply.Pool   // nil while the local database cannot be reached
 	ready chan struct{} // closed when pool is there
+	begun bool          // Begin was called
 	state State
 }
 
@@ -126,21 +131,36 @@ func (d *Downlink) Ready(ctx context.Context) error {
 			}
 			ready = nil // it is there, and does not answer
 		}
-		t := time.NewTimer(beginTimeout)
-		select {
-		case <-ctx.Done():
-		case <-ready:
-		case <-t.C:
-		}
-		t.Stop()
-		if err := ctx.Err(); err != nil {
+		if err := d.wait(ctx, ready, readyAgain); err != nil {
 			return err
 		}
 	}
 }
 
-// Begin opens the way down for one stream. ErrNotReady: not now.
+// wait waits for ready, and not longer than that.
+func (d *Downlink) wait(ctx context.Context, ready <-chan struct{}, most time.Duration) error {
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-ready:
+	case <-t.C:
+	}
+	return ctx.Err()
+}
+
+// Begin opens the way down for one stream. ErrNotReady: not now. The first time
+// it waits a moment, because everything starts at once.
 func (d *Downlink) Begin(ctx context.Context) (*Session, error) {
+	d.mu.Lock()
+	ready, begun := d.ready, d.begun
+	d.begun = true
+	d.mu.Unlock()
+	if !begun {
+		if err := d.wait(ctx, ready, beginTimeout); err != nil {
+			return nil, err
+		}
+	}
 	d.mu.Lock()
 	p := d.pool
 	d.mu.Unlock()

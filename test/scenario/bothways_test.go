@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 // plants is a region with two facilities whose workspaces are synced both ways.
 type plants struct {
+	t              *testing.T // of all promises: what they share ends with it
 	site           *site.Site
 	la, frankfurt  *site.Edge
 	laDB, frankDB  *pgxpool.Pool
@@ -31,8 +33,13 @@ type plants struct {
 func TestBothWays(t *testing.T) {
 	t.Parallel()
 	s := startSite(t)
-	p := &plants{site: s, la: addEdge(t, s, "la"), region: regionDB(t, s), customersTable: compare.Table{Schema: "public", Name: "customers"}}
+	p := &plants{t: t, site: s, la: addEdge(t, s, "la"), region: regionDB(t, s), customersTable: compare.Table{Schema: "public", Name: "customers"}}
 	p.laDB = edgeDB(t, p.la)
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.tell()
+		}
+	})
 	addWorkspace(t, s)
 	t.Run("MasterDataFlowsDown", p.masterDataFlowsDown)
 	t.Run("MasterIsReadOnlyAtTheEdge", p.masterIsReadOnly)
@@ -40,6 +47,32 @@ func TestBothWays(t *testing.T) {
 	t.Run("EdgeWinsWhereBothChangedARow", p.edgeWins)
 	t.Run("TablesAreSentAgainByTheirOwners", p.resync)
 	t.Run("ReplacedBoxGetsItsRows", p.replacedBoxGetsItsRows)
+}
+
+// tell shows where everybody stands.
+func (p *plants) tell() {
+	ctx := context.WithoutCancel(p.t.Context())
+	dsns := map[string]string{"region": p.site.RegionDSN(pgcluster.Owner, pgcluster.Database)}
+	for _, e := range p.site.Edges() {
+		dsns[e.Box] = e.DSN(pgcluster.Owner, pgcluster.Database)
+	}
+	for name, dsn := range dsns {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			p.t.Logf("%s: %v", name, err)
+			continue
+		}
+		for _, sql := range []string{`SELECT row_to_json(p)::text FROM holdfast.position p`, `SELECT row_to_json(e)::text FROM holdfast.stream_event e`} {
+			rows, err := conn.Query(ctx, sql)
+			if err != nil {
+				p.t.Logf("%s: %v", name, err)
+				continue
+			}
+			list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			p.t.Logf("%s: %v %s", name, err, strings.Join(list, "\n\t"))
+		}
+		_ = conn.Close(ctx) // only looked
+	}
 }
 
 func (p *plants) masterDataFlowsDown(t *testing.T) {
@@ -54,7 +87,7 @@ func (p *plants) masterDataFlowsDown(t *testing.T) {
 	same(t, p.laDB, p.region, p.customersTable)
 	// A facility that joins gets what was there before it.
 	p.frankfurt = addEdge(t, p.site, "frankfurt")
-	p.frankDB = edgeDB(t, p.frankfurt)
+	p.frankDB = edgeDB(p.t, p.frankfurt)
 	same(t, p.frankDB, p.region, p.customersTable)
 	write(t, p.region, `UPDATE customers SET contact = 'Mr Ito' WHERE name = 'Bluebird'`)
 	for _, db := range []*pgxpool.Pool{p.laDB, p.frankDB} {
