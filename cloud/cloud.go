@@ -204,9 +204,14 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	}
 	streams = stream.New(stream.Config{
 		Listener: gate.Listener(), FacilityOf: gate.BoxOf, Region: conf.Region, Log: log.With("part", "stream"),
-		Open:   func(ctx context.Context, facility string) (stream.Session, error) { return in.Open(ctx, facility) },
+		Open: func(ctx context.Context, facility string) (stream.Session, error) {
+			if err := ways.router.Announced(ctx); err != nil {
+				return nil, err
+			}
+			return in.Open(ctx, facility)
+		},
 		Down:   ways.open,
-		Tables: in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
+		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event: func(ctx context.Context, facility, kind, detail string) {
 			if err := in.Event(ctx, facility, kind, detail); err != nil {
 				log.Warn("could not keep a stream's event", "facility", facility, "err", err)

@@ -213,6 +213,7 @@ func (r *Router) setOpen(ctx context.Context) error {
 	}
 	r.open = true
 	close(r.opened)
+	notify(r.look) // tables may wait to be announced
 	notify(r.loadLook)
 	return nil
 }

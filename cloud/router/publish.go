@@ -18,7 +18,9 @@ func (r *Router) publish(ctx context.Context, up func()) error {
 	defer tick.Stop()
 	for {
 		tables, changed := r.c.Tables()
-		if err := r.settle(ctx, tables.Tables); err != nil {
+		err := r.settle(ctx, tables.Tables)
+		r.announce(tables, err == nil)
+		if err != nil {
 			return err
 		}
 		up()
@@ -60,8 +62,72 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 	return nil
 }
 
+// announceWithin is how long the facilities wait to hear of a new table because
+// the region cannot capture it. Their own changes must not wait for ever.
+const announceWithin = 5 * time.Second
+
+// announce lets the facilities know of the tables once what is changed in them
+// here will be captured. A facility that hears of a fact table sends all of its
+// rows, and so settles what was changed here before.
+func (r *Router) announce(t proto.Tables, settled bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.announced.is(t) {
+		r.announced.waiting = time.Time{}
+		return
+	}
+	if !settled || !r.open {
+		if r.announced.waiting.IsZero() {
+			r.announced.waiting = time.Now()
+		}
+		if time.Since(r.announced.waiting) < announceWithin {
+			return
+		}
+		r.log.Warn("facilities are told of tables whose changes here cannot be captured yet", "err", r.stats.CaptureErr)
+	}
+	close(r.announced.changed)
+	r.announced = announced{tables: t, known: true, changed: make(chan struct{})}
+}
+
+// announced is what the facilities know.
+type announced struct {
+	tables  proto.Tables
+	known   bool
+	waiting time.Time // since when a newer list waits
+	changed chan struct{}
+}
+
+func (a *announced) is(t proto.Tables) bool { return a.known && a.tables.Version == t.Version }
+
+// Tables returns what the facilities may know of: tables whose changes here are
+// captured. The channel is closed when that changes.
+func (r *Router) Tables() (proto.Tables, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.announced.tables, r.announced.changed
+}
+
+// Announced waits until Tables knows something: a box that is told of no tables
+// forgets those that it has.
+func (r *Router) Announced(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		a := r.announced
+		r.mu.Unlock()
+		if a.known {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.changed:
+		}
+	}
+}
+
 // ensure publishes the tables. What happened to a master table's rows until it
-// was published is in no stream, so that it is sent again.
+// was published is in no stream, so that it is sent again; so is a fact table
+// of which the facilities knew already.
 func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[capture.Table]proto.SyncedTable, again []proto.SyncedTable) error {
 	missing, err := r.republish(ctx, list)
 	if err != nil {
@@ -71,6 +137,8 @@ func (r *Router) ensure(ctx context.Context, list []capture.Table, masters map[c
 	for _, t := range missing {
 		if m, ok := masters[t]; ok {
 			again = append(again, m)
+		} else if f, ok := r.knownFact(t); ok {
+			again = append(again, f)
 		}
 	}
 	for _, m := range masters {
@@ -91,6 +159,17 @@ func moved(was, now *routes) []proto.SyncedTable {
 		}
 	}
 	return list
+}
+
+// knownFact returns a fact table's entry if the facilities know of it.
+func (r *Router) knownFact(t capture.Table) (proto.SyncedTable, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.routes.byID[t.ID()]
+	if e == nil {
+		return proto.SyncedTable{}, false
+	}
+	return e.table, slices.ContainsFunc(r.announced.tables.Tables, func(k proto.SyncedTable) bool { return k.ID() == e.table.ID() && k.Class == e.table.Class })
 }
 
 // republish makes the publications right and returns the tables that were in none.

@@ -62,14 +62,19 @@ func (r *region) start(ctx context.Context) error {
 	streams := stream.New(stream.Config{
 		Listener: sock, Region: "sim", Log: r.log.With("part", "stream"),
 		FacilityOf: func(a netip.Addr) (string, uint32, bool) { f, ok := r.addrs[a]; return f, 1, ok },
-		Open:       func(ctx context.Context, facility string) (stream.Session, error) { return in.Open(ctx, facility) },
+		Open: func(ctx context.Context, facility string) (stream.Session, error) {
+			if err := r.router.Announced(ctx); err != nil {
+				return nil, err
+			}
+			return in.Open(ctx, facility)
+		},
 		Down: func(ctx context.Context, facility string, from change.Position) (stream.Down, error) {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
 			reader, err := r.router.Attach(ctx, facility, tenant, from)
 			return down{reader, r.router, facility}, err
 		},
-		Tables: in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
+		Tables: r.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event: func(ctx context.Context, facility, kind, detail string) { _ = in.Event(ctx, facility, kind, detail) },
 	})
 	r.stack.Go("ingest", in.Run)
