@@ -37,7 +37,7 @@ func (w *world) checkBoundaries(ctx context.Context) error {
 // again after something was lost. What stays wrong is wrong.
 func (w *world) settle(ctx context.Context) error {
 	var wrong error
-	if err := until(ctx, restWithin, func() (bool, error) {
+	if err := until(ctx, 2*restWithin, func() (bool, error) {
 		wrong = w.check(ctx)
 		return wrong == nil, nil
 	}); err != nil {
@@ -70,12 +70,15 @@ func (w *world) check(ctx context.Context) error {
 				wrong = append(wrong, fmt.Errorf("%s of %s differs:\n  edge   %v\n  region %v", t.table, e.id, here, there))
 			}
 		}
+		wrong = append(wrong, w.checkTicks(ctx, e))
+		if w.lossy {
+			continue
+		}
 		docs, err := rowsOf(ctx, e.db, "doc", "id || ' ' || val", e.id)
 		if err != nil {
 			return err
 		}
-		wrong = append(wrong, w.checkBooks(e, docs))
-		wrong = append(wrong, w.checkAudit(ctx, e))
+		wrong = append(wrong, w.checkBooks(e, docs), w.checkAudit(ctx, e))
 	}
 	wrong = append(wrong, w.checkMaster(ctx))
 	return errors.Join(wrong...)
@@ -91,6 +94,25 @@ func rowsOf(ctx context.Context, db *pgxpool.Pool, table, row, facility string) 
 		return nil, fmt.Errorf("read %s: %w", table, err)
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// checkTicks counts rows that nothing tells apart: each must have come once.
+func (w *world) checkTicks(ctx context.Context, e *edge) error {
+	ticks, err := rowsOf(ctx, w.region.db, "tick", "n::text", e.id)
+	if err != nil {
+		return err
+	}
+	times := map[string]int{}
+	for _, n := range ticks {
+		times[n]++
+	}
+	for _, t := range w.books[e.id].edge {
+		n := times[fmt.Sprint(t.n)]
+		if n > 1 || n == 0 && !w.ticksLost[e.id] {
+			return fmt.Errorf("tick %d of %s is in the region %d times", t.n, e.id, n)
+		}
+	}
+	return nil
 }
 
 // checkBooks compares the rows with what the books say they must be.

@@ -15,18 +15,20 @@ import (
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/fault"
+	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
 // edge is a facility's agent: the rooms of a row, without people.
 type edge struct {
-	id    string
-	db    *pgxpool.Pool
-	conn  string
-	dir   string
-	cable *cable
-	log   *slog.Logger
+	id     string
+	server *pgtest.Server
+	db     *pgxpool.Pool
+	conn   string
+	dir    string
+	cable  *cable
+	log    *slog.Logger
 
 	// write and sync are the queue's way to its disk.
 	write, sync fault.Point
@@ -41,7 +43,7 @@ func (e *edge) start(_ context.Context) error {
 	e.stack = run.New(e.log)
 	var err error
 	e.queue, err = queue.Open(queue.Options{
-		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
+		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, KeepBytes: -1, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err

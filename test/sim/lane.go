@@ -27,11 +27,16 @@ type lane struct {
 // every change. The counters are what the books go by: edge_count is written by
 // each of the facility's transactions and cloud_count by each of the cloud's.
 // pair holds two rows that every transaction of the facility changes together.
+// tick has no key, so that nothing can mend what is lost of it or comes twice.
+// memo has a large column that most changes do not send, and keys that change.
 const tables = `
 CREATE TABLE doc (facility_id text NOT NULL, id int NOT NULL, val text NOT NULL, PRIMARY KEY (facility_id, id));
 CREATE TABLE edge_count (facility_id text PRIMARY KEY, n bigint NOT NULL);
 CREATE TABLE cloud_count (facility_id text PRIMARY KEY, n bigint NOT NULL);
 CREATE TABLE pair (facility_id text NOT NULL, id int NOT NULL, n bigint NOT NULL, PRIMARY KEY (facility_id, id));
+CREATE TABLE tick (facility_id text NOT NULL, n bigint NOT NULL);
+CREATE TABLE memo (facility_id text NOT NULL, id int NOT NULL, val text NOT NULL, big text, PRIMARY KEY (facility_id, id));
+ALTER TABLE memo ALTER big SET STORAGE EXTERNAL;
 CREATE TABLE happened (facility_id text NOT NULL, id uuid PRIMARY KEY DEFAULT gen_random_uuid(), n bigint NOT NULL);
 CREATE TABLE price (id int PRIMARY KEY, val text NOT NULL)`
 
@@ -80,6 +85,8 @@ var syncedTables = []struct{ name, class, column string }{
 	{"doc", "fact", "facility_id"},
 	{"edge_count", "fact", "facility_id"},
 	{"cloud_count", "fact", "facility_id"},
+	{"memo", "fact", "facility_id"},
+	{"tick", "event", "facility_id"},
 	{"pair", "fact", "facility_id"},
 	{"happened", "event", "facility_id"},
 	{"price", "master", ""},

@@ -14,6 +14,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/fault"
+	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
@@ -24,11 +25,12 @@ const tenant = "foo"
 
 // region is the region's program: the rooms of a row, without people.
 type region struct {
-	db    *pgxpool.Pool
-	conn  string
-	dir   string
-	addrs map[netip.Addr]string // facilities by their tunnel address
-	log   *slog.Logger
+	server *pgtest.Server
+	db     *pgxpool.Pool
+	conn   string
+	dir    string
+	addrs  map[netip.Addr]string // facilities by their tunnel address
+	log    *slog.Logger
 
 	// toLog is the step to the log of the way down.
 	toLog fault.Point

@@ -53,7 +53,7 @@ func runSeed(t *testing.T, l *lane, seed uint64) error {
 	if *loud {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w, err := newWorld(ctx, l, seed, t.TempDir(), log)
+	w, err := newWorld(ctx, t, l, seed, t.TempDir(), log)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

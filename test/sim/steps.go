@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // step is one thing that happens. weight says how often.
@@ -30,7 +32,11 @@ var steps = []step{
 	{"region crashes", 3, (*world).regionCrashes},
 	{"queue write fails", 3, (*world).queueFails},
 	{"queue disk is full", 2, (*world).queueFull},
+	{"log of the way down fails", 3, (*world).logFails},
 	{"slot of the edge is lost", 1, (*world).edgeSlotLost},
+	{"slot of the region is lost", 1, (*world).regionSlotLost},
+	{"database of the region crashes", 1, (*world).regionDatabaseCrashes},
+	{"database of an edge crashes", 1, (*world).edgeDatabaseCrashes},
 }
 
 // next picks the next step.
@@ -74,7 +80,7 @@ func (w *world) someEdge() *edge {
 func (w *world) someOps() []op {
 	ops := make([]op, 1+w.rand.IntN(3))
 	for i := range ops {
-		ops[i] = op{key: w.rand.IntN(keysMax), delete: w.rand.IntN(4) == 0}
+		ops[i] = op{key: w.rand.IntN(keysMax), delete: w.rand.IntN(4) == 0, memo: memo(w.rand.IntN(int(memoKinds)))}
 	}
 	return ops
 }
@@ -188,6 +194,18 @@ func (w *world) queueFails(context.Context) error {
 	return nil
 }
 
+func (w *world) logFails(context.Context) error {
+	n := 1 + w.rand.IntN(3)
+	if w.rand.IntN(2) == 0 {
+		w.tell("before, at %d", n)
+		w.region.toLog.FailBefore(n)
+	} else {
+		w.tell("after, at %d", n)
+		w.region.toLog.FailAfter(n)
+	}
+	return nil
+}
+
 func (w *world) queueFull(ctx context.Context) error {
 	e := w.someEdge()
 	e.write.Break(syscall.ENOSPC)
@@ -200,16 +218,59 @@ func (w *world) queueFull(ctx context.Context) error {
 	return nil
 }
 
+// edgeSlotLost is a loss: what had not been read comes again by ranges, in which
+// nobody can tell what the edge had changed, so that all of its rows stand.
+// What has no key does not come again.
 func (w *world) edgeSlotLost(ctx context.Context) error {
 	e := w.someEdge()
+	w.lossy = true
+	w.ticksLost[e.id] = true
 	if err := e.crash(); err != nil {
 		return err
 	}
-	_, err := e.db.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active`)
-	if err != nil {
+	if err := dropSlots(ctx, e.db); err != nil {
 		return err
 	}
 	return e.start(ctx)
+}
+
+// regionSlotLost is one too: what the cloud had changed and nobody had read
+// comes down by ranges, in which the edge's version stands wherever it touched
+// the row since, whatever the cloud had seen.
+func (w *world) regionSlotLost(ctx context.Context) error {
+	w.lossy = true
+	if err := w.region.stop(); err != nil {
+		return err
+	}
+	if err := dropSlots(ctx, w.region.db); err != nil {
+		return err
+	}
+	return w.region.start(ctx)
+}
+
+func dropSlots(ctx context.Context, db *pgxpool.Pool) error {
+	return until(ctx, restWithin, func() (bool, error) {
+		var left int
+		_, err := db.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active`)
+		if err == nil {
+			err = db.QueryRow(ctx, `SELECT count(*) FROM pg_replication_slots WHERE database = current_database()`).Scan(&left)
+		}
+		return err == nil && left == 0, nil
+	})
+}
+
+// regionDatabaseCrashes takes back what was applied and is not in the WAL's file.
+func (w *world) regionDatabaseCrashes(context.Context) error {
+	w.region.server.Kill9(w.t)
+	w.region.server.Start(w.t)
+	return nil
+}
+
+func (w *world) edgeDatabaseCrashes(context.Context) error {
+	e := w.someEdge()
+	e.server.Kill9(w.t)
+	e.server.Start(w.t)
+	return nil
 }
 
 func (w *world) restIfJoined(ctx context.Context) error {
@@ -227,4 +288,5 @@ func (w *world) heal() {
 		e.sync.Heal()
 		e.cable.restore(-1)
 	}
+	w.region.toLog.Heal()
 }

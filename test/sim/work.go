@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -28,6 +29,40 @@ var (
 type op struct {
 	key    int
 	delete bool
+	memo   memo
+}
+
+// memo is what happens to a row with a large column. What must come out of it
+// is not in the books: only that both sides have the same.
+type memo int
+
+const (
+	memoLeft   memo = iota
+	memoPut         // all of it
+	memoPatch       // without the large column
+	memoBig         // the large column alone
+	memoRename      // another key
+	memoDelete
+	memoKinds
+)
+
+func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, value string) error {
+	large := strings.Repeat(value+" ", 600)
+	var err error
+	switch m {
+	case memoPut:
+		_, err = q.Exec(ctx, `INSERT INTO memo VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val, big = EXCLUDED.big`, facility, key, value, large)
+	case memoPatch:
+		_, err = q.Exec(ctx, `UPDATE memo SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, key, value)
+	case memoBig:
+		_, err = q.Exec(ctx, `UPDATE memo SET big = $3 WHERE facility_id = $1 AND id = $2`, facility, key, large)
+	case memoRename:
+		_, err = q.Exec(ctx, `UPDATE memo SET id = $3 WHERE facility_id = $1 AND id = $2 AND NOT EXISTS (SELECT FROM memo WHERE facility_id = $1 AND id = $3)`,
+			facility, key, (key+1)%keysMax)
+	case memoDelete:
+		_, err = q.Exec(ctx, `DELETE FROM memo WHERE facility_id = $1 AND id = $2`, facility, key)
+	}
+	return err
 }
 
 // commit runs one transaction of a side and enters it in the book. It is tried
@@ -68,8 +103,14 @@ func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility stri
 			if _, err := q.Exec(ctx, `INSERT INTO happened (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
 				return err
 			}
+			if _, err := q.Exec(ctx, `INSERT INTO tick (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
+				return err
+			}
 		}
 		for _, o := range ops {
+			if err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
+				return err
+			}
 			if err := write1(ctx, q, side, facility, t, o); err != nil {
 				return err
 			}
