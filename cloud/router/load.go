@@ -138,6 +138,10 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	routes := r.routes
 	r.mu.Unlock()
 	route := routes.of(proto.SyncedTable{Schema: l.Schema, Name: l.Table}, l.Facility)
+	if _, listed := routes.tenants[l.Facility]; route == nil && !listed {
+		notify(r.look) // what it gets is not known yet
+		return nil
+	}
 	if route == nil {
 		return r.store.loaded(ctx, l) // the facility gets none of it
 	}
@@ -149,11 +153,16 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	if !there[t.ID()] {
 		return r.store.loaded(ctx, l)
 	}
+	tenant, listed := routes.tenants[l.Facility]
+	if !listed {
+		notify(r.look) // it has just joined
+		return nil
+	}
 	part := capture.Part{To: l.Facility, Between: func(context.Context) error { return r.room(l.Facility) }}
 	switch {
 	case route.facility != "" || route.column == "":
 	case route.master:
-		part.Column, part.Value, part.OrNull = route.column, routes.tenants[l.Facility], true
+		part.Column, part.Value, part.OrNull = route.column, tenant, true
 	default:
 		part.Column, part.Value = route.column, l.Facility
 	}
