@@ -114,8 +114,14 @@ func fresh(ctx context.Context, s *pgtest.Server, template, name string) (*pgxpo
 		return nil, "", nil, err
 	}
 	drop := func() error {
+		ctx := context.WithoutCancel(ctx)
 		pool.Close()
-		defer admin.Close(context.WithoutCancel(ctx))
+		_ = admin.Close(ctx) // the server may have been killed since
+		admin, err := pgx.Connect(ctx, s.ConnString())
+		if err != nil {
+			return err
+		}
+		defer admin.Close(ctx)
 		for range 100 {
 			if _, err := admin.Exec(ctx, `SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots WHERE database = $1 AND active_pid IS NOT NULL`, name); err != nil {
 				return err
@@ -128,7 +134,7 @@ func fresh(ctx context.Context, s *pgtest.Server, template, name string) (*pgxpo
 				break
 			}
 		}
-		_, err := admin.Exec(ctx, "DROP DATABASE "+id+" WITH (FORCE)")
+		_, err = admin.Exec(ctx, "DROP DATABASE "+id+" WITH (FORCE)")
 		return err
 	}
 	return pool, conn, drop, nil
