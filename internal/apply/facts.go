@@ -252,8 +252,8 @@ func (x *execution) settle(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	err := x.facts.local.Settled(short)
-	if err != nil && ctx.Err() == nil && short.Err() != nil {
-		err = fmt.Errorf("%w: %w", ErrUnsettled, err)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	return err
 }

@@ -10,9 +10,9 @@ import (
 // Only with it can a change that the sender made without knowing of theirs be
 // told from one that was made on top of it.
 //
-// An error of either method leaves nothing behind: the batch is rolled back.
-// One that wraps ErrUnsettled, and a deadline, make the batch wait and try
-// again; any other ends Run.
+// An error of either method leaves nothing behind: the batch is rolled back. One
+// of Settled makes it wait, without locks, and try again; one of Touched ends
+// Run, unless it wraps ErrUnsettled.
 type Local interface {
 	// Settled returns once every local transaction that was committed before
 	// the call is known to Touched. It is called while rows are locked, so it
