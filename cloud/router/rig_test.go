@@ -75,9 +75,11 @@ func newRig(t *testing.T, facilities ...Facility) *rig {
 		t.Fatal(err)
 	}
 	g.db.Exec(t, ddl)
+	var ids, tenants []string
 	for _, f := range facilities {
-		g.db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, enrolments) VALUES ($1, $2, $3)`, f.ID, f.Tenant, f.Enrolments)
+		ids, tenants = append(ids, f.ID), append(tenants, f.Tenant)
 	}
+	g.db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, enrolments) SELECT f, t, 1 FROM unnest($1::text[], $2::text[]) u(f, t)`, ids, tenants)
 	for _, e := range tables() {
 		g.register(t, e)
 	}

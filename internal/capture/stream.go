@@ -51,6 +51,7 @@ type stream struct {
 	txOpen    bool   // between Begin and Commit
 	txSkip    bool   // this transaction is in the sink
 	txTagged  bool   // it came from the other side: its rows are left out
+	passed    int    // rows of it that were passed over
 	txMicros  int64
 	txNotes   [][2]string     // what is to be said of it once it has changes
 	txNames   []string        // the barriers in it
@@ -124,9 +125,13 @@ func (s *stream) readLoop(ctx context.Context) error {
 			if n%4096 == 0 {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
+		case s.passed >= passedFrom:
+			if err := pause(ctx, longNap); err != nil {
+				return err
+			}
 		case p.high(n):
 			// At such a rate reading is cheaper in larger pieces.
-			if err := pause(ctx, s.nap()); err != nil {
+			if err := pause(ctx, nap); err != nil {
 				return err
 			}
 		default:
@@ -172,8 +177,10 @@ func (s *stream) rest() {
 // workers; so it naps and lets the socket fill.
 const (
 	nap = time.Millisecond
-	// longNap is for rows that are passed over: nobody waits for them.
+	// longNap is for a transaction of which passedFrom rows were passed over:
+	// nobody waits for the others, however slowly they come.
 	longNap      = 5 * time.Millisecond
+	passedFrom   = 64
 	paceWindow   = 20 * time.Millisecond
 	paceMessages = 400 // in a window
 )
@@ -194,13 +201,6 @@ func (p *pace) high(n int) bool {
 	return p.fast
 }
 
-func (s *stream) nap() time.Duration {
-	if s.txTagged && s.txOpen {
-		return longNap
-	}
-	return nap
-}
-
 // passOver reports whether the message is a row's change that is left out,
 // which is all there is to do about it. The other side may write a hundred
 // thousand rows a second, and the server hands over each by itself.
@@ -214,11 +214,14 @@ func (s *stream) passOver(data []byte) bool {
 	default:
 		return false
 	}
-	if s.txSkip || len(s.keep) == 0 {
-		return true
+	if !s.txSkip && len(s.keep) > 0 {
+		rel := s.relations[binary.BigEndian.Uint32(data[kind+1:])]
+		if rel == nil || rel.keep {
+			return false
+		}
 	}
-	rel := s.relations[binary.BigEndian.Uint32(data[kind+1:])]
-	return rel != nil && !rel.keep
+	s.passed++
+	return true
 }
 
 // full is true when pending must not grow; mu is held.
