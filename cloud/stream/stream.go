@@ -1,9 +1,9 @@
 // Package stream receives the facilities' streams: it greets each box that
-// comes through the tunnel, hands its frames on, and acknowledges what is
-// durable.
+// comes through the tunnel, hands its frames on, acknowledges what is durable,
+// and sends what goes down.
 //
 // In:  cloud/hub, whose listener proves by the tunnel address whose stream it is.
-// Out: cloud/ingest, one session for each connected facility.
+// Out: cloud/ingest, one session for each connected facility; and to the boxes, from cloud/router.
 package stream
 
 import (

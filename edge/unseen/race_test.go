@@ -161,6 +161,6 @@ func TestABigTransactionIsDecidedToo(t *testing.T) {
 	if !r.equal() {
 		t.Error("the sides differ")
 	}
-	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`, 
+	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`,
 		`(update_differs,edge,44000,E,D,{v},"","")`, `(update_differs,edge,7,E,C,{v},"","")`)
 }
