@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -123,6 +124,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("hub links", gate.Run)
 
 	var boxes *provision.Provision // the broker asks it for its devices
+	var live atomic.Pointer[stream.Server]
 	brokerConf, err := conf.MQTT.broker(filepath.Join(conf.StateDir, "mosquitto"), ca, log)
 	if err != nil {
 		return err
@@ -145,6 +147,9 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				return errors.Join(gate.Add(member(b)), mqtt.Allow(ctx, device(b)))
 			},
 			Revoked: func(ctx context.Context, b provision.Box) error {
+				if s := live.Load(); s != nil && b.State == "replaced" {
+					s.Fence(ctx, b.Facility)
+				}
 				return errors.Join(gate.Remove(b.Facility), mqtt.Revoke(ctx, device(b)))
 			},
 		},
@@ -218,6 +223,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 		},
 	})
+	live.Store(streams)
 	s.Go("fleet", members.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)

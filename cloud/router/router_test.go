@@ -184,3 +184,24 @@ func TestOneChangeForAThousandFacilitiesIsEncodedOnce(t *testing.T) {
 		t.Errorf("the change was sealed %d times", wide)
 	}
 }
+
+// Whoever begins at the end of the log has not heard what was said before.
+func TestABoxThatJoinsHearsWhatWasSeenOfIt(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	ny := g.box("ny", "foo")
+	ny.attach(t)
+	g.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'up la 4294967296:5');
+		INSERT INTO holdfast.position (facility, epoch, seq) VALUES ('la', 4294967296, 5); INSERT INTO orders VALUES ('la', 1, 'up'); COMMIT`)
+	g.mark(t, 1)
+	ny.until(t, 1)
+	la := g.box("la", "foo")
+	la.attach(t)
+	g.db.Exec(t, `UPDATE orders SET v = 'edited' WHERE id = 1`)
+	g.mark(t, 2)
+	la.until(t, 2)
+	if la.seen != "4294967296:5" {
+		t.Errorf("la has heard that %q was seen of it: %v", la.seen, la.heard)
+	}
+}

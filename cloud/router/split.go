@@ -150,9 +150,13 @@ func (p *splitter) note(words change.Row) {
 	case change.NoteOrigin:
 		p.tx.tagged = true
 		o, err := apply.ParseOrigin(string(words[1]))
-		if err == nil && o.Direction == apply.Up && len(o.Facility) <= maxIDBytes && p.seenOf(o.Facility).Before(o.Position) {
-			p.seenIn[o.Facility], p.grown[o.Facility] = o.Position, true
+		if err != nil || o.Direction != apply.Up || len(o.Facility) > maxIDBytes {
+			return
 		}
+		if p.seenOf(o.Facility).Before(o.Position) {
+			p.seenIn[o.Facility] = o.Position
+		}
+		p.grown[o.Facility] = true // even if it has not: it is asked to be said again
 	case change.NoteTo:
 		p.tx.to = string(words[1])
 	case change.NoteBy:

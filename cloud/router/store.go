@@ -83,6 +83,10 @@ func (s store) ask(ctx context.Context, facility string, tables []proto.SyncedTa
 }
 
 // restart moves a facility's cursor and marks tables to be sent to it.
+//
+// What the region had seen of it was told before that place, if ever, so that
+// it is said again: a word in the WAL like that of a transaction that was
+// applied, behind all that it speaks of.
 func (s store) restart(ctx context.Context, facility string, at change.Position, tables []proto.SyncedTable, reason string) error {
 	schemas, names := tableNames(tables)
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
@@ -91,6 +95,9 @@ func (s store) restart(ctx context.Context, facility string, at change.Position,
 		if err == nil {
 			_, err = tx.Exec(ctx, askSQL, facility, schemas, names, reason)
 		}
+		if err == nil {
+			_, err = tx.Exec(ctx, seenSQL, facility)
+		}
 		return err
 	})
 	if err != nil {
@@ -98,6 +105,10 @@ func (s store) restart(ctx context.Context, facility string, at change.Position,
 	}
 	return nil
 }
+
+// seenSQL says in the WAL what the region has applied of a facility, or of all.
+const seenSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'holdfast', 'up ' || facility || ' ' || epoch || ':' || seq)
+	FROM holdfast.position WHERE epoch > 0 AND ($1 = '' OR facility = $1)`
 
 // reloadAll begins an epoch for all facilities that have a position.
 func (s store) reloadAll(ctx context.Context, epoch uint64, tables []proto.SyncedTable, reason string) error {
@@ -112,6 +123,9 @@ func (s store) reloadAll(ctx context.Context, epoch uint64, tables []proto.Synce
 			JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
 				load_no = l.load_no + 1, asked_at = now(), done_at = NULL`, schemas, names, reason)
+		if err == nil {
+			_, err = tx.Exec(ctx, seenSQL, "")
+		}
 		return err
 	})
 	if err != nil {

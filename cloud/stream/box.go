@@ -24,6 +24,7 @@ type box struct {
 	link      *transfer.Link
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
+	left      chan struct{}       // closed when it is connected no more
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
 
 	mu     sync.Mutex
