@@ -24,6 +24,9 @@ type NavItem struct {
 	Path string
 	Word string
 	Icon string // a name of assets/src/icons.txt
+	// Badge, if set, says how many things there wait for somebody; "" for none.
+	// What is after the number, such as "open", is for those who only listen.
+	Badge func(r *http.Request) (number, of string)
 }
 
 // SiteOptions describe one console: a facility's or a region's.
