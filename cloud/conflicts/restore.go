@@ -23,6 +23,7 @@ var errDry = errors.New("dry run")
 // that what the database would say is known.
 func (d *Desk) Restore(ctx context.Context, id, by string, in v1.ConflictRestore) (v1.ConflictRestoration, error) {
 	var out v1.ConflictRestoration
+	in.Note = clean(in.Note)
 	err := pgx.BeginFunc(ctx, d.store.db, func(tx pgx.Tx) error {
 		r, err := readRecord(ctx, tx, id, true)
 		if err != nil {

@@ -58,6 +58,7 @@ func (r *record) about(note string) map[string]any {
 
 // Acknowledge leaves a conflict as it was decided.
 func (d *Desk) Acknowledge(ctx context.Context, id, by, note string) (v1.Conflict, error) {
+	note = clean(note)
 	return d.review(ctx, id, func(tx pgx.Tx, r *record) error {
 		if r.Action != nil {
 			return refuse("Nothing is left to do. holdfastctl conflicts show "+r.ID+" tells what happened.", "it has been dealt with: %s", r.reviewed())
@@ -115,6 +116,7 @@ var errCount = errors.New("another number")
 // count. It is all or nothing.
 func (d *Desk) AcknowledgeAll(ctx context.Context, f v1.ConflictFilter, count int64, by, note string) error {
 	var n int64
+	note = clean(note)
 	err := pgx.BeginFunc(ctx, d.store.db, func(tx pgx.Tx) (err error) {
 		if n, err = reviewAll(ctx, tx, f, by, note); err != nil {
 			return err

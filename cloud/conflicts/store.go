@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -74,8 +75,11 @@ func filterArgs(f v1.ConflictFilter) []any {
 		}
 		return &t
 	}
-	return []any{f.Facility, f.Table, f.Kind, f.Decision, f.State, moment(f.From), moment(f.To), f.Text}
+	return []any{clean(f.Facility), clean(f.Table), f.Kind, f.Decision, f.State, moment(f.From), moment(f.To), clean(f.Text)}
 }
+
+// clean leaves out what PostgreSQL's text cannot hold, which no value has.
+func clean(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, ""), "\x00", "") }
 
 // list returns conflicts newest first, those that follow after.
 func (s store) list(ctx context.Context, f v1.ConflictFilter, after place, limit int) ([]record, error) {

@@ -25,7 +25,9 @@ type NavItem struct {
 	Word string
 	Icon string // a name of assets/src/icons.txt
 	// Badge, if set, says how many things there wait for somebody; "" for none.
-	// What is after the number, such as "open", is for those who only listen.
+	// What is after the number, such as "open", is for those who only listen. Live
+	// pages may replace the element ID with BadgeHTML.
+	ID    string
 	Badge func(r *http.Request) (number, of string)
 }
 
