@@ -14,6 +14,10 @@ import (
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
+// authorPrefix is that of the logical message by which a transaction tells the
+// capture of its changes who makes it.
+const authorPrefix = "holdfast.author"
+
 // errDry ends the transaction of a dry run.
 var errDry = errors.New("dry run")
 
@@ -212,7 +216,7 @@ func (p *plan) write(ctx context.Context, tx pgx.Tx, by string) error {
 	if p.doc.Write == "none" {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, apply.AuthorPrefix, by); err != nil {
+	if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, authorPrefix, by); err != nil {
 		return fmt.Errorf("say who writes the row: %w", err)
 	}
 	if err := p.look.layout.WriteRow(ctx, tx, p.look.key, p.image); err != nil {

@@ -38,6 +38,9 @@ func (v conflictView) CloudStood() bool { return v.Decision == "cloud" }
 // Merged reports that each side's own columns stood.
 func (v conflictView) Merged() bool { return v.Decision == "merged" }
 
+// Whole reports that both sides had the row.
+func (v conflictView) Whole() bool { return v.HasEdge && v.HasCloud }
+
 // Others are the versions that may be written now.
 func (v conflictView) Others() []otherVersion {
 	edge := otherVersion{"edge", "Use the facility's version", v.HasEdge}
@@ -99,15 +102,22 @@ func (u *UI) conflictView(r *http.Request) (conflictView, error) {
 		}
 	}
 	v.Row = newConflictRow(d.Conflict, place)
-	whole := d.HasEdge && d.HasCloud
 	for _, c := range d.Columns {
 		col := version{ConflictColumn: c}
+		if !v.Whole() {
+			// The row differs, not its columns.
+			col.Differs = false
+			if _, there := d.Key[c.Name]; there || c.Edge != nil || c.Cloud != nil || c.Now != nil {
+				v.Main = append(v.Main, col)
+			}
+			continue
+		}
 		if c.Differs {
 			// Of merged versions it is the column that tells.
 			col.EdgeStood = v.EdgeStood() || v.Merged() && same(c.Edge, c.Now) && !same(c.Cloud, c.Now)
 			col.CloudStood = v.CloudStood() || v.Merged() && same(c.Cloud, c.Now) && !same(c.Edge, c.Now)
 		}
-		if c.Differs || c.Changed || !whole {
+		if c.Differs || c.Changed {
 			v.Main = append(v.Main, col)
 		} else {
 			v.Rest = append(v.Rest, col)
@@ -186,6 +196,16 @@ func (v restoreView) Whose() string {
 		return "facility's"
 	}
 	return "region's"
+}
+
+// SinceOf is how a value changed after the decision, nil if it did not.
+func (v restoreView) SinceOf(column string) *v1.ConflictWrite {
+	for i := range v.Plan.Since {
+		if v.Plan.Since[i].Column == column {
+			return &v.Plan.Since[i]
+		}
+	}
+	return nil
 }
 
 // Warned reports whether something speaks against writing.

@@ -155,6 +155,9 @@ func (r conflictRow) StandsWord() string { return wordOf(conflictDecisions, r.De
 
 // FieldsText lists the columns that differ, shortened.
 func (r conflictRow) FieldsText() string {
+	if r.Kind == "update_deleted" || r.Kind == "delete_updated" {
+		return "" // the row differs, not its columns
+	}
 	const most = 4
 	if len(r.Fields) > most {
 		return strings.Join(r.Fields[:most], ", ") + " and " + strconv.Itoa(len(r.Fields)-most) + " more"

@@ -13,10 +13,6 @@ import (
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
-// AuthorPrefix is the prefix of the logical message by which a transaction
-// says who makes it.
-const AuthorPrefix = "holdfast.author"
-
 // SchemaFor is where the facility's rows of the table are at the receiver.
 func (t *Table) SchemaFor(facility string) string { return t.targetSchema(facility) }
 

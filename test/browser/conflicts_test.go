@@ -25,6 +25,12 @@ func (tb *tab) text(part string) {
 	tb.wait(`document.querySelector("main").innerText.includes("` + part + `")`)
 }
 
+func execute(t *testing.T, r *region, sql string, args ...any) error {
+	t.Helper()
+	_, err := r.pool.Exec(t.Context(), sql, args...)
+	return err
+}
+
 func TestAnOperatorDealsWithConflicts(t *testing.T) {
 	r := newConflictedRegion(t)
 	tb := newBrowser(t).open(t, r.url)
@@ -37,14 +43,10 @@ func TestAnOperatorDealsWithConflicts(t *testing.T) {
 	tb.do(chromedp.SendKeys("#q", "cedar"))
 	tb.wait(`document.querySelectorAll("a[data-row]").length === 1 && location.search.includes("q=cedar")`)
 	// A newer one is told of; the rows stay where they are.
-	_, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.conflict SELECT (jsonb_populate_record(c, '{"id": "0d4b6f5e-0000-4000-8000-000000000009"}')).* FROM holdfast.conflict c WHERE id = $1`, conflictstest.Quantity)
-	must(t, err)
-	_, err = r.pool.Exec(t.Context(), `UPDATE holdfast.conflict SET at = now() WHERE id = '0d4b6f5e-0000-4000-8000-000000000009'`)
-	must(t, err)
+	must(t, execute(t, r, `INSERT INTO holdfast.conflict SELECT (jsonb_populate_record(c, jsonb_build_object('id', '0d4b6f5e-0000-4000-8000-000000000009', 'at', now()))).* FROM holdfast.conflict c WHERE id = $1`, conflictstest.Quantity))
 	tb.text("There are newer conflicts.")
 	tb.wait(`document.querySelector("#nav-conflicts").innerText.startsWith("6")`)
-	_, err = r.pool.Exec(t.Context(), `DELETE FROM holdfast.conflict WHERE id = '0d4b6f5e-0000-4000-8000-000000000009'`)
-	must(t, err)
+	must(t, execute(t, r, `DELETE FROM holdfast.conflict WHERE id = '0d4b6f5e-0000-4000-8000-000000000009'`))
 
 	tb.do(chromedp.Click(chromedp.CSS("a[data-row]")), chromedp.WaitVisible("#note"))
 	tb.wait(`document.querySelectorAll("tr[data-differs]").length === 4 && document.querySelector("tr[data-differs]").innerText.includes("differs")`)
@@ -85,10 +87,11 @@ func TestTheConflictPagesAreReadableByEveryone(t *testing.T) {
 	see("conflict-merged", "/conflicts/"+conflictstest.Stock)
 	see("conflict-restore", "/conflicts/"+conflictstest.Quantity+"/restore?version=cloud")
 	see("conflict-restore-delete", "/conflicts/"+conflictstest.Kept+"/restore")
-	_, err := r.pool.Exec(t.Context(), `UPDATE orders SET quantity = 2600 WHERE id = $1`, conflictstest.QuantityOrder)
-	must(t, err)
+	must(t, execute(t, r, `UPDATE orders SET quantity = 2600 WHERE id = $1`, conflictstest.QuantityOrder))
 	see("conflict-changed", "/conflicts/"+conflictstest.Quantity)
 	see("conflict-restore-changed", "/conflicts/"+conflictstest.Quantity+"/restore?version=cloud")
+	must(t, execute(t, r, `INSERT INTO holdfast.conflict_review (conflict, action, by, note) VALUES ($1, 'acknowledged', 'omar', 'Maria called the customer: 2500 it is.')`, conflictstest.Quantity))
+	see("conflict-kept", "/conflicts/"+conflictstest.Quantity)
 	conflictstest.More(t, r.pool, 60)
 	see("conflicts-many", "/conflicts?facility=frankfurt")
 	see("facility-conflicts", "/facilities/la")
