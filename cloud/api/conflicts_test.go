@@ -285,6 +285,34 @@ func TestARowThatChangedSinceIsNotOverwrittenUnasked(t *testing.T) {
 	}
 }
 
+// A large value that the plant's change did not touch is the region's: that is
+// no change since, and the region's version writes it back where it was lost.
+func TestWhatOneSideDidNotTouchIsTheOthers(t *testing.T) {
+	t.Parallel()
+	r := conflicted(t)
+	ctx := t.Context()
+	if _, err := r.DB.Exec(ctx, `
+		UPDATE holdfast.conflict SET fields = '{quantity}', cloud_row = cloud_row || '{"due_date": "2026-12-01", "updated_at": "2026-11-26 17:02:00+00", "notes": "new drawing"}', edge_row = edge_row || '{"notes": "old drawing"}' - 'unit'
+		 WHERE id = '`+conflictstest.Quantity+`'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.DB.Exec(ctx, `UPDATE orders SET notes = 'new drawing' WHERE id = $1`, conflictstest.QuantityOrder); err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.Viewer.Conflict(ctx, conflictstest.Quantity)
+	if err != nil || c.Now.Changed {
+		t.Fatalf("%+v, %v", c.Now, err)
+	}
+	for _, col := range c.Columns {
+		if untouched := col.Name == "notes" || col.Name == "unit"; col.EdgeSent == untouched || col.Differs != (col.Name == "quantity") || col.Differs != (col.Stood == "edge") {
+			t.Errorf("%+v", col)
+		}
+	}
+	if w, err := r.Operator.RestoreConflict(ctx, conflictstest.Quantity, v1.ConflictRestore{}); err != nil || len(w.Changes) != 1 || w.Changes[0].Column != "quantity" {
+		t.Errorf("%+v, %v", w, err)
+	}
+}
+
 func TestDeletedRowsComeBackAndKeptOnesGo(t *testing.T) {
 	t.Parallel()
 	r := conflicted(t)

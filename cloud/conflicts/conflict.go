@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/hint"
 )
 
 const (
@@ -27,8 +28,9 @@ const (
 	listTimeout = 10 * time.Second
 	// openMax is where counting open conflicts ends: more is "many".
 	openMax = 1000
-	// openFor is how long a count is shown before it is counted again.
-	openFor = 2 * time.Second
+	// openFor is how long a count is shown at least before it is counted again;
+	// with very many conflicts longer, so that counting costs 2 % of a core.
+	openFor, openShare = 2 * time.Second, 50
 )
 
 // Errors that callers tell apart. What is refused has changed nothing.
@@ -50,8 +52,8 @@ type Desk struct {
 }
 
 type openCount struct {
-	n  int
-	at time.Time
+	n     int
+	until time.Time
 }
 
 // New returns a desk over the region's database.
@@ -69,7 +71,7 @@ func (d *Desk) List(ctx context.Context, f v1.ConflictFilter, limit int, cursor 
 	defer cancel()
 	records, err := d.store.list(ctx, f, after, limit+1)
 	if err != nil {
-		return nil, "", err
+		return nil, "", tooMuch(ctx, err)
 	}
 	more := len(records) > limit
 	if more {
@@ -86,22 +88,48 @@ func (d *Desk) List(ctx context.Context, f v1.ConflictFilter, limit int, cursor 
 	return items, next, nil
 }
 
+// Newer reports whether there are conflicts that belong before the first of a
+// page, whose cursor is top; "" is that of an empty page.
+func (d *Desk) Newer(ctx context.Context, f v1.ConflictFilter, top string) (bool, error) {
+	first, err := parseCursor(top)
+	if err != nil {
+		return false, err
+	}
+	if top != "" && first.at.After(f.From) {
+		f.From = first.at
+	}
+	items, _, err := d.List(ctx, f, 1, "")
+	return len(items) > 0 && items[0].ID != first.id, err
+}
+
+// Cursor is the place of a conflict in the list.
+func Cursor(c v1.Conflict) string { return place{c.At, c.ID}.String() }
+
 // Count returns how many conflicts match, by state; the filter's own state
 // does not matter.
 func (d *Desk) Count(ctx context.Context, f v1.ConflictFilter) (v1.ConflictCount, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	f.State = "all"
-	return d.store.count(ctx, f)
+	n, err := d.store.count(ctx, f)
+	return n, tooMuch(ctx, err)
+}
+
+// tooMuch says what to do when there were too many conflicts to look through.
+func tooMuch(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return hint.Wrap(err, "There are too many conflicts to look through them all. Narrow it: one facility, one table, or a few days.")
+	}
+	return err
 }
 
 // Open returns how many conflicts of a facility, or of all with "", nobody has
-// dealt with, at most a few seconds ago. It counts to 1000 and no further.
+// dealt with, as of a few seconds ago. It counts to 1000 and no further.
 func (d *Desk) Open(ctx context.Context, facility string) (n int, many bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	have, ok := d.open[facility]
-	if !ok || time.Since(have.at) > openFor {
+	if now := time.Now(); !ok || now.After(have.until) {
 		n, err := d.store.open(ctx, facility, openMax)
 		if err != nil {
 			return 0, false, err
@@ -109,7 +137,7 @@ func (d *Desk) Open(ctx context.Context, facility string) (n int, many bool, err
 		if len(d.open) > openMax {
 			clear(d.open)
 		}
-		have = openCount{n, time.Now()}
+		have = openCount{n, time.Now().Add(max(openFor, openShare*time.Since(now)))}
 		d.open[facility] = have
 		d.counts++
 	}

@@ -98,6 +98,10 @@ func TestARestoredVersionHasItsAuthor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Only what is on the disk is decoded.
+	if _, err := pool.Exec(ctx, `SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')`); err != nil {
+		t.Fatal(err)
+	}
 	rows, err := pool.Query(ctx, `SELECT data FROM pg_logical_slot_get_changes('look', NULL, NULL)`)
 	if err != nil {
 		t.Fatal(err)

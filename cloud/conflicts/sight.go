@@ -70,9 +70,9 @@ func (s *sight) version(side string) row {
 // stood returns the value that a column had after the decision. It is not
 // known of a column that was added since.
 func (s *sight) stood(column string) (v *string, known bool) {
-	first, second := s.edge, s.cloud
-	if s.r.Decision == cloud || s.r.Decision == merged && slices.Contains(s.r.CloudColumns, column) {
-		first, second = s.cloud, s.edge
+	first, second := s.cloud, s.edge
+	if s.r.stoodSide(column) == edge {
+		first, second = s.edge, s.cloud
 	}
 	if v, ok := first[column]; ok {
 		return v, true

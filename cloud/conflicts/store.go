@@ -51,7 +51,9 @@ const selectRecord = `
 	  LEFT JOIN holdfast.synced_table t ON (t.schema_name, t.table_name) = (c.schema_name, c.table_name)
 	  LEFT JOIN holdfast.facility f ON f.id = c.facility_id`
 
-// matches is true for the conflicts that a filter picks: parameters 1 to 8.
+// matches is true for the conflicts that a filter picks: parameters 1 to 8. A
+// text is looked for in the whole documents first, as JSON writes it, which is
+// cheap and finds names of columns too; then in the values.
 const matches = `
 	     ($1 = '' OR c.facility_id = $1)
 	 AND ($2 = '' OR c.schema_name || '.' || c.table_name = $2)
@@ -61,9 +63,10 @@ const matches = `
 	 AND ($6::timestamptz IS NULL OR c.at >= $6)
 	 AND ($7::timestamptz IS NULL OR c.at < $7)
 	 AND ($8 = '' OR position(lower($8) IN lower(c.edge_by)) > 0 OR position(lower($8) IN lower(c.cloud_by)) > 0
-	      OR EXISTS (SELECT FROM jsonb_each_text(c.key) e WHERE position(lower($8) IN lower(e.value)) > 0)
-	      OR EXISTS (SELECT FROM jsonb_each_text(c.edge_row) e WHERE position(lower($8) IN lower(e.value)) > 0)
-	      OR EXISTS (SELECT FROM jsonb_each_text(c.cloud_row) e WHERE position(lower($8) IN lower(e.value)) > 0))`
+	      OR position(lower(substr(to_jsonb($8::text)::text, 2, length(to_jsonb($8::text)::text) - 2)) IN lower(concat(c.key::text, c.edge_row::text, c.cloud_row::text))) > 0
+	         AND EXISTS (SELECT FROM jsonb_each_text(c.key) e WHERE position(lower($8) IN lower(e.value)) > 0
+	               UNION ALL SELECT FROM jsonb_each_text(c.edge_row) e WHERE position(lower($8) IN lower(e.value)) > 0
+	               UNION ALL SELECT FROM jsonb_each_text(c.cloud_row) e WHERE position(lower($8) IN lower(e.value)) > 0))`
 
 func filterArgs(f v1.ConflictFilter) []any {
 	if f.State == "" {

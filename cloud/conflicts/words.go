@@ -132,6 +132,21 @@ func (r *record) version(side string) row {
 	return r.EdgeRow
 }
 
+// stoodSide is whose value of a column stood. Of one in which the two did not
+// differ it is the region's: either they were equal, or the facility's change
+// had not touched it.
+func (r *record) stoodSide(column string) string {
+	switch {
+	case r.EdgeRow == nil || r.CloudRow == nil:
+		return r.Decision
+	case !slices.Contains(r.Fields, column), r.Decision == merged && slices.Contains(r.CloudColumns, column):
+		return cloud
+	case r.Decision == merged:
+		return edge
+	}
+	return r.Decision
+}
+
 // other is the side whose version did not stand, "" when they were merged.
 func (r *record) other() string {
 	switch r.Decision {
@@ -166,6 +181,11 @@ func (r *record) detail(look *sight, problem error) v1.ConflictDetail {
 		col.Edge, col.EdgeSent = r.EdgeRow[c], has(r.EdgeRow, c)
 		col.Cloud, col.CloudSent = r.CloudRow[c], has(r.CloudRow, c)
 		col.Changed = look != nil && look.isChanged(c)
+		if col.Differs {
+			col.Stood = r.stoodSide(c)
+		} else if d.HasEdge && d.HasCloud && col.CloudSent && !equal(col.Edge, col.Cloud) {
+			col.EdgeSent = false // it has the value from before the region's change
+		}
 		d.Columns = append(d.Columns, col)
 	}
 	return d

@@ -24,10 +24,13 @@ type conflictView struct {
 }
 
 // version is one column in every version of the row.
-type version struct {
-	v1.ConflictColumn
-	EdgeStood, CloudStood bool
-}
+type version struct{ v1.ConflictColumn }
+
+// EdgeStood reports that the facility's value stood where they differ.
+func (c version) EdgeStood() bool { return c.Stood == "edge" }
+
+// CloudStood is the region's.
+func (c version) CloudStood() bool { return c.Stood == "cloud" }
 
 // EdgeStood and CloudStood say of a whole side whether its version stood.
 func (v conflictView) EdgeStood() bool { return v.Decision == "edge" }
@@ -106,16 +109,11 @@ func (u *UI) conflictView(r *http.Request) (conflictView, error) {
 		col := version{ConflictColumn: c}
 		if !v.Whole() {
 			// The row differs, not its columns.
-			col.Differs = false
+			col.Differs, col.Stood = false, ""
 			if _, there := d.Key[c.Name]; there || c.Edge != nil || c.Cloud != nil || c.Now != nil {
 				v.Main = append(v.Main, col)
 			}
 			continue
-		}
-		if c.Differs {
-			// Of merged versions it is the column that tells.
-			col.EdgeStood = v.EdgeStood() || v.Merged() && same(c.Edge, c.Now) && !same(c.Cloud, c.Now)
-			col.CloudStood = v.CloudStood() || v.Merged() && same(c.Cloud, c.Now) && !same(c.Edge, c.Now)
 		}
 		if c.Differs || c.Changed {
 			v.Main = append(v.Main, col)
@@ -125,8 +123,6 @@ func (u *UI) conflictView(r *http.Request) (conflictView, error) {
 	}
 	return v, nil
 }
-
-func same(a, b *string) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
 
 func (u *UI) conflictPage(w http.ResponseWriter, r *http.Request) {
 	u.showConflict(w, r, http.StatusOK, "")

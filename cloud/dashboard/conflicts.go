@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
@@ -194,9 +195,8 @@ type conflictChoice struct{ ID, Name string }
 // Live is the page's WebSocket; it tells when there are newer conflicts.
 func (v conflictsView) Live() template.URL {
 	u := v.Query.values()
-	u.Del("after")
 	if v.Query.Cursor == "" && len(v.Rows) > 0 {
-		u.Set("top", v.Rows[0].ID)
+		u.Set("top", conflicts.Cursor(v.Rows[0].Conflict))
 	}
 	return template.URL("/live/conflicts?" + u.Encode()) //nolint:gosec // encoded here
 }
@@ -336,14 +336,20 @@ func (u *UI) badgePart(ctx context.Context) web.Part {
 func (u *UI) conflictsFeed(r *http.Request) (web.Feed, error) {
 	q := readConflictQuery(r.URL.Query())
 	top := r.URL.Query().Get("top")
+	every := conflictsEvery
+	if top == "" {
+		every = 0 // seldom: all of them must be looked through
+	}
 	return web.Feed{
-		Every: conflictsEvery,
+		Every: every,
 		Frame: func(ctx context.Context) (web.Frame, error) {
-			items, _, err := u.desk.List(ctx, q.filter(u.site.Zone()), 1, "")
-			if err != nil {
-				return web.Frame{}, err
+			v := conflictsView{Query: q}
+			if q.Cursor == "" { // on a later page there are always newer ones
+				var err error
+				if v.Fresh, err = u.desk.Newer(ctx, q.filter(u.site.Zone()), top); err != nil {
+					return web.Frame{}, err
+				}
 			}
-			v := conflictsView{Query: q, Fresh: len(items) > 0 && items[0].ID != top}
 			html, err := u.pages.Fragment("conflicts-fresh", v)
 			if err != nil {
 				return web.Frame{}, err

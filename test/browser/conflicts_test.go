@@ -94,6 +94,9 @@ func TestTheConflictPagesAreReadableByEveryone(t *testing.T) {
 	see("conflict-kept", "/conflicts/"+conflictstest.Quantity)
 	conflictstest.More(t, r.pool, 60)
 	see("conflicts-many", "/conflicts?facility=frankfurt")
+	tb.do(chromedp.Click(chromedp.CSS(`.pager a[href*="after="]`)))
+	tb.wait(`location.search.includes("after=") && document.querySelectorAll("a[data-row]").length === 10 && document.querySelector("#live").dataset.state === "live"`)
+	tb.wait(`!document.querySelector("main").innerText.includes("There are newer")`)
 	see("facility-conflicts", "/facilities/la")
 }
 

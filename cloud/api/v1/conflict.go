@@ -63,6 +63,7 @@ type ConflictColumn struct {
 	Now       *string `json:"now"`
 	EdgeSent  bool    `json:"edge_sent" doc:"False: the facility's change did not touch this column and did not send it, or there was no row"`
 	CloudSent bool    `json:"cloud_sent" doc:"False: the region's change did not touch this column and did not send it, or there was no row"`
+	Stood     string  `json:"stood,omitempty" enum:"edge,cloud" doc:"Whose value stood, where they differ"`
 	Changed   bool    `json:"changed" doc:"The value now is another than the one that stood after the decision"`
 }
 

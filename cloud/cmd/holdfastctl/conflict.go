@@ -76,11 +76,18 @@ func (a *app) printConflict(d v1.ConflictDetail, zone *time.Location) {
 		if col.Changed {
 			now = cell{now.text + " (changed since)", yellow}
 		}
+		edge, cloud := sideText(col.Edge, col.EdgeSent, d.HasEdge), sideText(col.Cloud, col.CloudSent, d.HasCloud)
+		if d.Decision == "merged" && col.Stood == "edge" {
+			edge += " (stood)"
+		}
+		if d.Decision == "merged" && col.Stood == "cloud" {
+			cloud += " (stood)"
+		}
 		rows = append(rows, []cell{
 			{mark, colour},
 			{col.Name, colour},
-			{sideText(col.Edge, col.EdgeSent, d.HasEdge), colour},
-			{sideText(col.Cloud, col.CloudSent, d.HasCloud), colour},
+			{edge, colour},
+			{cloud, colour},
 			now,
 		})
 	}
