@@ -292,7 +292,7 @@ func TestWhatOneSideDidNotTouchIsTheOthers(t *testing.T) {
 	r := conflicted(t)
 	ctx := t.Context()
 	if _, err := r.DB.Exec(ctx, `
-		UPDATE holdfast.conflict SET fields = '{quantity}', cloud_row = cloud_row || '{"due_date": "2026-12-01", "updated_at": "2026-11-26 17:02:00+00", "notes": "new drawing"}', edge_row = edge_row || '{"notes": "old drawing"}' - 'unit'
+		UPDATE holdfast.conflict SET fields = '{quantity}', cloud_row = cloud_row || '{"due_date": "2026-12-01", "updated_at": "2026-11-26 17:02:00+00", "notes": "new drawing"}', edge_row = (edge_row || '{"notes": "old drawing"}'::jsonb) - 'unit'::text
 		 WHERE id = '`+conflictstest.Quantity+`'`); err != nil {
 		t.Fatal(err)
 	}
@@ -366,12 +366,23 @@ func TestWhatTheDatabaseRefusesIsSaidAndChangesNothing(t *testing.T) {
 	if c, err := r.Viewer.Conflict(ctx, conflictstest.Quantity); err != nil || c.State != v1.ConflictOpen {
 		t.Errorf("%+v, %v", c, err)
 	}
+	// A key that another facility's row has by now is not taken from it.
+	if _, err := r.DB.Exec(ctx, `INSERT INTO orders (id, facility_id, number, customer, product, quantity, created_by) VALUES ($1, 'frankfurt', 'F-1', 'c', 'p', 1, 'x')`, conflictstest.DeletedOrder); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Operator.RestoreConflict(ctx, conflictstest.Deleted, v1.ConflictRestore{Force: true})
+	if p := wantProblem(t, err, http.StatusConflict, v1.ProblemConflict); !strings.Contains(p.Detail, "belongs to another facility now") {
+		t.Errorf("%s", p.Detail)
+	}
+	if n := count(t, r, `SELECT count(*) FROM orders WHERE facility_id = 'frankfurt' AND quantity = 1`); n != 1 {
+		t.Error("frankfurt's order was changed")
+	}
 	// A version of another facility's row writes nothing.
 	if _, err := r.DB.Exec(ctx, `UPDATE holdfast.conflict SET facility_id = 'frankfurt' WHERE id = $1`, conflictstest.Quantity); err != nil {
 		t.Fatal(err)
 	}
-	_, err := r.Operator.RestoreConflict(ctx, conflictstest.Quantity, v1.ConflictRestore{Force: true})
-	if p := wantProblem(t, err, http.StatusConflict, v1.ProblemConflict); !strings.Contains(p.Detail, "another facility") {
+	_, err = r.Operator.RestoreConflict(ctx, conflictstest.Quantity, v1.ConflictRestore{Force: true})
+	if p := wantProblem(t, err, http.StatusConflict, v1.ProblemConflict); !strings.Contains(p.Detail, "another facility_id") {
 		t.Errorf("%s", p.Detail)
 	}
 }

@@ -11,12 +11,9 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
-
-// authorPrefix is that of the logical message by which a transaction tells the
-// capture of its changes who makes it.
-const authorPrefix = "holdfast.author"
 
 // errDry ends the transaction of a dry run.
 var errDry = errors.New("dry run")
@@ -28,10 +25,12 @@ var errDry = errors.New("dry run")
 func (d *Desk) Restore(ctx context.Context, id, by string, in v1.ConflictRestore) (v1.ConflictRestoration, error) {
 	var out v1.ConflictRestoration
 	in.Note = clean(in.Note)
-	err := pgx.BeginFunc(ctx, d.store.db, func(tx pgx.Tx) error {
+	// In one snapshot: a row that appears meanwhile is met as a row that is there
+	// already, and never written by mistake.
+	err := pgx.BeginTxFunc(ctx, d.store.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		r, err := readRecord(ctx, tx, id, true)
 		if err != nil {
-			return err
+			return explain(err)
 		}
 		side := in.Version
 		if side == "" {
@@ -44,7 +43,7 @@ func (d *Desk) Restore(ctx context.Context, id, by string, in v1.ConflictRestore
 		if err != nil {
 			return explain(err)
 		}
-		p, err := look.plan(side)
+		p, err := look.plan(ctx, tx, side)
 		if err != nil {
 			return err
 		}
@@ -69,7 +68,7 @@ func (d *Desk) Restore(ctx context.Context, id, by string, in v1.ConflictRestore
 		if err := audit(ctx, tx, by, auditRestore, detail); err != nil {
 			return err
 		}
-		return putReview(ctx, tx, r.ID, v1.ConflictRestored, by, in.Note)
+		return explain(putReview(ctx, tx, r.ID, v1.ConflictRestored, by, in.Note))
 	})
 	if errors.Is(err, errDry) {
 		return out, nil
@@ -88,7 +87,7 @@ type plan struct {
 	image row // what is written; nil deletes the row
 }
 
-func (s *sight) plan(side string) (*plan, error) {
+func (s *sight) plan(ctx context.Context, tx pgx.Tx, side string) (*plan, error) {
 	r := s.r
 	p := &plan{look: s, doc: v1.ConflictRestoration{
 		ID: r.ID, Version: side, Schema: s.layout.Schema, Table: s.layout.Name, Write: "none", Seen: s.seen(),
@@ -104,17 +103,28 @@ func (s *sight) plan(side string) (*plan, error) {
 		}
 		return p, nil
 	}
-	if col := *r.FacilityColumn; col != "" {
-		if v, ok := want[col]; ok && (v == nil || *v != r.Facility) {
-			return nil, refuse("Change the row by hand where it belongs.", "that version gives the row to another facility")
-		}
-	}
 	for c := range r.version(side) {
 		if !s.layout.Has(c) {
 			p.doc.Skipped = append(p.doc.Skipped, c)
 		}
 	}
+	key, err := s.layout.Normalize(ctx, tx, s.where)
+	if err != nil {
+		return nil, explain(err)
+	}
+	for c := range key {
+		if v, ok := want[c]; ok && !equal(v, key[c]) {
+			return nil, refuse("Change the row by hand where it belongs.", "that version gives the row another %s", c)
+		}
+	}
 	if s.now == nil {
+		other, err := s.layout.ReadRow(ctx, tx, s.key, false)
+		if err != nil {
+			return nil, explain(err)
+		}
+		if other != nil {
+			return nil, refuse("Change the row by hand where it belongs.", "the row with this key belongs to another facility now")
+		}
 		p.insert(want, s.version(opposite(side)))
 	} else {
 		p.update(want)
@@ -141,6 +151,8 @@ func (p *plan) insert(want, other row) {
 		}
 		switch {
 		case c.Computed:
+		case has(p.look.key, c.Name): // written as the key
+			p.doc.Changes = append(p.doc.Changes, v1.ConflictWrite{Column: c.Name, To: v})
 		case ok:
 			p.image[c.Name] = v
 			p.doc.Changes = append(p.doc.Changes, v1.ConflictWrite{Column: c.Name, To: v})
@@ -216,11 +228,16 @@ func (p *plan) write(ctx context.Context, tx pgx.Tx, by string) error {
 	if p.doc.Write == "none" {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, authorPrefix, by); err != nil {
+	if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, $1, $2)`, capture.AuthorPrefix, by); err != nil {
 		return fmt.Errorf("say who writes the row: %w", err)
 	}
-	if err := p.look.layout.WriteRow(ctx, tx, p.look.key, p.image); err != nil {
+	l := p.look.layout
+	written, err := apply.WriteRow(ctx, tx, l.Schema, l.Name, p.look.key, p.image)
+	if err != nil {
 		return err
+	}
+	if !written { // the row is locked: it cannot have gone
+		return fmt.Errorf("nothing was written to %s.%s", l.Schema, l.Name)
 	}
 	// What is checked at the commit is checked now, so that it can be explained.
 	if _, err := tx.Exec(ctx, `SET CONSTRAINTS ALL IMMEDIATE`); err != nil {
@@ -234,8 +251,12 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, errNotSynced):
 		return refuse("Add it again with holdfastctl tables add, or change the row by hand in the region.", "%s", err)
-	case errors.Is(err, apply.ErrNoTable), errors.Is(err, apply.ErrNotOneRow):
-		return refuse(hint.Of(err), "%s", err)
+	case errors.Is(err, apply.ErrNoTable), errors.Is(err, apply.ErrImage):
+		advice := hint.Of(err)
+		if advice == "" {
+			advice = "Change the row by hand in the region."
+		}
+		return refuse(advice, "%s", err)
 	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pg.Code) != 5 {
@@ -253,8 +274,8 @@ func explain(err error) error {
 		advice = "Another row has this value now. Change that one first."
 	case pg.Code == "42501":
 		advice = "Give the region's database role the right to write the table."
-	case pg.Code == "55P03":
-		advice = "Somebody else is changing the row. Try again in a moment."
+	case pg.Code == "55P03" || pg.Code == "40001" || pg.Code == "40P01":
+		return refuse("Try again in a moment.", "somebody else is changing the row, or dealing with the conflict")
 	case pg.Code[:2] == "22" || pg.Code[:2] == "23" || pg.Code[:2] == "42" || pg.Code == "P0001":
 	default:
 		return err // not about the row

@@ -23,7 +23,8 @@ var errNotSynced = errors.New("the table is no longer synced")
 type sight struct {
 	r           *record
 	layout      *apply.Layout
-	key         row
+	where       row // what finds the row: its key, and the facility where a column tells
+	key         row // what names it in the region's table
 	now         row // nil: there is no such row
 	edge, cloud row
 }
@@ -34,16 +35,17 @@ func (r *record) look(ctx context.Context, tx pgx.Tx, lock bool) (*sight, error)
 		return nil, fmt.Errorf("%w, so where its rows are in the region is not known", errNotSynced)
 	}
 	t := apply.Table{Schema: r.Schema, Name: r.Table, FacilityColumn: *r.FacilityColumn, TargetSchema: *r.Pattern}
-	s := &sight{r: r, key: maps.Clone(r.Key)}
+	s := &sight{r: r, where: maps.Clone(r.Key)}
 	if t.FacilityColumn != "" {
 		id := r.Facility
-		s.key[t.FacilityColumn] = &id // never another facility's row
+		s.where[t.FacilityColumn] = &id // never another facility's row
 	}
 	var err error
 	if s.layout, err = apply.ReadLayout(ctx, tx, t.SchemaFor(r.Facility), r.Table); err != nil {
 		return nil, err
 	}
-	if s.now, err = s.layout.ReadRow(ctx, tx, s.key, lock); err != nil {
+	s.key = s.layout.Key(s.where, slices.Collect(maps.Keys(r.Key)), t.FacilityColumn)
+	if s.now, err = s.layout.ReadRow(ctx, tx, s.where, lock); err != nil {
 		return nil, err
 	}
 	for _, side := range []struct {

@@ -18,6 +18,7 @@ type asked struct {
 	id      string
 	columns []string     // of the key, sorted
 	rows    []change.Row // the keys, in the order of columns
+	places  []int        // of columns in Keys.Columns
 	byText  map[string]int
 	found   map[int]apply.Touch
 	whole   map[int]bool // a change sent all of the row
@@ -32,6 +33,7 @@ func newAsked(k apply.Keys) *asked {
 	for i, name := range a.columns {
 		places[i] = slices.Index(k.Columns, name)
 	}
+	a.places = places
 	for i, row := range k.Rows {
 		key := make(change.Row, len(places))
 		for j, p := range places {
@@ -167,25 +169,35 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 		a.keyRange(t, c.Range, is)
 		return
 	}
-	if c.Key != nil {
+	if c.Row == nil {
 		if i, ok := a.byText[text(t.fromKey(c.Key))]; ok {
 			a.touch(i, is, false, nil)
 		}
-	}
-	if c.Row == nil {
 		return
 	}
-	key := t.fromRow(c.Row, c.Absent, c.Key)
-	i, ok := a.byText[text(key)]
-	if !ok {
-		return
-	}
-	moved := c.Key != nil && text(t.fromKey(c.Key)) != text(key)
 	var absent []string
 	for _, n := range c.Absent {
 		if !slices.Contains(t.inRow, n) {
 			absent = append(absent, table.Columns[n].Name)
 		}
+	}
+	key := t.fromRow(c.Row, c.Absent, c.Key)
+	moved := c.Key != nil && text(t.fromKey(c.Key)) != text(key)
+	if moved {
+		if i, ok := a.byText[text(t.fromKey(c.Key))]; ok {
+			old := is
+			if len(absent) > 0 {
+				old.Moved = make(change.Row, len(key))
+				for j, p := range a.places {
+					old.Moved[p] = key[j]
+				}
+			}
+			a.touch(i, old, false, nil)
+		}
+	}
+	i, ok := a.byText[text(key)]
+	if !ok {
+		return
 	}
 	a.touch(i, is, c.Op == change.Insert || moved, absent)
 }

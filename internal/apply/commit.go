@@ -72,6 +72,11 @@ const positionDownSQL = `WITH p AS (UPDATE holdfast.position SET epoch = $2::big
  WHERE facility = $1::text AND epoch = $6::bigint AND seq = $7::bigint RETURNING 1)
 SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $8::text) FROM p`
 
+// politeSQL keeps what comes down from being in the way: where the facility's own
+// transactions and this one wait for each other, this one gives up, well before
+// PostgreSQL looks for deadlocks and might choose one of theirs.
+const politeSQL = `SET LOCAL lock_timeout = '300ms'`
+
 const eventSQL = `INSERT INTO holdfast.stream_event (facility, kind, epoch, seq, detail)
 VALUES ($1::text, $2::text, $3::bigint, $4::bigint, $5::text)`
 
@@ -91,6 +96,7 @@ func (a *Applier) positionCalls(from, to, seen change.Position, last *change.Tx)
 	}}
 	if a.cfg.Direction == Down {
 		move.sql, move.args = positionDownSQL, append(move.args, number(seen.Epoch), number(seen.Seq))
+		return []call{{sql: "BEGIN"}, move, {sql: politeSQL}}
 	}
 	return []call{{sql: "BEGIN"}, move}
 }
@@ -102,9 +108,9 @@ func checkPosition(counts []int64) error {
 	return nil
 }
 
-// maxRaces is how often a batch is begun anew at once because rows of it were
-// made here meanwhile. After that it waits in between.
-const maxRaces = 5
+// maxRaces is how often a batch is begun anew at once because the facility's own
+// transactions were in the way. After that it waits in between.
+const maxRaces = 10
 
 // applyBatch applies b, or as much of it as can be: on a RowError everything
 // before the transaction that it names is committed and b is what remains.
@@ -123,7 +129,7 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		}
 		s.rollback(ctx)
 		switch {
-		case errors.Is(err, errRaced) && attempt < maxRaces:
+		case a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx):
 			continue
 		case gone(ctx) || !refused(err):
 			return err

@@ -88,6 +88,16 @@ func refused(err error) bool {
 	return true
 }
 
+// raced reports whether a local transaction was in the way, which most likely
+// has ended.
+func raced(err error) bool {
+	if errors.Is(err, errRaced) {
+		return true
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "55P03" || pg.Code == "40P01" || pg.Code == "40001")
+}
+
 // stale reports whether err may come from a catalog that has changed since it
 // was read.
 func stale(err error) bool {

@@ -39,6 +39,8 @@ type facts struct {
 	local Local
 	txs   []txRef // of the batch, where its fold is of all of them
 	now   time.Time
+	// source is the transaction whose changes are applied one by one.
+	source *source
 }
 
 // work is one operation on a table: what the cloud did to each of some rows.
@@ -55,6 +57,7 @@ type work struct {
 	gone, born []change.Row
 	bornKeys   []int
 	updates    []*opCall
+	elsewhere  []change.Row // keys that rows got here, to be sent again
 }
 
 // runFacts applies the tables' operations. seen is the least that the cloud had
@@ -287,6 +290,9 @@ func (x *execution) write(ctx context.Context, list []*work) error {
 			}
 			v := decide(w.shape, &w.entries[i], w.local[i], t, w.policy)
 			w.add(i, &v)
+			if t != nil && t.Moved != nil && v.assert == nil {
+				w.elsewhere = append(w.elsewhere, t.Moved)
+			}
 			if v.lacking {
 				x.missing[w.shape.name]++
 			}
@@ -327,7 +333,31 @@ func (x *execution) write(ctx context.Context, list []*work) error {
 			return err
 		}
 	}
-	return nil
+	return x.assertMoved(ctx, list)
+}
+
+// assertMoved sends the rows back that got another key here. What was not sent
+// with it the other side takes from the row that the cloud changed or deleted.
+func (x *execution) assertMoved(ctx context.Context, list []*work) error {
+	var calls []call
+	for _, w := range list {
+		if len(w.elsewhere) == 0 {
+			continue
+		}
+		rows, _, err := x.lockRows(ctx, w.shape, w.elsewhere)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			c, err := assertCall(w.shape, &change.Change{Op: change.Update, Row: row})
+			if err != nil {
+				return err
+			}
+			calls = append(calls, c)
+		}
+	}
+	_, err := x.pipeline(ctx, calls)
+	return err
 }
 
 // maxUpdates is how many statements the updates of one operation may take

@@ -48,6 +48,9 @@ type Touch struct {
 	// Unsent names the columns whose value none of them changed, as far as the
 	// WAL tells: unchanged TOAST.
 	Unsent []string
+	// Moved is the key that the row got, when not all of the row was sent with it.
+	// It has the order of Keys.Columns.
+	Moved change.Row
 	// Unsure is true when it cannot be known whether the key was changed. The
 	// row as it is here is then sent again where it stands.
 	Unsure bool

@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"maps"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -11,120 +10,54 @@ import (
 	"github.com/agogsaas/holdfast/internal/pgtest"
 )
 
-func text(s string) *string { return &s }
-
-// inTx runs fn in a transaction that is rolled back, as fn leaves it.
-func inTx(t *testing.T, db *pgtest.DB, table string, fn func(ctx context.Context, tx pgx.Tx, l *Layout)) {
-	t.Helper()
+func TestARowIsRestoredFromItsImage(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `CREATE TYPE mood AS ENUM ('good', 'so so');
+		CREATE TABLE t (a int, "b'\" text, doc jsonb, raw bytea, at timestamptz, m mood, list text[], kept text DEFAULT 'default',
+			twice int GENERATED ALWAYS AS (a * 2) STORED, no int GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (a, "b'\"))`)
 	ctx := context.Background()
-	tx, err := db.Conn(t).Begin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(ctx) }() // the end of the test, whatever happened
-	l, err := ReadLayout(ctx, tx, "public", table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fn(ctx, tx, l)
-}
-
-func TestARowOfEveryKindIsWrittenAsItWasRead(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	db.Exec(t, `SET datestyle = 'German'; SET timezone = 'Asia/Kolkata';
-		CREATE TYPE flute AS ENUM ('B', 'E "wide"');
-		CREATE TABLE boxes (id bigint GENERATED ALWAYS AS IDENTITY, "Key "" of" char(6), yes boolean, price numeric(10,2), ratio double precision,
-			at timestamptz, day date, took interval, raw bytea, doc jsonb, plain json, tags text[], kind flute, note varchar(8), double numeric GENERATED ALWAYS AS (price * 2) STORED,
-			PRIMARY KEY (id, "Key "" of"));
-		INSERT INTO boxes ("Key "" of", yes, price, ratio, at, day, took, raw, doc, plain, tags, kind, note)
-		VALUES ('ab', true, 12.50, 0.1, '2026-11-26 17:02:00.123456+00', '2026-11-26', '1 day 02:03:04', '\x00ff', '{"a": [1, null]}', '{"a":  1}', '{a,"b c",NULL}', 'E "wide"', '')`)
-	key := map[string]*string{"id": text("1"), `Key " of`: text("ab")}
-	inTx(t, db, "boxes", func(ctx context.Context, tx pgx.Tx, l *Layout) {
-		row, err := l.ReadRow(ctx, tx, key, true)
-		if err != nil || row == nil {
-			t.Fatal(row, err)
-		}
-		for column, want := range map[string]string{"yes": "t", "at": "2026-11-26 17:02:00.123456+00", "day": "2026-11-26", "raw": `\x00ff`, "note": "", `Key " of`: "ab    ", "double": "25.00"} {
-			if row[column] == nil || *row[column] != want {
-				t.Errorf("%s is %v, want %q", column, row[column], want)
-			}
-		}
-		if same, err := l.Normalize(ctx, tx, row); err != nil || !maps.EqualFunc(row, same, func(a, b *string) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }) {
-			t.Errorf("as the table keeps it: %v, %v", same, err)
-		}
-		if n, err := l.Normalize(ctx, tx, map[string]*string{"price": text("12.5"), "yes": text("true"), "gone": text("1")}); err != nil || *n["price"] != "12.50" || *n["yes"] != "t" || len(n) != 2 {
-			t.Errorf("another writing of the same values: %v, %v", n, err)
-		}
-		if err := l.WriteRow(ctx, tx, key, nil); err != nil {
-			t.Fatal(err)
-		}
-		if gone, err := l.ReadRow(ctx, tx, key, false); gone != nil || err != nil {
-			t.Fatalf("deleted: %v, %v", gone, err)
-		}
-		if err := l.WriteRow(ctx, tx, key, row); err != nil {
-			t.Fatal(err)
-		}
-		again, err := l.ReadRow(ctx, tx, key, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for c, v := range row {
-			if a := again[c]; (a == nil) != (v == nil) || a != nil && *a != *v {
-				t.Errorf("%s came back as %v, was %v", c, a, v)
-			}
-		}
-		if err := l.WriteRow(ctx, tx, key, map[string]*string{"price": text("3"), "note": nil}); err != nil {
-			t.Fatal(err)
-		}
-		if after, err := l.ReadRow(ctx, tx, key, false); err != nil || *after["double"] != "6.00" || after["note"] != nil || *after["yes"] != "t" {
-			t.Errorf("after an update of two columns: %v, %v", after, err)
-		}
-	})
-}
-
-func TestARowIsNeverCutOrGuessed(t *testing.T) {
-	t.Parallel()
-	db := pgtest.New(t)
-	db.Exec(t, `CREATE TABLE boxes (id int PRIMARY KEY, lot int NOT NULL, note varchar(3)); INSERT INTO boxes VALUES (1, 7, 'a'), (2, 7, 'b')`)
-	for name, fn := range map[string]func(ctx context.Context, tx pgx.Tx, l *Layout) error{
-		"a text that is too long": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"id": text("1")}, map[string]*string{"note": text("abcd")})
-		},
-		"no key": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{}, nil)
-		},
-		"a key of a column that is not there": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"number": text("1")}, nil)
-		},
-		"a key of NULL": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"id": nil}, nil)
-		},
-		"a key of several rows": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"lot": text("7")}, nil)
-		},
-		"reading several rows": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			_, err := l.ReadRow(ctx, tx, map[string]*string{"lot": text("7")}, false)
+	conn := db.Conn(t)
+	text := func(s string) *string { return &s }
+	write := func(key, image Image) (written bool, err error) {
+		err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			written, err = WriteRow(ctx, tx, "public", "t", key, image)
 			return err
-		},
-		"deleting what is not there": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"id": text("3")}, nil)
-		},
-		"a missing value": func(ctx context.Context, tx pgx.Tx, l *Layout) error {
-			return l.WriteRow(ctx, tx, map[string]*string{"id": text("3")}, map[string]*string{"id": text("3")})
-		},
-	} {
-		inTx(t, db, "boxes", func(ctx context.Context, tx pgx.Tx, l *Layout) {
-			if err := fn(ctx, tx, l); err == nil {
-				t.Errorf("%s was taken", name)
-			}
 		})
+		return written, err
 	}
-	tx, err := db.Conn(t).Begin(context.Background())
-	if err != nil {
-		t.Fatal(err)
+	key := Image{"a": text("1"), `b'\`: text(`x'\`)}
+	image := Image{
+		"a": text("1"), `b'\`: text(`x'\`), "doc": text(`{"a": "$1"}`), "raw": text(`\x00ff`), "at": text("2026-01-02 03:04:05.6+00"),
+		"m": text("so so"), "list": text(`{a,"b c",NULL}`), "no": text("77"), "twice": text("2"),
 	}
-	if _, err := ReadLayout(context.Background(), tx, "public", "nothing"); !errors.Is(err, ErrNoTable) {
-		t.Errorf("a table that is not there: %v", err)
+	const sql = `SELECT a, "b'\", doc->>'a', raw, at = '2026-01-02 03:04:05.6+00', m, list[2], kept, twice, no FROM t`
+	for _, c := range []struct {
+		image Image
+		want  []string
+	}{
+		{image, []string{`(1,"x'\\",$1,"\\x00ff",t,"so so","b c",default,2,77)`}},
+		{Image{"m": nil, "kept": text("mine")}, []string{`(1,"x'\\",$1,"\\x00ff",t,,"b c",mine,2,77)`}},
+		{Image{}, []string{`(1,"x'\\",$1,"\\x00ff",t,,"b c",mine,2,77)`}},
+		{nil, nil},
+	} {
+		if written, err := write(key, c.image); err != nil || !written {
+			t.Fatalf("%v: written %v, %v", c.image, written, err)
+		}
+		wantLines(t, db, sql, c.want...)
+	}
+	if written, err := write(key, nil); err != nil || written {
+		t.Errorf("deleted what is not there: %v, %v", written, err)
+	}
+	for _, c := range []struct{ key, image Image }{
+		{Image{"a": text("1")}, Image{}},
+		{Image{}, Image{}},
+		{key, Image{"a": text("2")}},
+		{key, Image{"gone": text("2")}},
+		{Image{"a": nil, `b'\`: text("x")}, nil},
+	} {
+		if _, err := write(c.key, c.image); !errors.Is(err, ErrImage) {
+			t.Errorf("%v of %v: %v", c.image, c.key, err)
+		}
 	}
 }
