@@ -3,7 +3,7 @@
 // in the same transaction as the change, where the change is the database's.
 //
 // In:  cloud/cmd/holdfastctl and other programs, over HTTP.
-// Out: cloud/provision, cloud/ingest, cloud/fleet; the region's PostgreSQL.
+// Out: cloud/provision, cloud/ingest, cloud/fleet, cloud/conflicts; the region's PostgreSQL.
 package api
 
 import (
@@ -18,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
@@ -27,9 +28,10 @@ const bodyMaxBytes = 64 << 10
 // Handler serves everything under /api/. Mount it there.
 type Handler struct {
 	Deps
-	store store
-	api   huma.API
-	http  http.Handler
+	store     store
+	conflicts *conflicts.Desk
+	api       huma.API
+	http      http.Handler
 }
 
 // New builds the API. All of d but Log is required.
@@ -39,7 +41,7 @@ func New(d Deps) *Handler {
 		d.Log = slog.Default()
 	}
 	mux := http.NewServeMux()
-	h := &Handler{Deps: d, store: store{d.DB}}
+	h := &Handler{Deps: d, store: store{d.DB}, conflicts: conflicts.New(d.DB)}
 	h.api = humago.New(mux, config(d))
 	h.api.UseMiddleware(h.authenticate)
 
@@ -49,6 +51,7 @@ func New(d Deps) *Handler {
 	h.registerSync()
 	h.registerResync()
 	h.registerTables()
+	h.registerConflicts()
 	h.registerAccounts()
 	h.registerTokens()
 	h.registerAudit()

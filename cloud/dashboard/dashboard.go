@@ -1,9 +1,9 @@
 // Package dashboard is what people in the region see: every facility at a
-// glance, and each one closely, live.
+// glance, and each one closely, live; and the conflicts, to be dealt with.
 //
 // In:  browsers.
-// Out: cloud/fleet (what is known now), the region's PostgreSQL (positions,
-// tables, stream events, boxes).
+// Out: cloud/fleet (what is known now), cloud/conflicts, the region's
+// PostgreSQL (positions, tables, stream events, boxes).
 package dashboard
 
 import (
@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts"
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -56,6 +57,7 @@ type Deps struct {
 type UI struct {
 	d       Deps
 	store   store
+	desk    *conflicts.Desk
 	site    *web.Site
 	pages   *web.Pages
 	board   *board
@@ -73,11 +75,14 @@ func New(d Deps) (*UI, error) {
 	if d.Zone == nil {
 		d.Zone = time.UTC // a region's people sit in many zones
 	}
-	u := &UI{d: d, store: store{d.Pool}}
+	u := &UI{d: d, store: store{d.Pool}, desk: conflicts.New(d.Pool)}
 	var err error
 	u.site, err = web.NewSite(web.SiteOptions{
 		Place: d.Region, Zone: d.Zone, Version: d.Version, Auth: d.Auth, Log: d.Log,
-		Nav: []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}},
+		Nav: []web.NavItem{
+			{Path: "/", Word: "Fleet", Icon: "building-factory-2"},
+			{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge},
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -99,6 +104,15 @@ func New(d Deps) (*UI, error) {
 	look := func(pattern string, h http.Handler) { mux.Handle(pattern, d.Auth.Require(web.Viewer, h)) }
 	look("GET /{$}", http.HandlerFunc(u.fleetPage))
 	look("GET /facilities/{id}", http.HandlerFunc(u.facilityPage))
+	look("GET /conflicts", http.HandlerFunc(u.conflictsPage))
+	look("GET /conflicts/{id}", http.HandlerFunc(u.conflictPage))
+	work := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, d.Auth.Require(web.Operator, h)) }
+	work("POST /conflicts/keep", u.keepMany)
+	work("POST /conflicts/{id}/keep", u.keep)
+	work("POST /conflicts/{id}/reopen", u.reopen)
+	work("GET /conflicts/{id}/restore", u.restorePage)
+	work("POST /conflicts/{id}/restore", u.restore)
+	look("GET /live/conflicts", u.site.Live(d.Stop, u.conflictsFeed))
 	look("GET /live/fleet", u.site.Live(d.Stop, u.fleetFeed))
 	look("GET /live/facility/{id}", u.site.Live(d.Stop, u.facilityFeed))
 	if d.Mount != nil {
@@ -125,12 +139,12 @@ func (u *UI) fleetFeed(r *http.Request) (web.Feed, error) {
 	q := readQuery(r)
 	return web.Feed{
 		Every: boardEvery,
-		Frame: func(context.Context) (web.Frame, error) {
+		Frame: func(ctx context.Context) (web.Frame, error) {
 			v, err := u.board.view(q)
 			if err != nil {
 				return web.Frame{}, err
 			}
-			f := web.Frame{Order: map[string][]string{"fleet-rows": {}}}
+			f := web.Frame{Order: map[string][]string{"fleet-rows": {}}, Parts: []web.Part{u.badgePart(ctx)}}
 			for _, name := range []string{"fleet-summary", "fleet-tiles", "fleet-pager"} {
 				html, err := u.pages.Fragment(name, v)
 				if err != nil {

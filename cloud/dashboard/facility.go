@@ -109,6 +109,25 @@ func (e streamEvent) Shown() web.State {
 	return web.State{Kind: "idle", Word: e.Kind}
 }
 
+// readRecord takes what the database knows of a facility.
+func (u *UI) readRecord(ctx context.Context, id string) (record, error) {
+	rec, err := u.store.read(ctx, id)
+	if err != nil {
+		return rec, err
+	}
+	n, many, err := u.desk.Open(ctx, id)
+	if err != nil {
+		return rec, err
+	}
+	switch {
+	case many:
+		rec.Conflicts = web.Count(n) + "+"
+	case n > 0:
+		rec.Conflicts = web.Count(n)
+	}
+	return rec, nil
+}
+
 // look puts a facility's view together. rec is the last record that was read.
 func (u *UI) look(id string, rec record) (facilityView, bool) {
 	d, ok := u.d.Fleet.Facility(id)
@@ -135,7 +154,7 @@ func (u *UI) facilityPage(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
-	rec, err := u.store.read(ctx, id)
+	rec, err := u.readRecord(ctx, id)
 	v, ok := u.look(id, rec)
 	if !ok {
 		u.site.Error(w, r, http.StatusNotFound, errNoFacility)
@@ -175,7 +194,7 @@ type facilityLive struct {
 func (l *facilityLive) frame(ctx context.Context) (web.Frame, error) {
 	if time.Since(l.readAt) >= recordEvery {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		rec, err := l.u.store.read(ctx, l.id)
+		rec, err := l.u.readRecord(ctx, l.id)
 		cancel()
 		l.readAt = time.Now()
 		if err == nil {
@@ -189,7 +208,7 @@ func (l *facilityLive) frame(ctx context.Context) (web.Frame, error) {
 		return web.Frame{}, errNoFacility
 	}
 	v.Problem = l.problem
-	var f web.Frame
+	f := web.Frame{Parts: []web.Part{l.u.badgePart(ctx)}}
 	for _, name := range []string{"facility-head", "facility-cards", "facility-tables", "facility-events", "facility-facts"} {
 		html, err := l.u.pages.Fragment(name, v)
 		if err != nil {

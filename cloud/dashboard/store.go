@@ -50,6 +50,8 @@ type record struct {
 	Tables   []tableAt
 	Events   []streamEvent // newest first
 	Device   *device       // nil without an active box
+	// Conflicts are the open ones, counted up to a bound.
+	Conflicts string
 }
 
 // read takes all of it in one round trip.
@@ -102,4 +104,19 @@ func none(err error) error {
 		return nil
 	}
 	return err
+}
+
+// factTables are the tables whose rows both sides may change.
+func (s store) factTables(ctx context.Context) ([]string, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT schema_name || '.' || table_name FROM holdfast.synced_table
+		 WHERE class = 'fact' ORDER BY 1 LIMIT 1000`)
+	if err != nil {
+		return nil, fmt.Errorf("list fact tables: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list fact tables: %w", err)
+	}
+	return out, nil
 }

@@ -32,6 +32,8 @@ func (s *Site) funcs() template.FuncMap {
 			return icon(stateIcons[kind])
 		},
 		"lamp":   lamp,
+		"badge":  BadgeHTML,
+		"value":  ValueHTML,
 		"time":   func(t time.Time) template.HTML { return TimeHTML(t, s.o.Zone) },
 		"timein": TimeHTML,
 		"count":  Count,
@@ -72,6 +74,39 @@ func StateHTML(s State) template.HTML {
 	return template.HTML(`<span class="state state-` + kind + `">` + string(icon(stateIcons[kind])) +
 		template.HTMLEscapeString(s.Word) + `</span>`)
 }
+
+// BadgeHTML draws a number beside a navigation entry; no number hides it.
+func BadgeHTML(id, number, of string) template.HTML {
+	if number == "" {
+		return template.HTML(`<span class="badge" id="` + template.HTMLEscapeString(id) + `" hidden></span>`)
+	}
+	return template.HTML(`<span class="badge" id="` + template.HTMLEscapeString(id) + `">` + template.HTMLEscapeString(number) +
+		`<span class="visually-hidden"> ` + template.HTMLEscapeString(of) + `</span></span>`)
+}
+
+// ValueHTML draws a value of a row in words that tell an empty text, no value,
+// a value that was not sent and a row that is not there apart.
+func ValueHTML(v *string, sent, row bool) template.HTML {
+	none := func(word string) template.HTML { return template.HTML(`<span class="none">` + word + `</span>`) }
+	switch {
+	case !row:
+		return none("no row")
+	case !sent:
+		return none("not touched")
+	case v == nil:
+		return none("no value")
+	case *v == "":
+		return none("empty")
+	}
+	text := []rune(*v)
+	if len(text) > valueMaxRunes {
+		return template.HTML(template.HTMLEscapeString(string(text[:valueMaxRunes]))) + none(fmt.Sprintf(" … and %s more characters", Count(len(text)-valueMaxRunes)))
+	}
+	return template.HTML(template.HTMLEscapeString(*v))
+}
+
+// valueMaxRunes is how much of one value a page shows.
+const valueMaxRunes = 2000
 
 // lamp draws one link of a facility: on, off or none.
 func lamp(name, is string) template.HTML {

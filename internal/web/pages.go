@@ -81,6 +81,13 @@ type view struct {
 	Next   string // the theme that the button changes to
 	Banner template.HTML
 	Now    time.Time
+	Nav    []navView
+}
+
+// navView is one entry of the navigation as one request sees it.
+type navView struct {
+	NavItem
+	Number, Of string
 }
 
 // Render writes a page. Nothing is sent before the whole page is drawn, so a
@@ -104,6 +111,15 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, name 
 	}
 	if s.o.Banner != nil && !page.Bare {
 		v.Banner = s.o.Banner(r)
+	}
+	if v.Who.Name != "" && !page.Bare {
+		for _, n := range s.o.Nav {
+			nv := navView{NavItem: n}
+			if n.Badge != nil {
+				nv.Number, nv.Of = n.Badge(r)
+			}
+			v.Nav = append(v.Nav, nv)
+		}
 	}
 	var out bytes.Buffer
 	if err := t.ExecuteTemplate(&out, "layout", v); err != nil {

@@ -24,6 +24,11 @@ type NavItem struct {
 	Path string
 	Word string
 	Icon string // a name of assets/src/icons.txt
+	// Badge, if set, says how many things there wait for somebody; "" for none.
+	// What is after the number, such as "open", is for those who only listen. Live
+	// pages may replace the element ID with BadgeHTML.
+	ID    string
+	Badge func(r *http.Request) (number, of string)
 }
 
 // SiteOptions describe one console: a facility's or a region's.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 )
 
 const root = "/api/v1"
@@ -145,4 +147,75 @@ func (c *Client) RemoveAPIToken(ctx context.Context, name string) error {
 // Audit returns a page of who changed what, newest first.
 func (c *Client) Audit(ctx context.Context, limit int, cursor string) (Page[AuditEntry], error) {
 	return get[Page[AuditEntry]](ctx, c, root+"/audit"+pageQuery(limit, cursor))
+}
+
+func conflictPath(id, rest string) string { return root + "/conflicts/" + url.PathEscape(id) + rest }
+
+// query writes the filter as a list's parameters.
+func (f ConflictFilter) query() url.Values {
+	q := url.Values{}
+	set := func(k, v string) {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	set("facility", f.Facility)
+	set("table", f.Table)
+	set("kind", f.Kind)
+	set("decision", f.Decision)
+	set("state", f.State)
+	set("text", f.Text)
+	if !f.From.IsZero() {
+		q.Set("from", f.From.UTC().Format(time.RFC3339Nano))
+	}
+	if !f.To.IsZero() {
+		q.Set("to", f.To.UTC().Format(time.RFC3339Nano))
+	}
+	return q
+}
+
+// Conflicts returns a page of conflicts, newest first; without a state in the
+// filter, the open ones.
+func (c *Client) Conflicts(ctx context.Context, f ConflictFilter, limit int, cursor string) (Page[Conflict], error) {
+	q := f.query()
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	return get[Page[Conflict]](ctx, c, root+"/conflicts?"+q.Encode())
+}
+
+// CountConflicts returns how many conflicts match, by state.
+func (c *Client) CountConflicts(ctx context.Context, f ConflictFilter) (ConflictCount, error) {
+	f.State = ""
+	return get[ConflictCount](ctx, c, root+"/conflicts/count?"+f.query().Encode())
+}
+
+// Conflict returns one conflict with both versions and the row as it is now.
+func (c *Client) Conflict(ctx context.Context, id string) (ConflictDetail, error) {
+	return get[ConflictDetail](ctx, c, conflictPath(id, ""))
+}
+
+// AcknowledgeConflict leaves a conflict as it was decided.
+func (c *Client) AcknowledgeConflict(ctx context.Context, id string, in ConflictAcknowledge) (Conflict, error) {
+	return send[Conflict](ctx, c, http.MethodPost, conflictPath(id, "/acknowledge"), in)
+}
+
+// ReopenConflict takes an acknowledgement back.
+func (c *Client) ReopenConflict(ctx context.Context, id string) (Conflict, error) {
+	return send[Conflict](ctx, c, http.MethodPost, conflictPath(id, "/reopen"), nil)
+}
+
+// AcknowledgeConflicts leaves all open conflicts that match as they were
+// decided, if there are exactly in.Count of them.
+func (c *Client) AcknowledgeConflicts(ctx context.Context, in ConflictAcknowledgeMany) (ConflictsAcknowledged, error) {
+	return send[ConflictsAcknowledged](ctx, c, http.MethodPost, root+"/conflicts/acknowledge", in)
+}
+
+// RestoreConflict writes the version that did not stand, or says what it would
+// write.
+func (c *Client) RestoreConflict(ctx context.Context, id string, in ConflictRestore) (ConflictRestoration, error) {
+	return send[ConflictRestoration](ctx, c, http.MethodPost, conflictPath(id, "/restore"), in)
 }

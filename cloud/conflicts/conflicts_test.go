@@ -1,0 +1,164 @@
+package conflicts
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts/conflictstest"
+	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/internal/pgtest"
+)
+
+func newDesk(t *testing.T) (*Desk, *pgxpool.Pool) {
+	t.Helper()
+	pool := pgtest.New(t).Pool(t)
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	if err := migrations.Up(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	conflictstest.Fill(t, pool)
+	return New(pool), pool
+}
+
+func TestOpenConflictsAreCountedOnceForAllWhoLook(t *testing.T) {
+	t.Parallel()
+	d, _ := newDesk(t)
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if n, many, err := d.Open(t.Context(), "la"); n != 5 || many || err != nil {
+				t.Errorf("%d %v %v", n, many, err)
+			}
+		})
+	}
+	all.Wait()
+	d.mu.Lock()
+	if d.counts > 2 { // a slow machine may need a second
+		t.Errorf("%d queries for 20 looks", d.counts)
+	}
+	d.mu.Unlock()
+	if _, err := d.Acknowledge(t.Context(), conflictstest.Own, "omar", ""); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := d.Open(t.Context(), "la"); n != 4 || err != nil {
+		t.Errorf("%d after one was dealt with, %v", n, err)
+	}
+}
+
+// Two operators press their buttons at once: one of them is told.
+func TestOnlyOneDealsWithAConflict(t *testing.T) {
+	t.Parallel()
+	d, pool := newDesk(t)
+	var all sync.WaitGroup
+	errs := make([]error, 6)
+	for i := range errs {
+		all.Go(func() {
+			if i%2 == 0 {
+				_, errs[i] = d.Acknowledge(context.Background(), conflictstest.Kept, "a", "")
+				return
+			}
+			_, errs[i] = d.Restore(context.Background(), conflictstest.Kept, "b", v1.ConflictRestore{})
+		})
+	}
+	all.Wait()
+	restored := 0
+	for i, err := range errs {
+		if i%2 == 1 && err == nil {
+			restored++
+		}
+	}
+	if restored != 1 {
+		t.Errorf("restored %d times: %v", restored, errs)
+	}
+	var logged int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.audit WHERE what = 'conflict.restore'`).Scan(&logged); err != nil || logged != 1 {
+		t.Errorf("%d in the audit log, %v", logged, err)
+	}
+}
+
+// The author is in the WAL with the row, so that the box can tell who it was.
+func TestARestoredVersionHasItsAuthor(t *testing.T) {
+	t.Parallel()
+	d, pool := newDesk(t)
+	ctx := t.Context()
+	if _, err := pool.Exec(ctx, `SELECT pg_create_logical_replication_slot('look', 'test_decoding')`); err != nil {
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		if _, err := d.Restore(ctx, conflictstest.Quantity, "olga", v1.ConflictRestore{DryRun: dry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Only what is on the disk is decoded.
+	if _, err := pool.Exec(ctx, `SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')`); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := pool.Query(ctx, `SELECT data FROM pg_logical_slot_get_changes('look', NULL, NULL)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"holdfast.author", "table public.orders: UPDATE"} {
+			if strings.Contains(s, part) {
+				seen = append(seen, part)
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(seen, []string{"holdfast.author", "table public.orders: UPDATE"}) {
+		t.Errorf("in the WAL: %v", seen)
+	}
+}
+
+func TestEveryDecisionIsSaidInPlainWords(t *testing.T) {
+	t.Parallel()
+	some := row{"id": nil}
+	for _, c := range []struct {
+		r    record
+		want string
+	}{
+		{record{Kind: "update_differs", Policy: "edge", Decision: "edge", EdgeRow: some, CloudRow: some}, "both changed this row before either had heard of the other. In this table the facility decides: its version stood on both sides."},
+		{record{Kind: "insert_exists", Policy: "cloud", Decision: "cloud", EdgeRow: some, CloudRow: some}, "both added this row before either had heard of the other. In this table the region decides: its version stood on both sides."},
+		{record{Kind: "update_deleted", Policy: "edge", Decision: "edge", CloudRow: some}, "The region changed this row and the facility had deleted it, before either had heard of the other. In this table the facility decides: the row stayed deleted."},
+		{record{Kind: "update_deleted", Policy: "cloud", Decision: "cloud", CloudRow: some}, "In this table the region decides: the row was kept, with the region's values."},
+		{record{Kind: "delete_updated", Policy: "edge", Decision: "edge", EdgeRow: some}, "The region deleted this row and the facility had changed it, before either had heard of the other. In this table the facility decides: the row was kept, with the facility's values."},
+		{record{Kind: "delete_updated", Policy: "cloud", Decision: "cloud", EdgeRow: some}, "In this table the region decides: the row was deleted on both sides."},
+		{record{Kind: "update_differs", Policy: "columns", Decision: "edge", EdgeRow: some, CloudRow: some}, "Its version stood on both sides."},
+		{record{Kind: "update_differs", Policy: "columns", Decision: "merged", Fields: []string{"a", "price", "unit"}, CloudColumns: []string{"price", "unit", "x"}}, "the region's price and unit stood, and the facility's values in all others."},
+	} {
+		if got := c.r.summary(); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%s %s: %q", c.r.Kind, c.r.Decision, got)
+		}
+	}
+}
+
+func FuzzCursor(f *testing.F) {
+	f.Add(place{time.UnixMicro(1), conflictstest.Own}.String())
+	f.Add("")
+	f.Add("1.x")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := parseCursor(s)
+		if err != nil || s == "" {
+			return
+		}
+		if again, err := parseCursor(p.String()); err != nil || again != p {
+			t.Errorf("%q: %v, then %v, %v", s, p, again, err)
+		}
+	})
+}
