@@ -26,6 +26,8 @@ type batch struct {
 	event *streamEvent
 	// part is set for a part of a big transaction.
 	part *part
+	// draft is what it parks; nil without parked rows.
+	draft *draft
 }
 
 // part says which part of a big transaction a batch is. A void one ends a
@@ -84,7 +86,15 @@ func checkPosition(counts []int64) error {
 // before the transaction that it names is committed and b is what remains.
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 	for attempt := 0; ; attempt++ {
-		if b.fold == nil {
+		if a.sifts(b) {
+			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && len(b.txs) == 1 {
+				return a.parkRows(ctx, s, b)
+			} else if errors.Is(err, errAlone) {
+				return a.bisect(ctx, s, b)
+			} else if err != nil {
+				return a.afterFoldError(ctx, s, b, err)
+			}
+		} else if b.fold == nil {
 			fold, err := a.foldAll(ctx, s, b.txs)
 			if err != nil {
 				return a.afterFoldError(ctx, s, b, err)
@@ -112,6 +122,9 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		case 1:
 		default:
 			return a.bisect(ctx, s, b)
+		}
+		if a.parked != nil {
+			return a.parkRows(ctx, s, b)
 		}
 		return a.applyRows(ctx, s, b)
 	}
@@ -162,7 +175,7 @@ func (b *batch) count() {
 
 // refold forgets what is derived from the transactions.
 func (b *batch) refold() {
-	b.fold = nil
+	b.fold, b.draft = nil, nil
 	for i := range b.txs {
 		b.txs[i].shapes = nil
 	}
@@ -182,6 +195,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 			number(b.to.Epoch), number(b.to.Seq), textArg(b.event.detail),
 		}})
 	}
+	if b.draft != nil {
+		first = append(first, b.draft.calls(a.cfg.Facility, a.cfg.Direction, b.to)...)
+	}
 	err := x.run(ctx, b.fold, first, checkPosition)
 	a.lastCall = x.lastCall
 	if err != nil {
@@ -189,6 +205,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
+	}
+	if b.draft != nil {
+		a.parked.merge(b.draft)
 	}
 	a.committed(b, x.missing, last)
 	return nil
@@ -288,6 +307,9 @@ func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *chang
 // committed reports a committed batch.
 func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx) {
 	p := Progress{Position: b.to, Txs: len(b.txs), Changes: b.changes, Bytes: b.bytes, Missing: missing}
+	if b.draft != nil {
+		p.Parked = len(b.draft.rows)
+	}
 	p.countTables(b.fold)
 	a.finish(p, last)
 }

@@ -124,7 +124,9 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	if b == nil {
 		b = &batch{from: g.a.next, fold: newFolded(g.a.cfg.Facility)}
 	}
-	if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
+	if b.fold == nil {
+		t.shapes = nil // it goes with the ones before it; upsert folds them
+	} else if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
 		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
 		}
@@ -141,7 +143,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to = g.a.next
-	if b.fold == nil || b.changes >= batchMaxChanges {
+	if b.fold == nil && g.a.parked == nil || b.changes >= batchMaxChanges {
 		return g.flush(ctx)
 	}
 	return nil

@@ -38,6 +38,8 @@ type region struct {
 	maxConns int
 	maxBig   int
 	stop     func()
+	park     bool
+	parkRows int
 }
 
 func newRegion(t testing.TB, connString string, tables ...Table) *region {
@@ -63,7 +65,7 @@ func or(a, b string) string {
 func (r *region) open() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, MaxBig: r.maxBig, Log: slog.New(slog.DiscardHandler)})
+	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, MaxBig: r.maxBig, ParkRows: r.parkRows, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -117,7 +119,7 @@ func (r *region) stream(facility string) *stream {
 		signal(s.changed)
 	}
 	a, err := New(context.Background(), r.pool, Config{
-		Facility: facility, Registry: r.current,
+		Facility: facility, Registry: r.current, Park: r.park,
 		OnApplied: func(p Progress) {
 			note(func() {
 				s.commits++

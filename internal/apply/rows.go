@@ -90,6 +90,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	if b.part.void {
 		// The sender has lost the rest: what is here of it is undone.
 		s.rollback(ctx)
+		a.bigDraft = nil
 		return a.applyFolded(ctx, s, b)
 	}
 	t := b.txs[0]
@@ -125,12 +126,19 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	}
 	p := a.big
 	p.Position, p.Txs = b.to, 1
+	if a.bigDraft != nil {
+		a.parked.merge(a.bigDraft)
+		p.Parked, a.bigDraft = len(a.bigDraft.rows), nil
+	}
 	a.finish(p, t.tx)
 	return nil
 }
 
 // partRows applies the rows of a part folded, or one by one if that fails.
 func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *batch, pos change.Position) error {
+	if a.parked != nil {
+		return a.partOrParked(ctx, s, x, b)
+	}
 	if b.fold == nil {
 		fold, err := a.foldAll(ctx, s, b.txs)
 		if err != nil {

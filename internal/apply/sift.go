@@ -1,0 +1,307 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/hint"
+)
+
+// sifter tells, change by change, what can be applied from what must wait.
+type sifter struct {
+	a *Applier
+	s *session
+	d *draft
+	// tables of the bodies that were met.
+	tables map[*change.Table]*sifted
+}
+
+// sifted is a sender's table.
+type sifted struct {
+	table  *change.Table
+	id     string
+	shape  *shape // nil where the target does not fit
+	misfit cause  // why not
+	// entry is what the registry says; known is false when it is not in it.
+	entry  Table
+	known  bool
+	target string // schema.name
+	key    []int
+}
+
+// verdict is what to do with a change.
+type verdict uint8
+
+const (
+	verdictApply verdict = iota
+	verdictDone          // it is parked, passed over, or nobody's
+	verdictAlone         // only change by change can do it
+)
+
+// errAlone means that a transaction must be applied change by change.
+var errAlone = errors.New("must be applied change by change")
+
+func (a *Applier) sifter(s *session, d *draft) *sifter {
+	return &sifter{a: a, s: s, d: d, tables: map[*change.Table]*sifted{}}
+}
+
+// sifts reports whether b must be sifted: something waits, or it does not fit.
+func (a *Applier) sifts(b *batch) bool {
+	return a.parked != nil && len(b.txs) > 0 && (b.fold == nil || b.draft != nil || a.parked.active())
+}
+
+// sift folds b, taking out what must wait. An error is errAlone, errFull in a
+// RowError, or not about the data at all.
+func (a *Applier) sift(ctx context.Context, s *session, b *batch) error {
+	if err := a.refreshParked(ctx, s); err != nil {
+		return err
+	}
+	d := a.parked.draft()
+	err := a.siftInto(ctx, s, b, d)
+	b.draft = d
+	return err
+}
+
+// siftInto folds b with what it parks in d.
+func (a *Applier) siftInto(ctx context.Context, s *session, b *batch, d *draft) error {
+	sift := a.sifter(s, d)
+	b.fold = newFolded(a.cfg.Facility)
+	for i := range b.txs {
+		t := &b.txs[i]
+		for j := range t.tx.Changes {
+			c := &t.tx.Changes[j]
+			if c.Op == change.Note {
+				continue
+			}
+			tab, err := sift.table(ctx, &t.body.Tables[c.Table])
+			if err != nil {
+				return err
+			}
+			v, err := sift.change(ctx, tab, c, t.tx, b.to.Epoch, j)
+			if err != nil {
+				return err
+			}
+			switch v {
+			case verdictAlone:
+				return errAlone
+			case verdictApply:
+				b.fold.change(tab.shape, c)
+			}
+		}
+	}
+	return nil
+}
+
+// refreshParked reads again what waits, if it may have changed.
+func (a *Applier) refreshParked(ctx context.Context, s *session) error {
+	if !a.parked.stale.Load() {
+		return nil
+	}
+	return a.parked.load(ctx, s, a.cfg.Facility, a.cfg.Direction)
+}
+
+func (x *sifter) table(ctx context.Context, t *change.Table) (*sifted, error) {
+	if tab := x.tables[t]; tab != nil {
+		return tab, nil
+	}
+	reg := x.a.cfg.Registry()
+	tab := &sifted{table: t, id: t.ID(), key: t.KeyColumns()}
+	tab.entry, tab.known = reg.Table(t.Schema, t.Name)
+	if tab.known {
+		tab.target = tab.entry.targetSchema(x.a.cfg.Facility) + "." + t.Name
+	}
+	sh, err := x.a.shape(ctx, x.s, reg, t)
+	switch c, ok := causeOf(err, tab.id); {
+	case err == nil:
+		tab.shape = sh
+	case ok:
+		tab.misfit = c
+	default:
+		return nil, err
+	}
+	x.tables[t] = tab
+	return tab, nil
+}
+
+// links are the table's foreign keys; nil when it is not in the target.
+func (x *sifter) links(ctx context.Context, tab *sifted) (*links, error) {
+	if !tab.known {
+		return nil, nil
+	}
+	return x.a.pool.catalog.linksOf(ctx, x.s, tab.entry.targetSchema(x.a.cfg.Facility), tab.table.Name)
+}
+
+// change judges one change and parks it if it must wait. n is its place in tx.
+func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int) (verdict, error) {
+	sh, d := tab.shape, x.d
+	if sh != nil && sh.passedOver {
+		return verdictDone, nil
+	}
+	event := tab.known && tab.entry.Class == Event
+	if event && (c.Op == change.Delete || c.Op == change.Truncate || len(tab.key) == 0 && c.Op == change.Update) {
+		return verdictApply.unless(sh == nil), nil // it is ignored there
+	}
+	if c.Op == change.Range || c.Op == change.Truncate {
+		return x.whole(ctx, tab, c, tx, epoch, n, event)
+	}
+	at := parkedAt{tx: tx, epoch: epoch, n: n}
+	if sh == nil {
+		return verdictDone, x.park(ctx, tab, c, at, tab.misfit)
+	}
+	if d.base.active() || len(d.rows) > 0 {
+		if why, err := x.held(ctx, tab, c); err != nil || why != nil {
+			if err == nil {
+				err = x.park(ctx, tab, c, at, *why)
+			}
+			return verdictDone, err
+		}
+	}
+	if err := x.foreign(tab, c); err != nil {
+		why, _ := causeOf(err, tab.id)
+		return verdictDone, x.park(ctx, tab, c, at, why)
+	}
+	return verdictApply, nil
+}
+
+func (v verdict) unless(no bool) verdict {
+	if no {
+		return verdictDone
+	}
+	return v
+}
+
+// foreign refuses a row that names another facility.
+func (x *sifter) foreign(tab *sifted, c *change.Change) error {
+	f := folded{facility: x.a.cfg.Facility}
+	return f.check(&change.Tx{Changes: []change.Change{{Op: c.Op, Row: c.Row, Absent: c.Absent, Key: c.Key, Range: c.Range}}}, []*shape{tab.shape})
+}
+
+// held returns why the change must wait for another, nil if it need not.
+func (x *sifter) held(ctx context.Context, tab *sifted, c *change.Change) (*cause, error) {
+	d := x.d
+	if d.waitsOf(tab.id) > 0 && len(tab.key) > 0 {
+		now, old := keysOf(tab.key, c)
+		if d.waits(rowHash(tab.table, now)) || old != nil && d.waits(rowHash(tab.table, old)) {
+			return &behindCause, nil
+		}
+	}
+	if c.Row != nil && d.anyProvided() {
+		l, err := x.links(ctx, tab)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range l.needs(tab.target, tab.table, c) {
+			if d.provided(h) {
+				return &parentCause, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// whole judges a change of many rows.
+func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int, event bool) (verdict, error) {
+	d := x.d
+	switch {
+	case tab.shape == nil && event: // rows of history
+		for i, row := range c.Range.Rows {
+			at := parkedAt{tx: tx, epoch: epoch, n: n, row: i}
+			if err := x.park(ctx, tab, &change.Change{Op: change.Insert, Row: row}, at, tab.misfit); err != nil {
+				return verdictDone, err
+			}
+		}
+		return verdictDone, nil
+	case tab.shape == nil && !tab.known:
+		return verdictDone, x.full(tab, tab.misfit)
+	case tab.shape == nil:
+		// The table is sent again as a whole when it fits.
+		d.passOver(tab, tab.misfit)
+		return verdictDone, nil
+	case d.waitsOf(tab.id) > 0:
+		return verdictAlone, nil
+	case c.Range != nil && x.foreign(tab, c) != nil:
+		return verdictAlone, nil
+	}
+	if c.Range != nil {
+		x.comesAgain(tab)
+		if d.anyProvided() && len(c.Range.Rows) > 0 {
+			l, err := x.links(ctx, tab)
+			if err != nil {
+				return 0, err
+			}
+			if l != nil && len(l.refs) > 0 {
+				return verdictAlone, nil
+			}
+		}
+	}
+	return verdictApply, nil
+}
+
+// comesAgain lifts the mark of a table that is being sent again.
+func (x *sifter) comesAgain(tab *sifted) {
+	if m := x.d.mark(tab.id); m != nil && m.asked {
+		x.d.lift(tab)
+	}
+}
+
+// parkedAt is where in the stream a change is.
+type parkedAt struct {
+	tx     *change.Tx
+	epoch  uint64
+	n, row int
+}
+
+// park adds a change to what waits. Past the limits it is passed over, if its
+// table can be sent again; otherwise the stream must wait.
+func (x *sifter) park(ctx context.Context, tab *sifted, c *change.Change, at parkedAt, why cause) error {
+	p := &parkedRow{
+		table: tab.table, change: c, seq: at.tx.Seq, epoch: at.epoch, commitMicros: at.tx.CommitMicros, cause: why,
+	}
+	again := tab.known && tab.entry.Class != Event && len(tab.key) > 0
+	misfit := tab.shape == nil
+	if m := x.d.mark(tab.id); misfit && again && m != nil || !x.d.room(p.bytes()) {
+		if !again {
+			return x.full(tab, why)
+		}
+		if why.reason == ReasonBehind || why.reason == ReasonParent {
+			why.remedy = ""
+		}
+		x.d.passOver(tab, why)
+		return nil
+	}
+	var old change.Row
+	p.key, old = keysOf(tab.key, c)
+	if len(tab.key) > 0 {
+		p.hash = rowHash(tab.table, p.key)
+	} else { // each row of history stands for itself
+		p.hash = hashOf([]byte("event"), []byte(tab.id), fmt.Appendf(nil, "%d:%d %d %d", at.epoch, at.tx.Seq, at.n, at.row))
+	}
+	if old != nil {
+		h := rowHash(tab.table, old)
+		p.old = &h
+	}
+	l, err := x.links(ctx, tab)
+	if err != nil {
+		return err
+	}
+	p.provides = l.provides(tab.target, tab.table, c)
+	for _, h := range l.needs(tab.target, tab.table, c) {
+		if x.d.provided(h) {
+			p.waitsFor = append(p.waitsFor, h)
+		}
+	}
+	x.d.add(p)
+	return nil
+}
+
+// full is the error that holds the stream up.
+func (x *sifter) full(tab *sifted, why cause) error {
+	err := fmt.Errorf("%w: %s", errFull, why.message)
+	advice := why.remedy
+	if advice == "" {
+		advice = "Look at what waits: holdfastctl parked list."
+	}
+	return &RowError{Table: tab.id, Err: hint.Wrap(err, "%s", advice)}
+}
