@@ -26,6 +26,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/internal/apply"
@@ -185,6 +186,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		CheckRegion: func(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, error) {
 			return checkRegion(ctx, pool, t)
 		},
+		Heal: func(facility, table, reason string) bool {
+			asked, err := streams.Heal(facility, reason, table)
+			return asked && err == nil
+		},
 		CheckFacilities: func(ctx context.Context, t proto.SyncedTable) (map[string][]proto.Problem, []string) {
 			return streams.Check(ctx, t)
 		},
@@ -207,6 +212,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("streams", streams.Run)
 
 	// People and programs.
+	waiting := parked.New(pool, in)
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})
 	if err != nil {
 		return err
@@ -218,7 +224,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members,
+				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)
@@ -226,7 +232,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 					return nil
 				},
 			}))
-			mux.Handle("GET /metrics", metrics(gate, mqtt, members))
+			mux.Handle("GET /metrics", metrics(gate, mqtt, members, in))
 			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 			mux.HandleFunc("GET /readyz", ready(pool, members))
 		},

@@ -47,6 +47,7 @@ func New(d Deps) *Handler {
 	h.registerFacilities()
 	h.registerFleet()
 	h.registerSync()
+	h.registerParked()
 	h.registerTables()
 	h.registerAccounts()
 	h.registerTokens()

@@ -29,7 +29,7 @@ func (s store) readTables(ctx context.Context) (t proto.Tables, removed []string
 		if err := row.Scan(&t.Version); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema
+		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column
 			FROM holdfast.synced_table ORDER BY schema_name, table_name`)
 		if err != nil {
 			return err

@@ -146,6 +146,7 @@ func TestBigTransactionParksItsBadRows(t *testing.T) {
 func TestLaterVersionsWaitBehindAParkedRow(t *testing.T) {
 	t.Parallel()
 	l := ordersLot(t)
+	l.endWait() // what they come to together would be tried in between
 	s, from := l.stream("la"), newSender(t, orders)
 	rename := func(from, to int, name string) change.Change {
 		c := upd(0, to, "la", name, nil)
@@ -164,6 +165,9 @@ func TestLaterVersionsWaitBehindAParkedRow(t *testing.T) {
 	s.untilApplied(9)
 	wantLines(t, l.db, "SELECT id, name FROM orders ORDER BY id", "(1,a)", "(3,c)", "(5,five)")
 	untilLines(t, l.db, waitingLines, "(2,insert,unique)", "(2,update,behind)", "(4,update,behind)", "(4,update,behind)", "(2,insert,behind)", "(4,delete,behind)", "(4,update,behind)")
+	l.retry()
+	untilLines(t, l.db, "SELECT bool_and(tried_at IS NOT NULL) FROM holdfast.parked", "(t)")
+	wantLines(t, l.db, "SELECT id, name FROM orders ORDER BY id", "(1,a)", "(3,c)", "(5,five)")
 	l.db.Exec(t, "DELETE FROM orders WHERE id = 1")
 	untilLines(t, l.db, waitingLines)
 	wantLines(t, l.db, "SELECT * FROM orders ORDER BY id", "(2,la,new,)", "(3,la,c,)", "(4,la,a,5)")
@@ -227,6 +231,10 @@ func TestParkedRowGoesWhenTheBlockerGoes(t *testing.T) {
 	s.push(from.frame([]change.Change{ins(0, 1, "la", "a", nil)}))
 	s.untilApplied(1)
 	untilLines(t, l.db, "SELECT attempts > 1 FROM holdfast.parked", "(t)")
+	b, err := l.pool.Blocker(t.Context(), l.current(), 1)
+	if err != nil || b == nil || *b.Values[0] != "100" || *b.Values[1] != "sf" || b.Values[3] != nil || b.Columns[2] != "name" {
+		t.Errorf("in the way is %+v, %v", b, err)
+	}
 	if err := s.end(); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func (c *chain) root() *chain {
 const retrySQL = `WITH p AS (SELECT epoch, seq FROM holdfast.position WHERE facility = $1::text FOR UPDATE)
 SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $2::text || ' ' || $1::text || ' ' || epoch || ':' || seq) FROM p`
 
-const waitingSQL = `SELECT id, schema_name, table_name, key_hash, old_key_hash, provides, waits_for, attempts, tried_at IS NOT NULL,
+const waitingSQL = `SELECT id, schema_name, table_name, key_hash, old_key_hash, provides, CASE WHEN edited_by = '' THEN waits_for ELSE '{}' END, attempts, tried_at IS NOT NULL,
   coalesce(extract(epoch FROM now() - tried_at), 0)::float8, bytes, reason
 FROM holdfast.parked WHERE facility = $1 AND direction = $2 AND state = 'waiting' ORDER BY id`
 
