@@ -32,6 +32,7 @@ type lot struct {
 	*region
 	db      *pgtest.DB
 	heals   chan string
+	every   time.Duration
 	endWait func()
 }
 
@@ -39,7 +40,7 @@ func newLot(t testing.TB, sql string, tables ...Table) *lot {
 	t.Helper()
 	db := pgtest.New(t)
 	db.Exec(t, coreSQL+parkedSQL+sql)
-	l := &lot{region: newRegion(t, db.ConnString(), tables...), db: db, heals: make(chan string, 100)}
+	l := &lot{region: newRegion(t, db.ConnString(), tables...), db: db, heals: make(chan string, 100), every: 20 * time.Millisecond}
 	l.park = true
 	l.retry()
 	return l
@@ -61,7 +62,7 @@ func (l *lot) retry() {
 	pool := l.pool
 	wg.Go(func() {
 		err := pool.Retry(ctx, ParkConfig{
-			Registry: l.current, Every: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+			Registry: l.current, Every: l.every, Log: slog.New(slog.DiscardHandler),
 			Heal: func(facility, table, _ string) bool { l.heals <- facility + " " + table; return true },
 		})
 		if !errors.Is(err, context.Canceled) {
@@ -415,4 +416,26 @@ func TestSessionsKnowWhatWaits(t *testing.T) {
 	l.db.Exec(t, "ALTER TABLE raw DROP CONSTRAINT raw_id_check")
 	untilLines(t, l.db, "SELECT * FROM raw", `(no,la,"\\x01")`)
 	fmt.Fprint(t.Output(), lines(t, l.db, "SELECT message FROM holdfast.parked"))
+}
+
+// TestTableThatIsMendedBeforeAnybodyLooks: what the stream knows of it is then
+// older than what the retrying finds unchanged.
+func TestTableThatIsMendedBeforeAnybodyLooks(t *testing.T) {
+	t.Parallel()
+	l := ordersLot(t)
+	l.endWait()
+	l.every = time.Hour // it looks when it is told to
+	l.retry()
+	s, from := l.stream("la"), newSender(t, orders)
+	for i := range 3 {
+		s.push(from.frame([]change.Change{ins(0, i, "la", fmt.Sprint("n", i), nil)}))
+		s.untilApplied(from.seq)
+		l.db.Exec(t, "ALTER TABLE orders RENAME notes TO away")
+		s.push(from.frame([]change.Change{ins(0, 10+i, "la", fmt.Sprint("m", i), "x"), upd(0, i, "la", fmt.Sprint("n", i), "y")}))
+		s.untilApplied(from.seq)
+		l.db.Exec(t, "ALTER TABLE orders RENAME away TO notes")
+		l.pool.RetryNow("la")
+		untilLines(t, l.db, waitingLines)
+	}
+	wantLines(t, l.db, "SELECT id, notes FROM orders ORDER BY id", "(0,y)", "(1,y)", "(2,y)", "(10,x)", "(11,x)", "(12,x)")
 }

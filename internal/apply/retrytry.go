@@ -33,6 +33,10 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 			break
 		}
 	}
+	if slices.ContainsFunc(due, func(c *chain) bool { return slices.Contains(tableReasons, c.rows[0].reason) }) {
+		// What is known of the table may be older than its mending.
+		r.pool.catalog.forget()
+	}
 	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful, missing: map[string]int64{}}
 	t := &trial{r: r, a: a, x: x, sift: a.sifter(s, r.pool.newParkset().draft()), provides: provides, o: o}
 	due, err := t.load(ctx, due)
@@ -54,6 +58,9 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 	}
 	return nil
 }
+
+// tableReasons are those that a change of the table takes away.
+var tableReasons = []Reason{ReasonMissingTable, ReasonMissingColumn, ReasonType, ReasonNotNull, ReasonPrivilege, ReasonOther}
 
 // trial is the trying of one round.
 type trial struct {

@@ -296,7 +296,10 @@ func (a *app) parkedRetry() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show(n, func() error { a.printf("%s tried now.\n", plural(int(n.Rows), "parked change is", "parked changes are")); return nil })
+			return a.show(n, func() error {
+				a.printf("%s tried now.\n", plural(int(n.Rows), "parked change is", "parked changes are"))
+				return nil
+			})
 		},
 	}
 	cmd.Flags().StringVar(&facility, "facility", "", "of this facility only")
