@@ -25,7 +25,7 @@ func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
 	d := a.parked.draft()
 	x := a.execution(s, b)
 	x.careful = alwaysCareful
-	err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition)
+	err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, b.seen, t.tx), checkPosition)
 	if err == nil {
 		err = a.rowsOrParked(ctx, x, b, d)
 	}
@@ -108,10 +108,10 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 		if err != nil {
 			return -1, err
 		}
-		if v == verdictDone {
+		if v == fateDone {
 			continue
 		}
-		if v == verdictAlone {
+		if v == fateAlone {
 			if !each {
 				return at, s.undo(ctx, "park") // one by one from here
 			}

@@ -139,7 +139,7 @@ func (r *retrier) list(ctx context.Context, s *session, a *Applier) ([]*waiting,
 		}
 		w.provides, w.waits = toHashes(provides), toHashes(waits)
 		if entry, ok := reg.Table(w.schema, w.name); ok {
-			w.target = entry.targetSchema(a.cfg.Facility)
+			w.target = a.at().schema(&entry)
 		}
 		return w, err
 	})

@@ -108,6 +108,11 @@ func (t *trial) load(ctx context.Context, due []*chain) (fit []*chain, err error
 		byID[p.id].row = p
 	}
 	for _, c := range due {
+		// Somebody may have removed one by hand.
+		c.rows = slices.DeleteFunc(c.rows, func(w *waiting) bool { return w.row == nil })
+		if len(c.rows) == 0 {
+			continue
+		}
 		ok, err := t.fits(ctx, c)
 		if err != nil {
 			return nil, err

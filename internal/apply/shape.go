@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ type shape struct {
 	target        *target
 	// columns are the sender's columns that are written, as positions in its rows.
 	columns []int
+	// sent are the types of the sender's columns.
+	sent []string
 	// to is the target's column of each of the sender's columns.
 	to []*targetColumn
 	// key are the sender's key columns, as positions in its rows; empty for a
@@ -39,6 +42,10 @@ type shape struct {
 	// keeps and a new row does not have: a delete followed by an insert is then
 	// not the same as an update.
 	keepsMore bool
+	// policy and cloudColumns, as positions in the sender's rows, are for fact
+	// rows on the way down.
+	policy       Policy
+	cloudColumns []int
 	// uuidKey is true when the order of the key is that of its text.
 	uuidKey bool
 
@@ -50,23 +57,23 @@ type shape struct {
 
 // shape matches the sender's table with its target. The error is a RowError
 // that wraps ErrTable when they do not fit.
-func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility string, t *change.Table) (*shape, error) {
+func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place, t *change.Table) (*shape, error) {
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
 		return nil, misfit{ReasonMissingTable, tableError(t.ID(), "is not registered in the region",
 			"Register it with: holdfastctl tables add %s --class fact", t.ID())}
 	}
-	if err := entry.Check(); err != nil {
+	if err := at.check(&entry); err != nil {
 		return nil, &RowError{Table: t.ID(), Err: fmt.Errorf("%w: %w", ErrTable, err)}
 	}
-	id := signature(&entry, facility, t)
+	id := signature(&entry, at, t)
 	c.mu.Lock()
 	sh := c.shapes[id]
 	c.mu.Unlock()
 	if sh != nil {
 		return sh, nil
 	}
-	schema := entry.targetSchema(facility)
+	schema := at.schema(&entry)
 	tgt, err := c.target(ctx, s, schema, t.Name)
 	if err != nil {
 		return nil, err
@@ -92,9 +99,9 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility
 }
 
 // signature is equal for tables that have the same shape.
-func signature(e *Table, facility string, t *change.Table) string {
+func signature(e *Table, at place, t *change.Table) string {
 	var b strings.Builder
-	for _, s := range []string{e.targetSchema(facility), string(e.Class), e.FacilityColumn, t.Schema, t.Name} {
+	for _, s := range []string{string(at.direction), at.schema(e), string(e.Class), e.FacilityColumn, string(e.Policy), strings.Join(e.CloudColumns, "\x00"), t.Schema, t.Name} {
 		fmt.Fprintf(&b, "%d:%s", len(s), s)
 	}
 	for i := range t.Columns {
@@ -116,11 +123,15 @@ func signature(e *Table, facility string, t *change.Table) string {
 func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
 	sh := &shape{
 		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
-		to: make([]*targetColumn, len(t.Columns)),
+		to: make([]*targetColumn, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
+	}
+	if e.Class == Master {
+		e = &Table{Schema: e.Schema, Name: e.Name, Class: Master} // its rows are no facility's
 	}
 	sent := map[string]bool{}
 	for i := range t.Columns {
 		col := &t.Columns[i]
+		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
 			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
@@ -155,6 +166,9 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 		}
 		if e.FacilityColumn != "" && col.Name == e.FacilityColumn {
 			sh.facilityColumn = i
+		}
+		if slices.Contains(e.CloudColumns, col.Name) {
+			sh.cloudColumns = append(sh.cloudColumns, i)
 		}
 	}
 	if e.FacilityColumn != "" && sh.facilityColumn < 0 {

@@ -55,7 +55,7 @@ func (p *Pool) Blocker(ctx context.Context, reg *Registry, id int64) (*Blocker, 
 	if !ok {
 		return nil, nil
 	}
-	t, err := readTarget(ctx, s, entry.targetSchema(k.Facility), k.Table)
+	t, err := readTarget(ctx, s.conn.Conn(), place{k.Facility, Up}.schema(&entry), k.Table)
 	if err != nil || t == nil {
 		return nil, err
 	}

@@ -29,15 +29,17 @@ type sifted struct {
 	known  bool
 	target string // schema.name
 	key    []int
+	links  *links
+	linked bool // links is known
 }
 
-// verdict is what to do with a change.
-type verdict uint8
+// fate is what to do with a change.
+type fate uint8
 
 const (
-	verdictApply verdict = iota
-	verdictDone          // it is parked, passed over, or nobody's
-	verdictAlone         // only change by change can do it
+	fateApply fate = iota
+	fateDone       // it is parked, passed over, or nobody's
+	fateAlone      // only change by change can do it
 )
 
 // errAlone means that a transaction must be applied change by change.
@@ -84,9 +86,9 @@ func (a *Applier) siftInto(ctx context.Context, s *session, b *batch, d *draft) 
 				return err
 			}
 			switch v {
-			case verdictAlone:
+			case fateAlone:
 				return errAlone
-			case verdictApply:
+			case fateApply:
 				b.fold.change(tab.shape, c)
 			}
 		}
@@ -110,7 +112,7 @@ func (x *sifter) table(ctx context.Context, t *change.Table) (*sifted, error) {
 	tab := &sifted{table: t, id: t.ID(), key: t.KeyColumns()}
 	tab.entry, tab.known = reg.Table(t.Schema, t.Name)
 	if tab.known {
-		tab.target = tab.entry.targetSchema(x.a.cfg.Facility) + "." + t.Name
+		tab.target = x.a.at().schema(&tab.entry) + "." + t.Name
 	}
 	sh, err := x.a.shape(ctx, x.s, reg, t)
 	switch c, ok := causeOf(err, tab.id); {
@@ -127,50 +129,58 @@ func (x *sifter) table(ctx context.Context, t *change.Table) (*sifted, error) {
 
 // links are the table's foreign keys; nil when it is not in the target.
 func (x *sifter) links(ctx context.Context, tab *sifted) (*links, error) {
-	if !tab.known {
-		return nil, nil
+	if tab.linked || !tab.known {
+		return tab.links, nil
 	}
-	return x.a.pool.catalog.linksOf(ctx, x.s, tab.entry.targetSchema(x.a.cfg.Facility), tab.table.Name)
+	l, err := x.a.pool.catalog.linksOf(ctx, x.s, x.a.at().schema(&tab.entry), tab.table.Name)
+	if err != nil {
+		return nil, err
+	}
+	tab.links, tab.linked = l, true
+	return l, nil
 }
 
 // change judges one change and parks it if it must wait. n is its place in tx.
-func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int) (verdict, error) {
+func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int) (fate, error) {
 	sh, d := tab.shape, x.d
 	if sh != nil && sh.passedOver {
-		return verdictDone, nil
+		return fateDone, nil
 	}
 	event := tab.known && tab.entry.Class == Event
 	if event && (c.Op == change.Delete || c.Op == change.Truncate || len(tab.key) == 0 && c.Op == change.Update) {
-		return verdictApply.unless(sh == nil), nil // it is ignored there
+		return fateApply.unless(sh == nil), nil // it is ignored there
 	}
 	if c.Op == change.Range || c.Op == change.Truncate {
 		return x.whole(ctx, tab, c, tx, epoch, n, event)
 	}
 	at := parkedAt{tx: tx, epoch: epoch, n: n}
 	if sh == nil {
-		return verdictDone, x.park(ctx, tab, c, at, tab.misfit)
+		return fateDone, x.park(ctx, tab, c, at, tab.misfit)
 	}
 	if d.base.active() || len(d.rows) > 0 {
 		if why, err := x.held(ctx, tab, c); err != nil || why != nil {
 			if err == nil {
 				err = x.park(ctx, tab, c, at, *why)
 			}
-			return verdictDone, err
+			return fateDone, err
 		}
 	}
 	if err := x.foreign(tab, c); err != nil {
 		why, _ := causeOf(err, tab.id)
-		return verdictDone, x.park(ctx, tab, c, at, why)
+		return fateDone, x.park(ctx, tab, c, at, why)
 	}
-	return verdictApply, nil
+	return fateApply, nil
 }
 
-func (v verdict) unless(no bool) verdict {
+func (v fate) unless(no bool) fate {
 	if no {
-		return verdictDone
+		return fateDone
 	}
 	return v
 }
+
+// at is where the stream's rows go.
+func (a *Applier) at() place { return place{a.cfg.Facility, a.cfg.Direction} }
 
 // foreign refuses a row that names another facility.
 func (x *sifter) foreign(tab *sifted, c *change.Change) error {
@@ -202,41 +212,41 @@ func (x *sifter) held(ctx context.Context, tab *sifted, c *change.Change) (*caus
 }
 
 // whole judges a change of many rows.
-func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int, event bool) (verdict, error) {
+func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int, event bool) (fate, error) {
 	d := x.d
 	switch {
 	case tab.shape == nil && event: // rows of history
 		for i, row := range c.Range.Rows {
 			at := parkedAt{tx: tx, epoch: epoch, n: n, row: i}
 			if err := x.park(ctx, tab, &change.Change{Op: change.Insert, Row: row}, at, tab.misfit); err != nil {
-				return verdictDone, err
+				return fateDone, err
 			}
 		}
-		return verdictDone, nil
+		return fateDone, nil
 	case tab.shape == nil && !tab.known:
-		return verdictDone, x.full(tab, tab.misfit)
+		return fateDone, x.full(tab, tab.misfit)
 	case tab.shape == nil:
 		// The table is sent again as a whole when it fits.
 		d.passOver(tab, tab.misfit)
-		return verdictDone, nil
+		return fateDone, nil
 	case d.waitsOf(tab.id) > 0:
-		return verdictAlone, nil
+		return fateAlone, nil
 	case c.Range != nil && x.foreign(tab, c) != nil:
-		return verdictAlone, nil
+		return fateAlone, nil
 	}
 	if c.Range != nil {
 		x.comesAgain(tab)
 		if d.anyProvided() && len(c.Range.Rows) > 0 {
 			l, err := x.links(ctx, tab)
 			if err != nil {
-				return 0, err
+				return fateDone, err
 			}
 			if l != nil && len(l.refs) > 0 {
-				return verdictAlone, nil
+				return fateAlone, nil
 			}
 		}
 	}
-	return verdictApply, nil
+	return fateApply, nil
 }
 
 // comesAgain lifts the mark of a table that is being sent again.
