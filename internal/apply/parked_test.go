@@ -192,6 +192,11 @@ func TestFacilityCorrectsTheRowItself(t *testing.T) {
 	untilLines(t, l.db, waitingLines)
 	wantLines(t, l.db, "SELECT id, name FROM orders ORDER BY id", "(1,a)", "(2,b)")
 	wantLines(t, l.db, stateLines, "(2,insert,applied)", "(3,insert,applied)", "(2,update,applied)", "(3,delete,applied)")
+	// What has ended goes after a month.
+	l.endWait()
+	l.db.Exec(t, "UPDATE holdfast.parked SET ended_at = now() - interval '31 days' WHERE op = 'insert'")
+	l.retry()
+	untilLines(t, l.db, stateLines, "(2,update,applied)", "(3,delete,applied)")
 }
 
 const familySQL = ordersSQL + `; ALTER TABLE orders ADD UNIQUE (facility_id, id);

@@ -113,10 +113,11 @@ func (p *Pool) Retry(ctx context.Context, c ParkConfig) error {
 
 // retrier is the state of Retry, owned by its goroutine.
 type retrier struct {
-	pool *Pool
-	cfg  ParkConfig
-	log  *slog.Logger
-	bad  bool // the last look failed
+	pool   *Pool
+	cfg    ParkConfig
+	log    *slog.Logger
+	bad    bool // the last look failed
+	pruned time.Time
 	// prints are fingerprints of target tables of which something waits.
 	prints map[string]string
 	// misfits are when tables that do not fit are looked at again, by facility and table.
@@ -135,6 +136,13 @@ func (r *retrier) say(err error) {
 		r.log.Info("parked rows are tried again")
 	}
 }
+
+// What has ended is kept for people for a while.
+const (
+	keepEnded  = 30 * 24 * time.Hour
+	pruneEvery = time.Hour
+	pruneSQL   = `DELETE FROM holdfast.parked WHERE state <> 'waiting' AND ended_at < now() - $1::float8 * interval '1 second'`
+)
 
 const parkedFacilitiesSQL = `SELECT facility, sum(n)::bigint FROM (
   SELECT facility, count(*) AS n FROM holdfast.parked WHERE state = 'waiting' AND direction = $1 GROUP BY 1
@@ -175,6 +183,12 @@ func (r *retrier) look(ctx context.Context) error {
 		}
 		if err := r.heal(ctx, s, facility); err != nil {
 			return err
+		}
+	}
+	if time.Since(r.pruned) > pruneEvery {
+		r.pruned = time.Now()
+		if _, err := s.conn.Exec(ctx, pruneSQL, keepEnded.Seconds()); err != nil {
+			return fmt.Errorf("remove what ended long ago: %w", err)
 		}
 	}
 	if len(counts) > 0 {

@@ -49,9 +49,38 @@ func (a *Applier) sifter(s *session, d *draft) *sifter {
 	return &sifter{a: a, s: s, d: d, tables: map[*change.Table]*sifted{}}
 }
 
-// sifts reports whether b must be sifted: something waits, or it does not fit.
+// sifts reports whether b must be sifted: it does not fit, or something waits
+// that it may have to wait for.
 func (a *Applier) sifts(b *batch) bool {
-	return a.parked != nil && len(b.txs) > 0 && (b.fold == nil || b.draft != nil || a.parked.active())
+	switch {
+	case a.parked == nil || len(b.txs) == 0:
+		return false
+	case b.fold == nil || b.draft != nil:
+		return true
+	}
+	return a.parked.active() && a.parked.touches(b)
+}
+
+// touches reports whether b may have changes of a table of which something
+// waits, or rows that refer to one.
+func (p *parkset) touches(b *batch) bool {
+	if len(p.provides) > 0 {
+		return true
+	}
+	var body *change.Body
+	for i := range b.txs {
+		if b.txs[i].body == body {
+			continue
+		}
+		body = b.txs[i].body
+		for j := range body.Tables {
+			id := body.Tables[j].ID()
+			if p.tables[id] > 0 || p.marks[id] != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // sift folds b, taking out what must wait. An error is errAlone, errFull in a
