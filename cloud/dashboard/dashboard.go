@@ -2,8 +2,8 @@
 // glance, and each one closely, live.
 //
 // In:  browsers.
-// Out: cloud/fleet (what is known now), the region's PostgreSQL (positions,
-// tables, stream events, boxes).
+// Out: cloud/fleet (what is known now), cloud/parked (changes that were refused),
+// the region's PostgreSQL (positions, tables, stream events, boxes).
 package dashboard
 
 import (
@@ -43,6 +43,8 @@ type Deps struct {
 	Auth   *web.Auth
 	Fleet  Fleet
 	Pool   *pgxpool.Pool
+	// Parked, if set, has pages for changes that were refused.
+	Parked Parked
 	// Stop ends the live connections when the program stops.
 	Stop    <-chan struct{}
 	Log     *slog.Logger
@@ -74,10 +76,14 @@ func New(d Deps) (*UI, error) {
 		d.Zone = time.UTC // a region's people sit in many zones
 	}
 	u := &UI{d: d, store: store{d.Pool}}
+	nav := []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}}
+	if d.Parked != nil {
+		nav = append(nav, web.NavItem{Path: "/parked", Word: "Parked", Icon: "clipboard-list"})
+	}
 	var err error
 	u.site, err = web.NewSite(web.SiteOptions{
 		Place: d.Region, Zone: d.Zone, Version: d.Version, Auth: d.Auth, Log: d.Log,
-		Nav: []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}},
+		Nav: nav,
 	})
 	if err != nil {
 		return nil, err
@@ -101,6 +107,9 @@ func New(d Deps) (*UI, error) {
 	look("GET /facilities/{id}", http.HandlerFunc(u.facilityPage))
 	look("GET /live/fleet", u.site.Live(d.Stop, u.fleetFeed))
 	look("GET /live/facility/{id}", u.site.Live(d.Stop, u.facilityFeed))
+	if d.Parked != nil {
+		u.mountParked(mux)
+	}
 	if d.Mount != nil {
 		d.Mount(mux)
 	}
