@@ -115,16 +115,26 @@ func (r *rowRun) authoritative(sh *shape) bool {
 	return len(sh.key) > 0 && sh.class != Event && !r.x.replacement
 }
 
-const replaceSQL = `UPDATE holdfast.parked SET state = 'replaced', ended_at = now()
-WHERE facility = $1::text AND direction = $2::text AND schema_name = $3::text AND table_name = $4::text AND state = 'waiting'`
+// covered is a change that waits of a table, and which of its keys are in a range.
+type covered struct {
+	id            int64
+	hash, old     []byte
+	provides      [][]byte
+	whole         bool // all columns were sent
+	inKey, inOld  bool
+	hashes        []keyHash
+	provideHashes []keyHash
+}
 
-const replacedSQL = ` RETURNING key_hash, old_key_hash, provides`
+const coveredSQL = `SELECT id, key_hash, old_key_hash, provides,
+  coalesce((SELECT count(*) FROM jsonb_object_keys(row)) = jsonb_array_length(columns), false), %s, coalesce(%s, false)
+FROM holdfast.parked WHERE facility = $1::text AND direction = $2::text AND schema_name = $3::text AND table_name = $4::text AND state = 'waiting'`
 
 // replace ends what waits of a table, or of a range of its keys.
 func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) error {
 	args := []any{r.a.cfg.Facility, string(r.a.cfg.Direction), tab.table.Schema, tab.table.Name}
 	if c.Op == change.Truncate {
-		return r.replaceBy(ctx, tab, replaceSQL+replacedSQL, args)
+		return r.replaceBy(ctx, tab, fmt.Sprintf(coveredSQL, "true", "true"), args)
 	}
 	if r.authoritative(tab.shape) {
 		s := r.x.session
@@ -134,7 +144,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 		if _, err := r.x.pipeline(ctx, r.x.searchFor(nil, tab.shape.schemas)); err != nil {
 			return err
 		}
-		sql, more := replaceRangeSQL(tab.shape, c.Range)
+		sql, more := coveredRangeSQL(tab.shape, c.Range)
 		err := r.replaceBy(ctx, tab, sql, append(args, more...))
 		if err == nil {
 			return s.exec(ctx, "RELEASE park")
@@ -156,32 +166,71 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 		h := rowHash(tab.table, now)
 		hashes = append(hashes, h[:])
 	}
-	return r.replaceBy(ctx, tab, replaceSQL+` AND key_hash = ANY ($5::bytea[])`+replacedSQL, append(args, hashes))
+	return r.replaceBy(ctx, tab, fmt.Sprintf(coveredSQL, "key_hash = ANY ($5::bytea[])", "old_key_hash = ANY ($5::bytea[])"), append(args, hashes))
 }
 
+const (
+	replaceSQL = `UPDATE holdfast.parked SET state = 'replaced', ended_at = now() WHERE id = ANY ($1::bigint[])`
+	// A change of the key of which only the new one is in the range still
+	// removes the old one, and the other way round.
+	onlyOldSQL = `UPDATE holdfast.parked SET op = 'delete', key = old_key, key_hash = old_key_hash, row = NULL, old_key = NULL,
+  old_key_hash = NULL, provides = '{}', waits_for = '{}' WHERE id = ANY ($1::bigint[])`
+	onlyNewSQL = `UPDATE holdfast.parked SET op = 'insert', old_key = NULL, old_key_hash = NULL WHERE id = ANY ($1::bigint[])`
+)
+
 func (r *rowRun) replaceBy(ctx context.Context, tab *sifted, sql string, args []any) error {
-	rows, err := r.x.session.conn.Conn().Query(ctx, sql, args...)
+	conn := r.x.session.conn.Conn()
+	rows, err := conn.Query(ctx, sql, args...)
 	if err != nil {
-		return fmt.Errorf("replace what waits of %s: %w", tab.id, err)
+		return fmt.Errorf("find what waits of %s: %w", tab.id, err)
 	}
-	var hash, old []byte
-	var provides [][]byte
-	_, err = pgx.ForEachRow(rows, []any{&hash, &old, &provides}, func() error {
-		hashes := toHashes([][]byte{hash})
-		if old != nil {
-			hashes = append(hashes, toHashes([][]byte{old})...)
-		}
-		r.sift.d.drop(tab.id, hashes, toHashes(provides))
-		return nil
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c covered, err error) {
+		err = row.Scan(&c.id, &c.hash, &c.old, &c.provides, &c.whole, &c.inKey, &c.inOld)
+		c.hashes, c.provideHashes = toHashes([][]byte{c.hash}), toHashes(c.provides)
+		return c, err
 	})
 	if err != nil {
-		return fmt.Errorf("replace what waits of %s: %w", tab.id, err)
+		return fmt.Errorf("find what waits of %s: %w", tab.id, err)
+	}
+	var replaced, onlyOld, onlyNew []int64
+	d := r.sift.d
+	for _, c := range list {
+		old := toHashes([][]byte{c.old})
+		switch {
+		case c.old == nil && c.inKey:
+			replaced = append(replaced, c.id)
+			d.drop(tab.id, c.hashes, c.provideHashes)
+		case c.old == nil || !c.inKey && !c.inOld:
+		case c.inKey && !c.inOld:
+			onlyOld = append(onlyOld, c.id)
+			d.loosen(c.hashes, c.provideHashes)
+		case !c.inKey && c.whole:
+			onlyNew = append(onlyNew, c.id)
+			d.loosen(old, nil)
+		default:
+			if !c.inKey { // what it does not say was in the row that is replaced
+				d.passOver(tab, cause{reason: ReasonBehind, message: "a row that changed its key waited, and what it was before was sent again"})
+			}
+			replaced = append(replaced, c.id)
+			d.drop(tab.id, append(c.hashes, old...), c.provideHashes)
+		}
+	}
+	for _, u := range []struct {
+		sql string
+		ids []int64
+	}{{replaceSQL, replaced}, {onlyOldSQL, onlyOld}, {onlyNewSQL, onlyNew}} {
+		if len(u.ids) == 0 {
+			continue
+		}
+		if _, err := conn.Exec(ctx, u.sql, u.ids); err != nil {
+			return fmt.Errorf("replace what waits of %s: %w", tab.id, err)
+		}
 	}
 	return nil
 }
 
-// replaceRangeSQL finds the waiting changes whose keys are in the range.
-func replaceRangeSQL(sh *shape, k *change.KeyRange) (sql string, args []any) {
+// coveredRangeSQL finds the waiting changes, and whether their keys are in the range.
+func coveredRangeSQL(sh *shape, k *change.KeyRange) (sql string, args []any) {
 	next, where := 5, ""
 	for _, b := range []struct {
 		row change.Row
@@ -195,15 +244,20 @@ func replaceRangeSQL(sh *shape, k *change.KeyRange) (sql string, args []any) {
 			args = append(args, string(v))
 		}
 	}
-	var columns []string
-	for i, key := range sh.key {
-		columns = append(columns, fmt.Sprintf("%s AS %s", sh.to[key].cast(fmt.Sprintf("(key ->> $%d::text)", next)), sh.columnName(key)))
+	names := next
+	for i := range sh.key {
 		args = append(args, sh.keyNames[i])
-		next++
 	}
-	return replaceSQL + ` AND id IN (SELECT t.parked_id FROM (SELECT id AS parked_id, ` + strings.Join(columns, ", ") + ` FROM holdfast.parked
-  WHERE facility = $1::text AND direction = $2::text AND schema_name = $3::text AND table_name = $4::text AND state = 'waiting' OFFSET 0) AS t
-  WHERE true` + where + ")" + replacedSQL, args
+	in := func(column string) string {
+		columns := make([]string, len(sh.key))
+		for i, key := range sh.key {
+			columns[i] = fmt.Sprintf("%s AS %s", sh.to[key].cast(fmt.Sprintf("(p.%s ->> $%d::text)", column, names+i)), sh.columnName(key))
+		}
+		return fmt.Sprintf(`id IN (SELECT t.parked_id FROM (SELECT id AS parked_id, %s FROM holdfast.parked p
+    WHERE facility = $1::text AND direction = $2::text AND schema_name = $3::text AND table_name = $4::text AND state = 'waiting' AND %s IS NOT NULL OFFSET 0) AS t
+    WHERE true%s)`, strings.Join(columns, ", "), column, where)
+	}
+	return fmt.Sprintf(coveredSQL, in("key"), in("old_key")), args
 }
 
 // partOrParked applies the rows of one part of a big transaction: folded,

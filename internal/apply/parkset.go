@@ -201,15 +201,20 @@ func (d *draft) add(p *parkedRow) {
 	}
 }
 
-// drop notes that a change that waited has been replaced.
-func (d *draft) drop(table string, hashes, provides []keyHash) {
-	d.tables[table]--
+// loosen notes that a change that waits holds back less.
+func (d *draft) loosen(hashes, provides []keyHash) {
 	for _, h := range hashes {
 		d.keys[h]--
 	}
 	for _, h := range provides {
 		d.provides[h]--
 	}
+}
+
+// drop notes that a change that waited has been replaced.
+func (d *draft) drop(table string, hashes, provides []keyHash) {
+	d.tables[table]--
+	d.loosen(hashes, provides)
 }
 
 // news reports whether the transaction has anything to write.
