@@ -54,9 +54,14 @@ func newSide(t *testing.T, region bool, linger time.Duration) *side {
 	t.Helper()
 	s := &side{t: t, db: pgtest.New(t)}
 	s.db.Exec(t, schemaSQL)
+	key := "id"
+	if region {
+		key = "facility, id"
+	}
+	s.db.Exec(t, `CREATE TABLE u (id int NOT NULL, facility text NOT NULL DEFAULT 'la', code text UNIQUE, v text, PRIMARY KEY (`+key+`))`)
 	s.pool = s.db.Pool(t)
 	conn := s.db.Conn(t)
-	tables := []capture.Table{{Schema: "public", Name: "t"}}
+	tables := []capture.Table{{Schema: "public", Name: "t"}, {Schema: "public", Name: "u"}}
 	cfg := capture.Config{ConnString: s.db.ConnString(), Slot: s.db.Name + "_slot", Next: change.Position{Epoch: epoch, Seq: 1}, Origins: region, Linger: func() time.Duration { return linger }}
 	if !region {
 		tables = append(tables, capture.Table{Schema: "holdfast", Name: "conflict", Event: true})
@@ -178,6 +183,7 @@ func newRig(t *testing.T, o options) *rig {
 	}
 	reg := apply.NewRegistry(1, []apply.Table{
 		{Schema: "public", Name: "t", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy, CloudColumns: o.columns},
+		{Schema: "public", Name: "u", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy},
 		{Schema: "holdfast", Name: "conflict", Class: apply.Event, FacilityColumn: "facility_id"},
 	})
 	r.upward = r.applier(r.region, apply.Config{Registry: func() *apply.Registry { return reg }})
@@ -273,14 +279,14 @@ func (r *rig) downSend(n int) (frames int) {
 			r.t.Fatal(err)
 		}
 		for i := range body.Txs {
-			r.route(body, &body.Txs[i])
+			r.route(&f.Header, body, &body.Txs[i])
 		}
 		frames++
 	}
 	return frames
 }
 
-func (r *rig) route(body *change.Body, tx *change.Tx) {
+func (r *rig) route(h *change.Header, body *change.Body, tx *change.Tx) {
 	r.t.Helper()
 	if c := &tx.Changes[0]; c.Op == change.Note && string(c.Row[0]) == change.NoteOrigin {
 		o, err := apply.ParseOrigin(string(c.Row[1]))
@@ -296,14 +302,16 @@ func (r *rig) route(body *change.Body, tx *change.Tx) {
 		out.Changes = append([]change.Change{note}, out.Changes...)
 		r.told = r.seen
 	}
-	f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: epoch, First: tx.Seq, Last: tx.Seq}, &change.Body{Tables: body.Tables, Txs: []change.Tx{out}})
+	f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: epoch, First: tx.Seq, Last: tx.Seq, Part: h.Part, More: h.More}, &change.Body{Tables: body.Tables, Txs: []change.Tx{out}})
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	if err := r.down.PushSparse(context.Background(), f, r.prev, false); err != nil {
 		r.t.Fatal(err)
 	}
-	r.prev = change.Position{Epoch: epoch, Seq: tx.Seq}
+	if !h.More {
+		r.prev = change.Position{Epoch: epoch, Seq: tx.Seq}
+	}
 }
 
 func (r *rig) downWait() { r.t.Helper(); r.until(r.down, r.prev) }
@@ -339,7 +347,7 @@ func (r *rig) equal() bool {
 func (r *rig) wantConflicts(want ...string) {
 	r.t.Helper()
 	got := r.region.lines(`SELECT kind, decision, key->>'id' AS id, edge_row->>'v' AS edge, cloud_row->>'v' AS cloud, fields, edge_by, cloud_by
-		FROM holdfast.conflict ORDER BY id, kind`)
+		FROM holdfast.conflict ORDER BY 3, 5, 1`)
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		r.t.Errorf("conflicts:\n got %q\nwant %q", got, want)
 	}

@@ -126,6 +126,7 @@ func (f *folded) change(sh *shape, c *change.Change) {
 	if sh.passedOver {
 		return
 	}
+	c = sh.trim(c)
 	t := f.byTarget[sh.target]
 	if t == nil {
 		t = &tableOps{shape: sh}

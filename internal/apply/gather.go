@@ -201,7 +201,8 @@ func (g *gatherer) follow(ctx context.Context, f *opened) (skip bool, err error)
 		}
 	case h.Last <= next.Seq:
 		return true, nil
-	case f.prev != *next && (next.Before(f.prev) || next.Seq < h.First):
+	case f.prev == *next || next.Seq == 0 && f.prev.Epoch < next.Epoch:
+	case next.Before(f.prev) || next.Seq < h.First:
 		return gap() // neither behind the position nor around it
 	}
 	return false, g.inParts(h)

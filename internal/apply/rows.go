@@ -48,10 +48,13 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 		sh := t.shapes[c.Table]
 		f := newFolded(a.cfg.Facility)
 		f.source = t.src
+		if x.facts != nil {
+			x.facts.source = t.src
+		}
 		f.change(sh, c)
 		var err error
 		if c.Op == change.Range && !sh.passedOver {
-			err = x.unblock(ctx, sh, c.Range)
+			err = x.unblock(ctx, sh, sh.trim(c).Range)
 		}
 		if c.Op == change.Update && c.Key != nil {
 			err = x.makeWay(ctx, sh, c)
@@ -73,8 +76,8 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 // another one. At the sender there was none: it is left from before changes
 // were lost on the way, and the range that mends it comes behind this change.
 func (x *execution) makeWay(ctx context.Context, sh *shape, c *change.Change) error {
-	if sh.passedOver || sh.class == Event || len(sh.key) == 0 {
-		return nil
+	if sh.passedOver || sh.class == Event || len(sh.key) == 0 || x.facts != nil && sh.class == Fact {
+		return nil // on the way down the row that is there is decided about
 	}
 	row, _, _ := sh.restoreKey(c)
 	key := make(change.Row, len(sh.key))

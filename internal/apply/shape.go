@@ -33,6 +33,9 @@ type shape struct {
 	// keyNames are the sender's key columns' names, conflict the columns of
 	// the target's index that finds a row by them.
 	keyNames, conflict []string
+	// keep are, on the way down, the places of the key's values in the sender's
+	// keys, where those have the facility beside it; nil when they are the same.
+	keep []int
 	// schemas must be searched for the operators that compare keys.
 	schemas []string
 	// facilityColumn is the position of the facility column in the rows, -1
@@ -82,7 +85,7 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
 			"Create the table in the region with the same columns and key as at the facility; its changes then go on by themselves.")}
 	}
-	sh, err = newShape(ctx, s, &entry, t, tgt)
+	sh, err = newShape(ctx, s, &entry, at, t, tgt)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +123,7 @@ func signature(e *Table, at place, t *change.Table) string {
 	return b.String()
 }
 
-func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
+func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Table, tgt *target) (*shape, error) {
 	sh := &shape{
 		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
 		to: make([]*targetColumn, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
@@ -188,6 +191,9 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 			sh.keepsMore = true
 		}
 	}
+	if at.direction == Down {
+		sh.dropFacility()
+	}
 	if err := sh.findKey(e); err != nil {
 		return nil, err
 	}
@@ -201,6 +207,44 @@ func sameOrder(from, to string) bool {
 	// A range is never of a table whose key has lost its type.
 	return from == to || from == change.UnknownType || in("smallint", "integer", "bigint", "numeric") || in("text", "character varying") ||
 		from == "uuid" && (to == "text" || to == "character varying")
+}
+
+// dropFacility leaves the facility out of the key where the region's table needs
+// it to tell facilities apart, and the facility's own does not.
+func (sh *shape) dropFacility() {
+	n := slices.Index(sh.key, sh.facilityColumn)
+	if sh.facilityColumn < 0 || n < 0 || len(sh.key) == 1 || sh.target.conflictKey(sh.keyNames, "") != nil {
+		return
+	}
+	for i := range sh.key {
+		if i != n {
+			sh.keep = append(sh.keep, i)
+		}
+	}
+	sh.key, sh.keyNames = slices.Delete(sh.key, n, n+1), slices.Delete(sh.keyNames, n, n+1)
+}
+
+// trim returns the change with the keys that the shape has.
+func (sh *shape) trim(c *change.Change) *change.Change {
+	if sh.keep == nil || c.Key == nil && c.Range == nil {
+		return c
+	}
+	cut := func(key change.Row) change.Row {
+		if key == nil {
+			return nil
+		}
+		out := make(change.Row, len(sh.keep))
+		for i, n := range sh.keep {
+			out[i] = key[n]
+		}
+		return out
+	}
+	d := *c
+	d.Key = cut(c.Key)
+	if c.Range != nil {
+		d.Range = &change.KeyRange{After: cut(c.Range.After), UpTo: cut(c.Range.UpTo), Rows: c.Range.Rows}
+	}
+	return &d
 }
 
 func (sh *shape) findKey(e *Table) error {

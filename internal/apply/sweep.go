@@ -79,7 +79,7 @@ func (x *execution) sweepKeys(ctx context.Context, sh *shape, src *source, seen 
 		switch {
 		case !ok:
 			gone = append(gone, key)
-		case !t.Inserted:
+		case !t.Inserted || t.Unsure:
 			w.touched[len(w.entries)] = t
 			w.entries = append(w.entries, entry{state: rowGone, row: key, src: src})
 			w.keys = append(w.keys, key)
@@ -96,23 +96,27 @@ func (x *execution) sweepKeys(ctx context.Context, sh *shape, src *source, seen 
 	if err := x.lock(ctx, w); err != nil {
 		return err
 	}
-	return x.write(ctx, []*work{w})
+	return x.write(ctx, []*work{w}, seen)
 }
 
-// lockSQL locks and reads the facility's rows with the given keys. It takes an
+// lockSQL locks and reads the facility's rows with the given keys: nobody may
+// change or delete them, but rows that refer to them may be made. It takes an
 // array for each key column, then the facility, and returns the place of the
 // key, from 1, and the columns.
 func (sh *shape) lockSQL(asText bool) string {
 	return sh.cached(fmt.Sprint("lock ", asText), func() string {
 		a := arrays{sh, sh.key, asText}
-		selected := []string{"u.place"}
-		for _, c := range sh.columns {
-			selected = append(selected, "t."+sh.columnName(c))
+		var read, selected []string
+		for i, c := range sh.columns {
+			read = append(read, fmt.Sprintf("t.%s AS r%d", sh.columnName(c), i))
+			selected = append(selected, fmt.Sprintf("r.r%d", i))
 		}
-		from := strings.Replace(a.unnest(), ") AS u(", ") WITH ORDINALITY AS u(", 1)
-		from = strings.TrimSuffix(from, ")") + ", place)"
-		return "SELECT " + strings.Join(selected, ", ") + " FROM " + sh.target.from() + " AS t, " + from +
-			" WHERE " + a.byKey() + sh.mine(len(sh.key)+1) + " FOR UPDATE OF t"
+		keys := strings.Replace(a.unnest(), ") AS u(", ") WITH ORDINALITY AS u(", 1)
+		keys = strings.TrimSuffix(keys, ")") + ", place)"
+		// Each key is looked up by itself: as a join it was seen to go through the
+		// keys for each row of the table, while the table was small.
+		return "SELECT u.place, " + strings.Join(selected, ", ") + " FROM " + keys + ", LATERAL (SELECT " + strings.Join(read, ", ") +
+			" FROM " + sh.target.from() + " AS t WHERE " + a.byKey() + sh.mine(len(sh.key)+1) + " FOR NO KEY UPDATE OF t) AS r"
 	})
 }
 
@@ -134,7 +138,7 @@ func (sh *shape) beyondSQL(after, upTo, asText bool) string {
 		if upTo {
 			where += sh.bound("<=", &next)
 		}
-		return fmt.Sprintf("SELECT %s FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s ORDER BY %s LIMIT %d FOR UPDATE OF t",
+		return fmt.Sprintf("SELECT %s FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s ORDER BY %s LIMIT %d FOR NO KEY UPDATE OF t",
 			strings.Join(keys, ", "), sh.target.from(), strings.Join(keys, ", "), strings.Join(given, ", "), a.unnest(),
 			where, sh.mine(next), strings.Join(order, ", "), sweepRows)
 	})
