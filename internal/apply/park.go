@@ -180,7 +180,7 @@ func (x *execution) applyChange(ctx context.Context, sh *shape, c *change.Change
 	f := newFolded(x.facility)
 	f.change(sh, c)
 	if c.Op == change.Range && !sh.passedOver {
-		if err := x.unblock(ctx, sh, c.Range); err != nil {
+		if err := x.unblock(ctx, sh, sh.trim(c).Range); err != nil {
 			return err
 		}
 	}

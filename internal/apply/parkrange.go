@@ -77,13 +77,15 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 		return fmt.Errorf("begin a range: %w", err)
 	}
-	rows := &change.KeyRange{After: c.Range.After, UpTo: c.Range.UpTo}
+	whole := sh.trim(c).Range
+	rows := &change.KeyRange{After: whole.After, UpTo: whole.UpTo}
 	for _, i := range fit {
 		rows.Rows = append(rows.Rows, c.Range.Rows[i])
 	}
 	err := r.x.unblock(ctx, sh, rows)
 	if err == nil && r.authoritative(sh) {
-		_, err = r.x.pipeline(ctx, r.x.rangeCalls(r.x.searchFor(nil, sh.schemas), sh, &change.KeyRange{After: c.Range.After, UpTo: c.Range.UpTo, Rows: c.Range.Rows})[:1])
+		calls := r.x.searchFor(nil, sh.schemas)
+		_, err = r.x.pipeline(ctx, append(calls, r.x.rangeCalls(nil, sh, whole)[0])) // without its rows
 	}
 	if err != nil {
 		why, ok := causeOf(err, sh.name)
@@ -144,7 +146,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 		if _, err := r.x.pipeline(ctx, r.x.searchFor(nil, tab.shape.schemas)); err != nil {
 			return err
 		}
-		sql, more := coveredRangeSQL(tab.shape, c.Range)
+		sql, more := coveredRangeSQL(tab.shape, tab.shape.trim(c).Range)
 		err := r.replaceBy(ctx, tab, sql, append(args, more...))
 		if err == nil {
 			return s.exec(ctx, "RELEASE park")
