@@ -27,6 +27,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
@@ -191,6 +192,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		CheckRegion: func(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, error) {
 			return checkRegion(ctx, pool, t)
 		},
+		Heal: func(facility, table, reason string) bool {
+			asked, err := streams.Heal(facility, reason, table)
+			return asked && err == nil
+		},
 		CheckFacilities: func(ctx context.Context, t proto.SyncedTable) (map[string][]proto.Problem, []string) {
 			return streams.Check(ctx, t)
 		},
@@ -230,6 +235,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("streams", streams.Run)
 
 	// People and programs.
+	waiting := parked.New(pool, in)
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})
 	if err != nil {
 		return err
@@ -237,11 +243,11 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	stop := make(chan struct{})
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
-		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
+		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members,
+				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
 				Resync: resync{streams, ways.router},
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
@@ -250,7 +256,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 					return nil
 				},
 			}))
-			mux.Handle("GET /metrics", metrics(gate, mqtt, members))
+			mux.Handle("GET /metrics", metrics(gate, mqtt, members, in))
 			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 			mux.HandleFunc("GET /readyz", ready(pool, members))
 		},

@@ -50,6 +50,7 @@ func New(d Deps) *Handler {
 	h.registerFleet()
 	h.registerSync()
 	h.registerResync()
+	h.registerParked()
 	h.registerTables()
 	h.registerConflicts()
 	h.registerAccounts()

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -31,6 +32,8 @@ type Deps struct {
 	// Waiting says why a facility's changes cannot be applied now, nil when
 	// they can. May be nil.
 	Waiting func(facility string) *proto.Problem
+	// Parked is what people may do about changes that were refused.
+	Parked *parked.Room
 }
 
 // Boxes lets a facility's box in and throws it out (cloud/provision). What it

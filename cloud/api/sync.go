@@ -47,6 +47,9 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 			out.Waits, out.Remedy = p.Text, p.Remedy
 		}
 	}
+	if out.Parked, out.PassedOver, err = h.Parked.Waiting(ctx, f.ID); err != nil {
+		return nil, err
+	}
 	if out.Position, err = h.store.position(ctx, f.ID); err != nil {
 		return nil, err
 	}

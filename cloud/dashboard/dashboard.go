@@ -2,8 +2,9 @@
 // glance, and each one closely, live; and the conflicts, to be dealt with.
 //
 // In:  browsers.
-// Out: cloud/fleet (what is known now), cloud/conflicts, the region's
-// PostgreSQL (positions, tables, stream events, boxes).
+// Out: cloud/fleet (what is known now), cloud/conflicts, cloud/parked (changes
+// that were refused), the region's PostgreSQL (positions, tables, stream
+// events, boxes).
 package dashboard
 
 import (
@@ -44,6 +45,8 @@ type Deps struct {
 	Auth   *web.Auth
 	Fleet  Fleet
 	Pool   *pgxpool.Pool
+	// Parked, if set, has pages for changes that were refused.
+	Parked Parked
 	// Stop ends the live connections when the program stops.
 	Stop    <-chan struct{}
 	Log     *slog.Logger
@@ -76,13 +79,17 @@ func New(d Deps) (*UI, error) {
 		d.Zone = time.UTC // a region's people sit in many zones
 	}
 	u := &UI{d: d, store: store{d.Pool}, desk: conflicts.New(d.Pool)}
+	nav := []web.NavItem{
+		{Path: "/", Word: "Fleet", Icon: "building-factory-2"},
+		{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge},
+	}
+	if d.Parked != nil {
+		nav = append(nav, web.NavItem{Path: "/parked", Word: "Parked", Icon: "clipboard-list"})
+	}
 	var err error
 	u.site, err = web.NewSite(web.SiteOptions{
 		Place: d.Region, Zone: d.Zone, Version: d.Version, Auth: d.Auth, Log: d.Log,
-		Nav: []web.NavItem{
-			{Path: "/", Word: "Fleet", Icon: "building-factory-2"},
-			{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge},
-		},
+		Nav: nav,
 	})
 	if err != nil {
 		return nil, err
@@ -115,6 +122,9 @@ func New(d Deps) (*UI, error) {
 	look("GET /live/conflicts", u.site.Live(d.Stop, u.conflictsFeed))
 	look("GET /live/fleet", u.site.Live(d.Stop, u.fleetFeed))
 	look("GET /live/facility/{id}", u.site.Live(d.Stop, u.facilityFeed))
+	if d.Parked != nil {
+		u.mountParked(mux)
+	}
 	if d.Mount != nil {
 		d.Mount(mux)
 	}

@@ -103,6 +103,10 @@ func (e streamEvent) Shown() web.State {
 		return web.State{Kind: "ok", Word: "Healed"}
 	case "stuck":
 		return web.State{Kind: "bad", Word: "Stuck"}
+	case "parked":
+		return web.State{Kind: "warn", Word: "Parked"}
+	case "passed_over":
+		return web.State{Kind: "bad", Word: "Passed over"}
 	case "refused":
 		return web.State{Kind: "bad", Word: "Refused"}
 	}

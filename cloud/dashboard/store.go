@@ -52,6 +52,14 @@ type record struct {
 	Device   *device       // nil without an active box
 	// Conflicts are the open ones, counted up to a bound.
 	Conflicts string
+	Parked    int64 // changes that the region's database refused
+	Passed    []passedOver
+}
+
+// passedOver is a table of which more was refused than is kept.
+type passedOver struct {
+	Schema, Table, Message, Remedy string
+	Changes                        int64
 }
 
 // read takes all of it in one round trip.
@@ -82,6 +90,13 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 	b.Queue(`SELECT at, kind, epoch, seq, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT $2`, facility, eventsShown).
 		Query(func(rows pgx.Rows) (err error) {
 			r.Events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[streamEvent])
+			return err
+		})
+	b.Queue(`SELECT count(*) FROM holdfast.parked WHERE facility = $1 AND direction = 'up' AND state = 'waiting'`, facility).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&r.Parked) })
+	b.Queue(`SELECT schema_name, table_name, message, remedy, passed_over FROM holdfast.parked_table WHERE facility = $1 AND direction = 'up' ORDER BY 1, 2 LIMIT 50`, facility).
+		Query(func(rows pgx.Rows) (err error) {
+			r.Passed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[passedOver])
 			return err
 		})
 	b.Queue(`SELECT enrolment, enrolled_at, agent_version, certificate_not_after FROM holdfast.device WHERE facility = $1 AND state = 'active'`, facility).

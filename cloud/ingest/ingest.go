@@ -43,7 +43,10 @@ type Config struct {
 	// and names those that did not answer. Either may be nil.
 	CheckRegion     CheckRegion
 	CheckFacilities CheckFacilities
-	Log             *slog.Logger
+	// Heal asks a facility to send a table (schema.name) again, and reports
+	// whether it could be asked. May be nil.
+	Heal func(facility, table, reason string) bool
+	Log  *slog.Logger
 }
 
 // Ingest is the region's side of all facilities' streams.
@@ -104,6 +107,9 @@ func (in *Ingest) Run(ctx context.Context) error {
 		return run.Loop(gctx, in.cfg.Log.With("part", "tables"), run.Backoff{Max: 5 * time.Second}, in.tables.watch)
 	})
 	g.Go(func() error { return in.counters.run(gctx, in.cfg.Log) })
+	g.Go(func() error {
+		return in.pool.Retry(gctx, apply.ParkConfig{Registry: in.tables.registry, Heal: in.cfg.Heal, Log: in.cfg.Log})
+	})
 	err := g.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()

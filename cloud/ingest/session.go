@@ -43,6 +43,7 @@ func (in *Ingest) newSession(ctx context.Context, facility string) (*Session, er
 		OnDurable: s.isDurable,
 		OnStuck:   func(err error) { in.setStuck(facility, err) },
 		Patience:  in.cfg.Patience,
+		Park:      true,
 		Log:       in.cfg.Log,
 	})
 	if err != nil {

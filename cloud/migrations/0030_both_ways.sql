@@ -72,7 +72,7 @@ CREATE TABLE holdfast.conflict_review (
 );
 
 -- Changes that could not be applied. The key's later changes wait behind it,
--- in the order of id; everything else flows.
+-- in the order of id, and so do the rows that refer to it; everything else flows.
 CREATE TABLE holdfast.parked (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     facility    text NOT NULL,
@@ -86,9 +86,13 @@ CREATE TABLE holdfast.parked (
     op          text NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
     row         jsonb,                   -- {column: value as text}; columns that were not sent are missing
     old_key     jsonb,                   -- of an update that changed the key
+    old_key_hash bytea,
+    provides    bytea[] NOT NULL DEFAULT '{}', -- what rows that refer to this one wait for
+    waits_for   bytea[] NOT NULL DEFAULT '{}', -- what rows that were parked before provide
     columns     jsonb NOT NULL,          -- [{name, type, key}] as the sender has them
+    bytes       integer NOT NULL,        -- of the values
     commit_at   timestamptz,
-    reason      text NOT NULL,           -- unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, behind, parent, other
+    reason      text NOT NULL,           -- unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, foreign, behind, parent, other
     code        text NOT NULL DEFAULT '', -- SQLSTATE
     constraint_name text NOT NULL DEFAULT '',
     message     text NOT NULL,
@@ -97,12 +101,30 @@ CREATE TABLE holdfast.parked (
     attempts    integer NOT NULL DEFAULT 0,
     tried_at    timestamptz,
     edited_by   text NOT NULL DEFAULT '',
-    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'applied', 'discarded')),
+    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'applied', 'discarded', 'replaced')), -- replaced: by a newer image of the table's rows
     ended_by    text NOT NULL DEFAULT '', -- who discarded it
     ended_at    timestamptz
 );
-CREATE INDEX parked_waiting ON holdfast.parked (facility, direction, key_hash, id) WHERE state = 'waiting';
+CREATE INDEX parked_waiting ON holdfast.parked (facility, direction, id) WHERE state = 'waiting';
 CREATE INDEX parked_by_time ON holdfast.parked (parked_at DESC, id);
+
+-- Tables of which more changes could not be applied than are kept: further
+-- ones are passed over, and the facility sends the table again when the cause
+-- is gone.
+CREATE TABLE holdfast.parked_table (
+    facility    text NOT NULL,
+    direction   text NOT NULL CHECK (direction IN ('up', 'down')),
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    reason      text NOT NULL,
+    message     text NOT NULL,
+    remedy      text NOT NULL DEFAULT '',
+    since       timestamptz NOT NULL DEFAULT now(),
+    passed_over bigint NOT NULL DEFAULT 0,   -- changes
+    columns     jsonb NOT NULL,              -- [{name, type, key}] as the sender has them
+    asked_at    timestamptz,                 -- when the facility was asked to send it again
+    PRIMARY KEY (facility, direction, schema_name, table_name)
+);
 
 -- The last comparison of each table at each facility.
 CREATE TABLE holdfast.verified (
@@ -128,6 +150,6 @@ SELECT nextval('holdfast.synced_table_version');
 
 -- +goose Down
 DELETE FROM holdfast.synced_table WHERE schema_name = 'holdfast';
-DROP TABLE holdfast.verified, holdfast.parked, holdfast.conflict_review, holdfast.conflict, holdfast.down_load, holdfast.down_position;
+DROP TABLE holdfast.verified, holdfast.parked_table, holdfast.parked, holdfast.conflict_review, holdfast.conflict, holdfast.down_load, holdfast.down_position;
 ALTER TABLE holdfast.position DROP COLUMN seen_epoch, DROP COLUMN seen_seq;
 ALTER TABLE holdfast.synced_table DROP COLUMN policy, DROP COLUMN cloud_columns, DROP COLUMN tenant_column;

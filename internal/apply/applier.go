@@ -57,7 +57,11 @@ type Config struct {
 	// Patience is how long a transaction that cannot be applied is tried again
 	// before Run ends with its error; zero is for ever.
 	Patience time.Duration
-	Log      *slog.Logger
+	// Park keeps changes that the target refuses in holdfast.parked and lets
+	// the rest flow; see parked.go. Without it the stream waits for them. Only
+	// on the way up: what comes down waits for the facility's own rows.
+	Park bool
+	Log  *slog.Logger
 }
 
 // Progress is one commit at the receiver.
@@ -67,7 +71,9 @@ type Progress struct {
 	Committed           time.Time // when the sender committed that; zero if nothing was applied
 	At                  time.Time // when the receiver had it committed
 	Txs, Changes, Bytes int
-	Tables              []TableCount
+	// Parked is how many of the changes were parked.
+	Parked int
+	Tables []TableCount
 	// Missing counts the partial updates that found no row, by table: what
 	// they did not send is lost here until the table is healed.
 	Missing map[string]int64
@@ -101,6 +107,8 @@ type Applier struct {
 	lastCall *opCall         // owned by upsert: the statement that failed last
 	big      Progress        // owned by upsert: of the big transaction that is open
 	bigTo    change.Position // owned by upsert: where that has moved the position
+	parked   *parkset        // owned by upsert; nil without Config.Park
+	bigDraft *draft          // owned by upsert: what the big transaction that is open parks
 
 	mu      sync.Mutex
 	applied change.Position
@@ -144,6 +152,11 @@ func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
 		return nil, err
 	}
 	a.next, a.applied, a.durable = pos, pos, pos
+	if c.Park && c.Direction == Up {
+		if err := a.openParked(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if c.Direction == Down {
 		if a.seen, err = p.readSeen(ctx, c.Facility); err != nil {
 			return nil, err

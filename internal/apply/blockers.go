@@ -19,7 +19,9 @@ import (
 
 // uniqueIndexesSQL returns the columns that each unique index needs, what it
 // indexes, its condition, and where its operators are.
-const uniqueIndexesSQL = `
+const uniqueIndexesSQL = uniqueIndexHead + ` ORDER BY i.indexrelid`
+
+const uniqueIndexHead = `
 SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0
          AND (a.attnum = ANY (i.indkey::int2[]) OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
            AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))),
@@ -27,14 +29,17 @@ SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = i.ind
        coalesce(pg_get_expr(i.indpred, i.indrelid), 'true'), i.indnullsnotdistinct,
        ARRAY(SELECT DISTINCT n.nspname::text FROM unnest(i.indclass::oid[]) c JOIN pg_opclass o ON o.oid = c
          JOIN pg_namespace n ON n.oid = o.opcnamespace WHERE n.nspname <> 'pg_catalog')
-FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid
-ORDER BY i.indexrelid`
+FROM pg_index i WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid`
 
 type blockIndex struct {
 	columns, values []string
 	condition       string
 	nullsEqual      bool
 	schemas         []string
+}
+
+func scanBlockIndex(row pgx.CollectableRow) (u blockIndex, err error) {
+	return u, row.Scan(&u.columns, &u.values, &u.condition, &u.nullsEqual, &u.schemas)
 }
 
 // unblock deletes the facility's rows from the range on that have the value of
@@ -47,9 +52,7 @@ func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) 
 	if err != nil {
 		return err
 	}
-	indexes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (u blockIndex, err error) {
-		return u, row.Scan(&u.columns, &u.values, &u.condition, &u.nullsEqual, &u.schemas)
-	})
+	indexes, err := pgx.CollectRows(rows, scanBlockIndex)
 	if err != nil {
 		return fmt.Errorf("read the unique indexes of %s: %w", sh.target.sql(), err)
 	}

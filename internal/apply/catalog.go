@@ -19,13 +19,14 @@ type catalog struct {
 	mu      sync.Mutex
 	targets map[string]*target
 	shapes  map[string]*shape
+	links   map[string]*links // by the target's schema.name
 }
 
 // maxCatalog is how many tables and shapes are kept before all are forgotten.
 const maxCatalog = 10000
 
 func newCatalog() *catalog {
-	return &catalog{targets: map[string]*target{}, shapes: map[string]*shape{}}
+	return &catalog{targets: map[string]*target{}, shapes: map[string]*shape{}, links: map[string]*links{}}
 }
 
 func (c *catalog) forget() {
@@ -33,6 +34,7 @@ func (c *catalog) forget() {
 	defer c.mu.Unlock()
 	clear(c.targets)
 	clear(c.shapes)
+	clear(c.links)
 }
 
 // target is a table of the target database.

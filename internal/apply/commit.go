@@ -30,6 +30,8 @@ type batch struct {
 	event *streamEvent
 	// part is set for a part of a big transaction.
 	part *part
+	// draft is what it parks; nil without parked rows.
+	draft *draft
 }
 
 // part says which part of a big transaction a batch is. A void one ends a
@@ -116,7 +118,15 @@ const maxRaces = 10
 // before the transaction that it names is committed and b is what remains.
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 	for attempt := 0; ; attempt++ {
-		if b.fold == nil {
+		if a.sifts(b) {
+			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && len(b.txs) == 1 {
+				return a.parkRows(ctx, s, b)
+			} else if errors.Is(err, errAlone) {
+				return a.bisect(ctx, s, b)
+			} else if err != nil {
+				return a.afterFoldError(ctx, s, b, err)
+			}
+		} else if b.fold == nil {
 			fold, err := a.foldAll(ctx, s, b.txs)
 			if err != nil {
 				return a.afterFoldError(ctx, s, b, err)
@@ -145,6 +155,9 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 			return err // the position itself could not be written
 		case b.half() > 0:
 			return a.bisect(ctx, s, b)
+		}
+		if a.parked != nil {
+			return a.parkRows(ctx, s, b)
 		}
 		return a.applyRows(ctx, s, b)
 	}
@@ -225,7 +238,7 @@ func (b *batch) count() {
 
 // refold forgets what is derived from the transactions.
 func (b *batch) refold() {
-	b.fold = nil
+	b.fold, b.draft = nil, nil
 	for i := range b.txs {
 		b.txs[i].shapes = nil
 	}
@@ -245,6 +258,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 			number(b.to.Epoch), number(b.to.Seq), textArg(b.event.detail),
 		}})
 	}
+	if b.draft != nil {
+		first = append(first, b.draft.calls(a.cfg.Facility, a.cfg.Direction, b.to)...)
+	}
 	err := x.run(ctx, b.fold, first, checkPosition)
 	a.lastCall = x.lastCall
 	if err != nil {
@@ -252,6 +268,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
+	}
+	if b.draft != nil {
+		a.parked.merge(b.draft)
 	}
 	a.committed(b, x.missing, last)
 	return nil
@@ -347,7 +366,7 @@ func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *chang
 	if reg.passedOver(t.Schema, t.Name) {
 		return &shape{passedOver: true, facilityColumn: -1}, nil
 	}
-	at := place{a.cfg.Facility, a.cfg.Direction}
+	at := a.at()
 	if s == nil {
 		if sh := a.pool.catalog.known(reg, at, t); sh != nil {
 			return sh, nil
@@ -360,6 +379,9 @@ func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *chang
 // committed reports a committed batch.
 func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx) {
 	p := Progress{Position: b.to, Txs: len(b.txs), Changes: b.changes, Bytes: b.bytes, Missing: missing}
+	if b.draft != nil {
+		p.Parked = len(b.draft.rows)
+	}
 	p.countTables(b.fold)
 	a.sawUpTo(b)
 	a.finish(p, last)

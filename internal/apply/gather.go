@@ -223,7 +223,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	}
 	b.notes = b.notes && onlyNotes(t.tx)
 	if b.fold == nil {
-		// Something in it does not fit, and upsert folds all of it.
+		t.shapes = nil // something in it does not fit, and upsert folds all of it
 	} else if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
 		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
@@ -244,7 +244,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to, b.seen = g.a.next, g.seen
-	if b.fold == nil && !t.joined || b.changes >= batchMaxChanges {
+	if b.fold == nil && !t.joined && g.a.parked == nil || b.changes >= batchMaxChanges {
 		return g.spill(ctx)
 	}
 	return nil

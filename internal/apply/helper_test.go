@@ -39,6 +39,8 @@ type region struct {
 	maxConns int
 	maxBig   int
 	stop     func()
+	park     bool
+	parkRows int
 }
 
 func newRegion(t testing.TB, connString string, tables ...Table) *region {
@@ -64,7 +66,7 @@ func or(a, b string) string {
 func (r *region) open() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, MaxBig: r.maxBig, Log: slog.New(slog.DiscardHandler)})
+	pool, err := OpenPool(ctx, PoolConfig{ConnString: r.conn, MaxConns: r.maxConns, MaxBig: r.maxBig, ParkRows: r.parkRows, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -125,7 +127,7 @@ func (r *region) start(c Config) *stream {
 		s.mu.Unlock()
 		signal(s.changed)
 	}
-	c.Registry = r.current
+	c.Registry, c.Park = r.current, r.park
 	c.OnApplied = func(p Progress) {
 		note(func() {
 			s.commits++

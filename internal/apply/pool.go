@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -25,12 +26,25 @@ type PoolConfig struct {
 	// which come in parts. Each is held until its last part has come, however
 	// slow the facility's link; further ones wait in turn. Default 16.
 	MaxBig int
-	Log    *slog.Logger
+	// ParkRows and ParkBytes (of values) bound what is kept of one facility's
+	// changes that cannot be applied. What comes past them is passed over, and
+	// its table sent again when the cause is gone. Default 20,000 and 64 MiB.
+	ParkRows  int
+	ParkBytes int64
+	Log       *slog.Logger
+}
+
+// PoolFaults are the steps of a Pool that a test can break.
+type PoolFaults struct {
+	// Retry is the commit of parked changes that were tried again.
+	Retry fault.Point
 }
 
 // Pool is the connections to one target database, and what is known of its
 // catalog. Its methods may be called from several goroutines.
 type Pool struct {
+	Faults PoolFaults
+
 	cfg     PoolConfig
 	conns   *pgxpool.Pool
 	big     *pgxpool.Pool
@@ -41,6 +55,11 @@ type Pool struct {
 
 	mu    sync.Mutex
 	eager map[*target]int // batches for which inserts stay upserts; see inserts.go
+	// parksets of the streams that are open, by facility and direction.
+	parksets map[parksetKey]*parkset
+	parked   map[string]int64    // waiting changes by facility, as of the last look
+	again    map[string]struct{} // facilities to look at at once
+	kick     chan struct{}       // holds a token when there are any
 }
 
 // settings are set on every connection of the pool.
@@ -70,6 +89,12 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	if c.MaxBig <= 0 {
 		c.MaxBig = 16
 	}
+	if c.ParkRows <= 0 {
+		c.ParkRows = 20_000
+	}
+	if c.ParkBytes <= 0 {
+		c.ParkBytes = 64 << 20
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -97,7 +122,9 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	p := &Pool{
 		cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
 		catalog: newCatalog(), eager: map[*target]int{},
+		parksets: map[parksetKey]*parkset{}, parked: map[string]int64{}, again: map[string]struct{}{}, kick: make(chan struct{}, 1),
 	}
+	p.Faults.Retry.Name = "apply.retry"
 	p.flusher = newFlusher(p)
 	s, err := p.session(ctx)
 	if err != nil {

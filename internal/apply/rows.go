@@ -99,6 +99,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	if b.part.void {
 		// The sender has lost the rest: what is here of it is undone.
 		s.rollback(ctx)
+		a.bigDraft = nil
 		return a.applyFolded(ctx, s, b)
 	}
 	var last *change.Tx
@@ -138,6 +139,10 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	}
 	p := a.big
 	p.Position = b.to
+	if a.bigDraft != nil {
+		a.parked.merge(a.bigDraft)
+		p.Parked, a.bigDraft = len(a.bigDraft.rows), nil
+	}
 	a.sawUpTo(b)
 	a.finish(p, last)
 	return nil
@@ -145,6 +150,9 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 
 // partRows applies the rows of a part folded, or one by one if that fails.
 func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *batch, pos change.Position) error {
+	if a.parked != nil {
+		return a.partOrParked(ctx, s, x, b)
+	}
 	if b.fold == nil {
 		fold, err := a.foldAll(ctx, s, b.txs)
 		if err != nil {

@@ -63,8 +63,8 @@ type shape struct {
 func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place, t *change.Table) (*shape, error) {
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
-		return nil, tableError(t.ID(), "is not registered in the region",
-			"Register it with: holdfastctl tables add %s --class fact", t.ID())
+		return nil, misfit{ReasonMissingTable, tableError(t.ID(), "is not registered in the region",
+			"Register it with: holdfastctl tables add %s --class fact", t.ID())}
 	}
 	if err := at.check(&entry); err != nil {
 		return nil, &RowError{Table: t.ID(), Err: fmt.Errorf("%w: %w", ErrTable, err)}
@@ -82,8 +82,8 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 		return nil, err
 	}
 	if tgt == nil {
-		return nil, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
-			"Create the table in the region with the same columns and key as at the facility; the stream then goes on by itself.")
+		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
+			"Create the table in the region with the same columns and key as at the facility; its changes then go on by themselves.")}
 	}
 	sh, err = newShape(ctx, s, &entry, at, t, tgt)
 	if err != nil {
@@ -137,8 +137,8 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
-			return nil, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
-				"Add it in the region: ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)
+			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
+				"Add it in the region: ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)}
 		}
 		to := &tgt.columns[j]
 		if to.generated {
@@ -153,12 +153,12 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 			return nil, fmt.Errorf("compare the types of %s.%s: %w", sh.name, col.Name, err)
 		}
 		if !ok {
-			return nil, tableError(sh.name, fmt.Sprintf("has the column %q as %s, the region as %s", col.Name, col.Type, to.typ),
-				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)
+			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the column %q as %s, the region as %s", col.Name, col.Type, to.typ),
+				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)}
 		}
 		if col.Key && e.Class != Event && !sameOrder(col.Type, to.typ) {
-			return nil, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, the region as %s, which orders its values differently", col.Name, col.Type, to.typ),
-				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)
+			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, the region as %s, which orders its values differently", col.Name, col.Type, to.typ),
+				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)}
 		}
 		sh.to[i] = to
 		sh.columns = append(sh.columns, i)
@@ -183,8 +183,8 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 		if !sent[col.name] && !col.generated {
 			sh.keepsMore = true
 			if col.notNull && !col.hasValue {
-				return nil, tableError(sh.name, fmt.Sprintf("needs a value in the region's column %q, and the facility sends none", col.name),
-					"Give it a default in the region: ALTER TABLE %s ALTER COLUMN %s SET DEFAULT …;", tgt.sql(), quote(col.name))
+				return nil, misfit{ReasonNotNull, tableError(sh.name, fmt.Sprintf("needs a value in the region's column %q, and the facility sends none", col.name),
+					"Give it a default in the region: ALTER TABLE %s ALTER COLUMN %s SET DEFAULT …;", tgt.sql(), quote(col.name))}
 			}
 		}
 		if sent[col.name] && col.always && !slices.Contains(sh.keyNames, col.name) {

@@ -1,7 +1,7 @@
 // Package apitest serves the region's API on a real database, for the tests of
 // the API and of its callers.
 //
-// In:  the tests of cloud/api and cloud/cmd/holdfastctl.
+// In:  the tests of cloud/api, cloud/dashboard and cloud/cmd/holdfastctl.
 // Out: cloud/api, cloud/ingest, cloud/provision, PostgreSQL.
 package apitest
 
@@ -21,6 +21,7 @@ import (
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -39,6 +40,8 @@ type Server struct {
 	Admin, Operator, Viewer, Nobody *v1.Client
 	// Below says what the rooms below answer.
 	Below *Below
+	// Parked is the real one.
+	Parked *parked.Room
 	// Provision is the real one.
 	Provision *provision.Provision
 }
@@ -74,9 +77,10 @@ func Start(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
+	room := parked.New(pool, tables)
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -90,7 +94,7 @@ func Start(t testing.TB) *Server {
 		return &v1.Client{URL: server.URL, Token: secret}
 	}
 	return &Server{
-		URL: server.URL, DB: pool, Below: b, Provision: boxes,
+		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room,
 		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
 	}
 }

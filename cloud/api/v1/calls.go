@@ -75,6 +75,53 @@ func (c *Client) Events(ctx context.Context, facility string, limit int, cursor 
 	return get[Page[Event]](ctx, c, facilityPath(facility, "/events"+pageQuery(limit, cursor)))
 }
 
+// ParkedFilter selects parked changes; empty fields select all. State is
+// waiting by default.
+type ParkedFilter struct{ Facility, Table, Reason, State string }
+
+// Parked returns a page of changes that the region refused, newest first.
+func (c *Client) Parked(ctx context.Context, f ParkedFilter, limit int, cursor string) (Page[Parked], error) {
+	q := url.Values{}
+	for k, v := range map[string]string{"facility": f.Facility, "table": f.Table, "reason": f.Reason, "state": f.State, "cursor": cursor} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return get[Page[Parked]](ctx, c, root+"/parked?"+q.Encode())
+}
+
+func parkedPath(id int64, rest string) string {
+	return root + "/parked/" + strconv.FormatInt(id, 10) + rest
+}
+
+// ParkedRow returns one parked change beside the row that is in its way.
+func (c *Client) ParkedRow(ctx context.Context, id int64) (ParkedRow, error) {
+	return get[ParkedRow](ctx, c, parkedPath(id, ""))
+}
+
+// EditParked corrects a parked change; it is tried at once.
+func (c *Client) EditParked(ctx context.Context, id int64, in ParkedEdit) (ParkedRow, error) {
+	return send[ParkedRow](ctx, c, http.MethodPatch, parkedPath(id, ""), in)
+}
+
+// DiscardParked ends a parked change, or with DryRun only says what would happen.
+func (c *Client) DiscardParked(ctx context.Context, id int64, in ParkedDiscard) (ParkedDiscarded, error) {
+	return send[ParkedDiscarded](ctx, c, http.MethodPost, parkedPath(id, "/discard"), in)
+}
+
+// RetryParked has a parked change tried now.
+func (c *Client) RetryParked(ctx context.Context, id int64) (ParkedRow, error) {
+	return send[ParkedRow](ctx, c, http.MethodPost, parkedPath(id, "/retry"), nil)
+}
+
+// RetryAllParked has all that is parked tried now, or what is of one facility.
+func (c *Client) RetryAllParked(ctx context.Context, facility string) (ParkedRetried, error) {
+	return send[ParkedRetried](ctx, c, http.MethodPost, root+"/parked/retry?facility="+url.QueryEscape(facility), nil)
+}
+
 // Tables returns the tables that are synced, with their state at each
 // facility, or at the named one.
 func (c *Client) Tables(ctx context.Context, facility string) ([]Table, error) {

@@ -15,6 +15,9 @@ type SyncStatus struct {
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 
+	Parked     int64        `json:"parked" doc:"Changes that the region's database refused, and what waits behind them; see /api/v1/parked"`
+	PassedOver []PassedOver `json:"passed_over,omitempty" doc:"Tables of which more was refused than is kept"`
+
 	Position   *Position   `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
 	Down       *DownStatus `json:"down,omitempty" doc:"How far the region's changes have come there; absent before the first"`
 	Throughput Throughput  `json:"throughput"`
@@ -95,7 +98,7 @@ type Event struct {
 	ID       int64     `json:"id"`
 	Facility string    `json:"facility"`
 	At       time.Time `json:"at"`
-	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, heal, stuck, refused"`
+	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, heal, stuck, parked, passed_over, refused"`
 	Epoch    uint64    `json:"epoch"`
 	Seq      uint64    `json:"seq"`
 	Detail   string    `json:"detail"`

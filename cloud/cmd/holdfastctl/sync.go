@@ -50,6 +50,13 @@ func (a *app) printSync(s v1.SyncStatus) {
 			rows = append(rows, [2]string{"Remedy", s.Remedy})
 		}
 	}
+	if s.Parked > 0 {
+		rows = append(rows, [2]string{"Parked", a.paint(a.out)(yellow, fmt.Sprintf("▲ %s; see: holdfastctl parked --facility %s", plural(int(s.Parked), "row parked", "rows parked"), s.Facility))})
+	}
+	for _, t := range s.PassedOver {
+		text := fmt.Sprintf("✖ %s: %s changes (%s)", tableName(t.Schema, t.Table), count(t.Changes), t.Message)
+		rows = append(rows, [2]string{"Passed over", a.paint(a.out)(red, text)}, [2]string{"Remedy", t.Remedy})
+	}
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
 	}

@@ -1,0 +1,83 @@
+package v1
+
+import "time"
+
+// Parked is a change that the region's database refused. The key's later
+// changes wait behind it; everything else flows.
+type Parked struct {
+	ID         int64              `json:"id"`
+	Facility   string             `json:"facility"`
+	Schema     string             `json:"schema" doc:"Of the facility's table"`
+	Table      string             `json:"table"`
+	Key        map[string]*string `json:"key" doc:"The key columns as text"`
+	Op         string             `json:"op" enum:"insert,update,delete"`
+	Reason     string             `json:"reason" doc:"unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, foreign, behind (an earlier change of the row), parent (a row that it refers to) or other"`
+	Code       string             `json:"code,omitempty" doc:"PostgreSQL's SQLSTATE"`
+	Constraint string             `json:"constraint,omitempty"`
+	Message    string             `json:"message"`
+	Remedy     string             `json:"remedy,omitempty"`
+	State      string             `json:"state" enum:"waiting,applied,discarded,replaced" doc:"replaced: the facility has sent the row again since"`
+	Epoch      uint64             `json:"epoch"`
+	Seq        uint64             `json:"seq" doc:"Transaction that it came with"`
+	CommitAt   *time.Time         `json:"commit_at,omitempty" doc:"When it was committed at the facility, by the facility's clock"`
+	ParkedAt   time.Time          `json:"parked_at"`
+	Attempts   int                `json:"attempts" doc:"How often it was tried again"`
+	TriedAt    *time.Time         `json:"tried_at,omitempty"`
+	EditedBy   string             `json:"edited_by,omitempty"`
+	EndedBy    string             `json:"ended_by,omitempty" doc:"Who discarded it"`
+	EndedAt    *time.Time         `json:"ended_at,omitempty"`
+}
+
+// ParkedRow is a parked change beside the row that is in its way.
+type ParkedRow struct {
+	Parked
+	Columns    []ParkedColumn `json:"columns"`
+	Blocking   string         `json:"blocking,omitempty" doc:"Table of the row that has the unique value; empty where there is none or the reason is another"`
+	Behind     int            `json:"behind" doc:"Later changes of the same row that wait"`
+	Dependants int            `json:"dependants" doc:"Changes that wait because they refer to the row"`
+}
+
+// ParkedColumn is one column of both rows.
+type ParkedColumn struct {
+	Name     string  `json:"name"`
+	Type     string  `json:"type,omitempty" doc:"At the facility"`
+	Key      bool    `json:"key,omitempty"`
+	Sent     bool    `json:"sent" doc:"Whether the change has a value of it"`
+	Value    *string `json:"value" doc:"As text; null is NULL"`
+	Blocking *string `json:"blocking,omitempty" doc:"Value of the row in the way"`
+	Differs  bool    `json:"differs,omitempty" doc:"Both rows have the column and the values differ"`
+}
+
+// ParkedEdit corrects a parked change.
+type ParkedEdit struct {
+	Set map[string]*string `json:"set" minProperties:"1" maxProperties:"100" doc:"New values by column, as text; null is NULL. Key columns cannot be changed"`
+}
+
+// ParkedDiscard ends a parked change without applying it.
+type ParkedDiscard struct {
+	DryRun bool `json:"dry_run,omitempty" doc:"Only say what would happen"`
+}
+
+// ParkedDiscarded says what was discarded, or would have been.
+type ParkedDiscarded struct {
+	Row    ParkedRow `json:"row"`
+	DryRun bool      `json:"dry_run"`
+}
+
+// ParkedRetried says how many changes are being tried.
+type ParkedRetried struct {
+	Rows int64 `json:"rows"`
+}
+
+// PassedOver is a table of which more changes could not be applied than are
+// kept. The facility sends it again when the cause is gone.
+type PassedOver struct {
+	Schema  string     `json:"schema"`
+	Table   string     `json:"table"`
+	Reason  string     `json:"reason"`
+	Message string     `json:"message"`
+	Remedy  string     `json:"remedy,omitempty"`
+	Since   time.Time  `json:"since"`
+	Changes int64      `json:"changes" doc:"Changes that were passed over"`
+	AskedAt *time.Time `json:"asked_at,omitempty" doc:"When the facility was asked to send the table again"`
+}

@@ -1,0 +1,304 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// try applies what is due: first all at once, then chain by chain.
+func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiting, now bool, o *outcome) error {
+	began := time.Now()
+	now = now || r.renew
+	r.renew = false
+	due := r.due(list, a.cfg.Facility, now)
+	provides := map[keyHash]int{}
+	for _, w := range list {
+		for _, h := range w.provides {
+			provides[h]++
+		}
+	}
+	rows, size := 0, 0
+	for i, c := range due {
+		for _, w := range c.rows {
+			rows, size = rows+1, size+w.bytes
+		}
+		if i > 0 && (rows > roundMaxRows || size > roundMaxBytes) {
+			due = due[:i]
+			break
+		}
+	}
+	if slices.ContainsFunc(due, func(c *chain) bool { return slices.Contains(tableReasons, c.rows[0].reason) }) {
+		// What is known of the table may be older than its mending.
+		r.pool.catalog.forget()
+	}
+	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful, missing: map[string]int64{}}
+	t := &trial{r: r, a: a, x: x, sift: a.sifter(s, r.pool.newParkset().draft()), provides: provides, o: o}
+	due, err := t.load(ctx, due)
+	if err != nil {
+		return err
+	}
+	if len(due) > 1 {
+		if ok, err := t.together(ctx, due); err != nil || ok {
+			return err
+		}
+	}
+	for _, c := range due {
+		if time.Since(began) > roundMaxTime {
+			return nil
+		}
+		if err := t.one(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tableReasons are those that a change of the table takes away.
+var tableReasons = []Reason{ReasonMissingTable, ReasonMissingColumn, ReasonType, ReasonNotNull, ReasonPrivilege, ReasonOther}
+
+// trial is the trying of one round.
+type trial struct {
+	r        *retrier
+	a        *Applier
+	x        *execution
+	sift     *sifter
+	provides map[keyHash]int
+	o        *outcome
+}
+
+const keptSQL = `SELECT id, schema_name, table_name, op, key, row, old_key, columns, epoch, seq,
+  (extract(epoch FROM commit_at) * 1000000)::bigint FROM holdfast.parked WHERE id = ANY ($1)`
+
+// load reads the values of the chains' changes, and leaves out the chains of
+// tables that do not fit.
+func (t *trial) load(ctx context.Context, due []*chain) (fit []*chain, err error) {
+	byID := map[int64]*waiting{}
+	var ids []int64
+	for _, c := range due {
+		for _, w := range c.rows {
+			byID[w.id] = w
+			ids = append(ids, w.id)
+		}
+	}
+	rows, err := t.x.session.conn.Conn().Query(ctx, keptSQL, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read parked rows: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[kept])
+	if err != nil {
+		return nil, fmt.Errorf("read parked rows: %w", err)
+	}
+	tables := map[string]*change.Table{} // one for all rows that have the same
+	for i := range list {
+		p, err := list[i].restore()
+		if err != nil {
+			return nil, err
+		}
+		id := p.table.ID() + string(list[i].Columns)
+		if tables[id] == nil {
+			tables[id] = p.table
+		}
+		p.table = tables[id]
+		byID[p.id].row = p
+	}
+	for _, c := range due {
+		// Somebody may have removed one by hand.
+		c.rows = slices.DeleteFunc(c.rows, func(w *waiting) bool { return w.row == nil })
+		if len(c.rows) == 0 {
+			continue
+		}
+		ok, err := t.fits(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			fit = append(fit, c)
+		}
+	}
+	return fit, nil
+}
+
+// fits reports whether the chain's tables can take it. What is of a table that
+// is not synced any more is given up; of one that does not fit, it is said why.
+func (t *trial) fits(ctx context.Context, c *chain) (bool, error) {
+	for _, w := range c.rows {
+		tab, err := t.sift.table(ctx, w.row.table)
+		if err != nil {
+			return false, err
+		}
+		switch {
+		case tab.shape == nil && w == c.rows[0]:
+			t.r.misfits[t.a.cfg.Facility+" "+w.table] = time.Now().Add(retryMax)
+			if !w.tried || w.reason != tab.misfit.reason {
+				t.o.failed = append(t.o.failed, failure{w.id, tab.misfit})
+			}
+			for _, behind := range c.rows[1:] {
+				if !behind.tried {
+					t.o.tried = append(t.o.tried, behind.id)
+				}
+			}
+			return false, nil
+		case tab.shape != nil && tab.shape.passedOver:
+			t.o.discarded = append(t.o.discarded, w.id)
+		}
+	}
+	c.rows = slices.DeleteFunc(c.rows, func(w *waiting) bool { return slices.Contains(t.o.discarded, w.id) })
+	return len(c.rows) > 0, nil
+}
+
+// together applies all chains as one set, if each may go.
+func (t *trial) together(ctx context.Context, due []*chain) (ok bool, err error) {
+	var rows []*waiting
+	in := map[keyHash]int{}
+	for _, c := range due {
+		rows = append(rows, c.rows...)
+		for _, w := range c.rows {
+			for _, h := range w.provides {
+				in[h]++
+			}
+		}
+	}
+	left := map[keyHash]int{}
+	for h, n := range t.provides {
+		left[h] = n - in[h]
+	}
+	for _, w := range rows {
+		if slices.ContainsFunc(w.waits, func(h keyHash) bool { return left[h] > 0 }) {
+			return false, nil
+		}
+	}
+	slices.SortFunc(rows, func(a, b *waiting) int { return int(a.id - b.id) })
+	why, err := t.apply(ctx, rows)
+	if err != nil || why != nil {
+		return false, err
+	}
+	t.done(rows...)
+	return true, nil
+}
+
+// one applies a chain: what its changes come to if that can be done, otherwise
+// as many of them as can be.
+func (t *trial) one(ctx context.Context, c *chain) error {
+	rows := c.rows
+	if len(rows) > 1 && !slices.ContainsFunc(rows, func(w *waiting) bool { return t.blocked(w, rows) }) {
+		why, err := t.apply(ctx, rows)
+		if err != nil {
+			return err
+		}
+		if why == nil {
+			t.done(rows...)
+			return nil
+		}
+	}
+	for i, w := range rows {
+		if t.blocked(w, nil) {
+			if w.reason != ReasonParent {
+				t.o.failed = append(t.o.failed, failure{w.id, parentCause})
+			}
+			t.tried(rows[i:])
+			return nil
+		}
+		why, err := t.apply(ctx, rows[i:i+1])
+		if err != nil {
+			return err
+		}
+		if why != nil {
+			t.o.failed = append(t.o.failed, failure{w.id, *why})
+			t.tried(rows[i+1:])
+			return nil
+		}
+		t.done(w)
+	}
+	return nil
+}
+
+func (t *trial) tried(rows []*waiting) {
+	for _, w := range rows {
+		if !w.tried {
+			t.o.tried = append(t.o.tried, w.id)
+		}
+	}
+}
+
+// blocked reports whether w refers to a change that waits and is not among rows.
+func (t *trial) blocked(w *waiting, rows []*waiting) bool {
+	if len(w.waits) == 0 {
+		return false
+	}
+	left := t.provides
+	if len(rows) > 0 {
+		left = map[keyHash]int{}
+		for _, h := range w.waits {
+			left[h] = t.provides[h]
+		}
+		for _, other := range rows {
+			for _, h := range other.provides {
+				left[h]--
+			}
+		}
+		return slices.ContainsFunc(w.waits, func(h keyHash) bool { return left[h] > 0 })
+	}
+	return blocked(w, left)
+}
+
+func (t *trial) done(rows ...*waiting) {
+	for _, w := range rows {
+		t.o.applied = append(t.o.applied, w.id)
+		for _, h := range w.provides {
+			t.provides[h]--
+		}
+	}
+}
+
+// apply applies changes behind a savepoint. It returns why they are refused.
+func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
+	if len(rows) == 1 {
+		w := rows[0]
+		tab, err := t.sift.table(ctx, w.row.table)
+		if err != nil {
+			return nil, err
+		}
+		if tab.shape == nil {
+			return &tab.misfit, nil
+		}
+		if err := t.sift.foreign(tab, w.row.change); err != nil {
+			c, _ := causeOf(err, tab.id)
+			return &c, nil
+		}
+		return t.x.applyOne(ctx, tab.shape, w.row.change, true)
+	}
+	f := newFolded(t.a.cfg.Facility)
+	for _, w := range rows {
+		tab, err := t.sift.table(ctx, w.row.table)
+		if err != nil {
+			return nil, err
+		}
+		if tab.shape == nil {
+			return &tab.misfit, nil
+		}
+		if err := t.sift.foreign(tab, w.row.change); err != nil {
+			c, _ := causeOf(err, tab.id)
+			return &c, nil
+		}
+		f.change(tab.shape, w.row.change)
+	}
+	s := t.x.session
+	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
+		return nil, fmt.Errorf("begin a row: %w", err)
+	}
+	err := t.x.run(ctx, f, nil, nil)
+	if err == nil {
+		return nil, s.exec(ctx, "RELEASE park")
+	}
+	c, ok := causeOf(err, rows[0].table)
+	if !ok || gone(ctx) {
+		return nil, err
+	}
+	return &c, s.undo(ctx, "park")
+}
