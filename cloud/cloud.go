@@ -232,7 +232,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	stop := make(chan struct{})
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
-		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
+		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Compare: in.Compare, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,

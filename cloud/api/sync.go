@@ -13,6 +13,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/web"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 type eventsInput struct {
@@ -53,7 +54,7 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	if out.Down, err = h.store.down(ctx, f.ID); err != nil {
 		return nil, err
 	}
-	if out.Tables, err = h.store.tablesAt(ctx, f.ID, false); err != nil {
+	if out.Tables, err = h.tablesAt(ctx, f.ID, false); err != nil {
 		return nil, err
 	}
 	return &body[v1.SyncStatus]{out}, nil
@@ -149,6 +150,9 @@ type tableAtRow struct {
 	RowsLoaded, Changes     *int64
 	LastSeq                 *int64
 	UpdatedAt               *time.Time
+	Fingerprint             *int64
+	Columns                 []proto.TableColumn
+	Class, RegionSchema     string
 }
 
 func (r tableAtRow) tableAt() v1.TableAt {
@@ -163,10 +167,10 @@ func (r tableAtRow) tableAt() v1.TableAt {
 // tablesAt returns every synced table at one facility, or at all that were
 // not removed when facility is "", ordered by table and facility; Holdfast's
 // own tables only when asked for.
-func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]v1.TableAt, error) {
+func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]tableAtRow, error) {
 	rows, err := s.db.Query(ctx, `
 		SELECT f.id, t.schema_name, t.table_name, ft.state, ft.problem, ft.remedy,
-		       ft.rows_loaded, ft.changes, ft.last_seq, ft.updated_at
+		       ft.rows_loaded, ft.changes, ft.last_seq, ft.updated_at, ft.fingerprint, ft.columns, t.class, t.region_schema
 		  FROM holdfast.synced_table t
 		 CROSS JOIN holdfast.facility f
 		  LEFT JOIN holdfast.facility_table ft
@@ -180,9 +184,29 @@ func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]v1
 	if err != nil {
 		return nil, fmt.Errorf("list table states: %w", err)
 	}
+	return items, nil
+}
+
+// tablesAt is the same for people, with how the columns differ.
+func (h *Handler) tablesAt(ctx context.Context, facility string, system bool) ([]v1.TableAt, error) {
+	items, err := h.store.tablesAt(ctx, facility, system)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]v1.TableAt, 0, len(items))
 	for _, r := range items {
-		out = append(out, r.tableAt())
+		t := r.tableAt()
+		if r.Fingerprint != nil {
+			synced := proto.SyncedTable{Schema: r.Schema, Name: r.Table, Class: r.Class, RegionSchema: r.RegionSchema}
+			differences, err := h.Tables.Compare(ctx, r.Facility, synced, uint64(*r.Fingerprint), r.Columns)
+			if err != nil {
+				return nil, err
+			}
+			for _, d := range differences {
+				t.Differs = append(t.Differs, v1.Difference(d))
+			}
+		}
+		out = append(out, t)
 	}
 	return out, nil
 }

@@ -21,7 +21,9 @@ import (
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 //go:embed pages/*.html
@@ -43,6 +45,9 @@ type Deps struct {
 	Auth   *web.Auth
 	Fleet  Fleet
 	Pool   *pgxpool.Pool
+	// Compare says how a facility's table differs from the region's
+	// (cloud/ingest). May be nil.
+	Compare func(ctx context.Context, facility string, t proto.SyncedTable, fingerprint uint64, columns []proto.TableColumn) ([]schema.Difference, error)
 	// Stop ends the live connections when the program stops.
 	Stop    <-chan struct{}
 	Log     *slog.Logger

@@ -135,7 +135,7 @@ func (u *UI) facilityPage(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
-	rec, err := u.store.read(ctx, id)
+	rec, err := u.read(ctx, id)
 	v, ok := u.look(id, rec)
 	if !ok {
 		u.site.Error(w, r, http.StatusNotFound, errNoFacility)
@@ -175,7 +175,7 @@ type facilityLive struct {
 func (l *facilityLive) frame(ctx context.Context) (web.Frame, error) {
 	if time.Since(l.readAt) >= recordEvery {
 		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		rec, err := l.u.store.read(ctx, l.id)
+		rec, err := l.u.read(ctx, l.id)
 		cancel()
 		l.readAt = time.Now()
 		if err == nil {

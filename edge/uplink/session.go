@@ -274,8 +274,10 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 
 // tellTables tells the region how each table fares, now and at each change.
 func (u *Uplink) tellTables(ctx context.Context, link *transfer.Link) error {
+	told := shapesTold{}
 	for {
 		states, changed := u.tablesChanged()
+		told.news(states)
 		if err := link.Send(proto.TypeTableStates, &proto.TableStates{Tables: states}); err != nil {
 			return err
 		}

@@ -183,7 +183,7 @@ func (u *Uplink) statesLocked() []proto.TableState {
 	for _, e := range u.tables {
 		list = append(list, proto.TableState{
 			Schema: e.Schema, Name: e.Name, State: e.State,
-			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint,
+			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint, Columns: e.columns,
 		})
 	}
 	return list

@@ -95,13 +95,44 @@ func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
 		if withFacility {
 			first = t.Facility
 		}
-		problem := t.Problem
-		if t.Remedy != "" {
-			problem += " – " + t.Remedy
-		}
-		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), c(problem)})
+		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), problemCell(t)})
 	}
 	a.table(a.out, header, rows)
+	a.printDifferences(list)
+}
+
+// problemCell says in a table what is wrong; how columns differ follows below it.
+func problemCell(t v1.TableAt) cell {
+	problem := t.Problem
+	if t.Remedy != "" {
+		problem += " – " + t.Remedy
+	}
+	for _, d := range t.Differs {
+		if problem == "" && d.Warning {
+			return cell{"▲ its columns do not fit; see below", yellow}
+		}
+	}
+	return c(problem)
+}
+
+// printDifferences says how columns differ, and what to do where rows would stop.
+func (a *app) printDifferences(list []v1.TableAt) {
+	paint := a.paint(a.out)
+	for _, t := range list {
+		if len(t.Differs) > 0 {
+			a.printf("\n%s at %s differs from the region's:\n", tableName(t.Schema, t.Table), t.Facility)
+		}
+		for _, d := range t.Differs {
+			if !d.Warning {
+				a.printf("  %s\n", d.Text)
+				continue
+			}
+			a.printf("  %s %s\n", paint(yellow, "▲"), d.Text)
+			if d.Remedy != "" {
+				a.printf("    %s %s\n", paint(bold, "to do:"), d.Remedy)
+			}
+		}
+	}
 }
 
 func tableStateCell(state string) cell {
