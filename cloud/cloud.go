@@ -178,6 +178,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			return fleet.Link{Heard: l.Heard, Rx: l.Rx, Tx: l.Tx}, ok
 		},
 		Streaming: func(id string) bool { return streams.IsConnected(id) },
+		Received: func(id string) (fleet.Received, bool) {
+			got, ok := streams.Received(id)
+			return fleet.Received(got), ok
+		},
 	})
 	if err != nil {
 		return err

@@ -90,6 +90,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 		l.Up, l.Replaced, l.Error, l.Acked, l.AckedAt = true, false, "", from, time.Now()
 	})
 
+	u.noteBegin(from)
 	sender := transfer.NewSender(link, int64(welcome.WindowBytes))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
@@ -200,6 +201,7 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 		if err := s.Send(ctx, f); err != nil {
 			return err
 		}
+		u.noteSent(f)
 	}
 }
 

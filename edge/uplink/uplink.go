@@ -72,6 +72,7 @@ type Uplink struct {
 
 	mu      sync.Mutex
 	link    Link
+	sent    Sent
 	tables  []entry
 	version uint64
 	reg     *apply.Registry

@@ -12,6 +12,8 @@ type SyncStatus struct {
 	ReportedAt *time.Time `json:"reported_at,omitempty" doc:"When the facility said what its queue is"`
 	Lag        *int64     `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
+	Stalled []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
+
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 

@@ -41,6 +41,12 @@ func (a *app) printSync(s v1.SyncStatus) {
 		{"Stream", stream},
 		{"Queue", reported(s.Queue, s.ReportedAt, a.clock())},
 	}
+	if s.Queue.FullAt != nil {
+		rows = append(rows, [2]string{"Full", fullText(s.Queue, a.clock())})
+	}
+	for _, stall := range s.Stalled {
+		rows = append(rows, [2]string{"Stands still", a.paint(a.out)(red, "✖ "+stall.Text) + ", since " + a.when(stall.Since)})
+	}
 	if s.Connected {
 		rows = append(rows, [2]string{"Lag", lagText(s.Lag)})
 	}
@@ -82,6 +88,15 @@ func reported(q v1.Queue, at *time.Time, now time.Time) string {
 		return "not known: the facility has not been heard yet"
 	}
 	return queueText(q) + " (as it said " + relative(*at, now) + ")"
+}
+
+// fullText is when a queue will be full, in words.
+func fullText(q v1.Queue, now time.Time) string {
+	left := q.FullAt.Sub(now)
+	if left <= 0 {
+		return "about now"
+	}
+	return fmt.Sprintf("in about %s at this rate (%s/h of %s)", span(left), size(q.FillRate*3600), size(q.LimitBytes))
 }
 
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
