@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -196,7 +197,10 @@ func (h *Handler) tablesAt(ctx context.Context, facility string, system bool) ([
 	out := make([]v1.TableAt, 0, len(items))
 	for _, r := range items {
 		t := r.tableAt()
-		if r.Fingerprint != nil {
+		// A thousand facilities with schemas of their own are as many tables to
+		// look at: those are compared for one facility at a time.
+		own := strings.Contains(r.RegionSchema, "{facility}")
+		if r.Fingerprint != nil && (facility != "" || !own) {
 			synced := proto.SyncedTable{Schema: r.Schema, Name: r.Table, Class: r.Class, RegionSchema: r.RegionSchema}
 			differences, err := h.Tables.Compare(ctx, r.Facility, synced, uint64(*r.Fingerprint), r.Columns)
 			if err != nil {
