@@ -179,6 +179,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			return fleet.Link{Heard: l.Heard, Rx: l.Rx, Tx: l.Tx}, ok
 		},
 		Streaming: func(id string) bool { return streams.IsConnected(id) },
+		Received: func(id string) (fleet.Received, bool) {
+			got, ok := streams.Received(id)
+			return fleet.Received(got), ok
+		},
 	})
 	if err != nil {
 		return err
@@ -243,7 +247,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	stop := make(chan struct{})
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
-		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
+		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,

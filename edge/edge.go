@@ -29,6 +29,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/internal/tunnel"
@@ -153,6 +154,10 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	keeper := enrol.NewKeeper(conf.StateDir, id, log.With("part", "enrol"))
 	s.Go("certificate", keeper.Run)
 	f := &facts{db: db, queue: q, up: up, down: down, tun: tun, peer: id.Tunnel.HubKey, started: started, version: e.deps.Version, dir: conf.StateDir}
+	f.live.log = log
+	if conf.MQTT.Profile == "metered" {
+		f.live.watch.After = progress.Metered
+	}
 	s.Go("facts", f.run)
 	hb, err := heartbeat.New(heartbeat.Config{
 		Tenant: id.Tenant, Facility: id.Facility, Enrolment: id.Enrolment,
@@ -174,7 +179,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	}
 	ui, err := localui.New(localui.Deps{
 		Facility: id.Facility, Place: conf.UI.Place, Zone: zone, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
-		Database: f.database, Box: f.box, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
+		Database: f.database, Box: f.box, Stalls: f.localStalls, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
 		Mount: func(mux *http.ServeMux) { mux.Handle("GET /metrics", f.metrics()) },
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/agogsaas/holdfast/edge/postgres"
 	"github.com/agogsaas/holdfast/edge/uplink"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/tunnel"
 	"github.com/agogsaas/holdfast/proto"
@@ -34,6 +35,7 @@ type facts struct {
 	started time.Time
 	version string
 	dir     string
+	live    liveness
 
 	mu       sync.Mutex
 	postgres postgres.Facts
@@ -48,6 +50,7 @@ func (f *facts) run(ctx context.Context) error {
 		f.mu.Lock()
 		f.postgres = now
 		f.mu.Unlock()
+		f.live.look(time.Now(), f.count())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -67,6 +70,7 @@ func (f *facts) heartbeat() heartbeat.Facts {
 		Queue:  f.protoQueue,
 		Tunnel: f.protoTunnel,
 		Faults: f.faults,
+		Stalls: f.protoStalls,
 		Database: func(context.Context) (heartbeat.DatabaseFacts, error) {
 			p := f.pg()
 			return heartbeat.DatabaseFacts{Version: p.Version, Database: proto.Database{
@@ -96,6 +100,10 @@ func (f *facts) protoQueue() proto.Queue {
 	}
 	if !s.OldestCommit.IsZero() {
 		q.OldestSeconds = uint64(max(time.Since(s.OldestCommit), 0) / time.Second)
+	}
+	if full, ok := f.forecast(); ok {
+		seconds := uint64(full.In / time.Second)
+		q.FullSeconds, q.FillBytesPerSecond = &seconds, uint64(full.PerSecond)
 	}
 	return q
 }
@@ -140,6 +148,9 @@ func (f *facts) faults() []proto.FaultCode {
 	case used >= nearFull:
 		list = append(list, proto.FaultQueueNearFull)
 	}
+	if len(f.live.now()) > 0 {
+		list = append(list, proto.FaultStalled)
+	}
 	return list
 }
 
@@ -167,6 +178,9 @@ func (f *facts) localQueue() localui.Queue {
 	q := localui.Queue{Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit}
 	if c := f.up.CaptureState(); !c.Running && c.Error != "" && time.Since(c.Since) > 10*time.Second {
 		q.Problem = c.Error
+	}
+	if full, ok := f.forecast(); ok {
+		q.FullIn = max(full.In, time.Second)
 	}
 	return q
 }
@@ -210,6 +224,17 @@ func (f *facts) metrics() http.Handler {
 	gauge("holdfast_down_up", "1 while changes from the region are applied.", func() float64 { return number(f.down.State().Running) })
 	gauge("holdfast_down_stuck", "1 while a change from the region cannot be applied.", func() float64 { return number(f.down.State().Problem != nil) })
 	gauge("holdfast_down_seq", "Last of the region's transactions that is on this box's disk.", func() float64 { return float64(f.down.State().Position.Seq) })
+	gauge("holdfast_queue_full_seconds", "Time until the queue is full at the rate at which it fills; -1 when that is not to be expected.", func() float64 {
+		if full, ok := f.forecast(); ok {
+			return full.In.Seconds()
+		}
+		return -1
+	})
+	for _, stage := range []progress.Stage{progress.Capture, progress.Transfer, progress.Acknowledge, progress.Load} {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "holdfast_stalled", Help: "1 while a stage has work and makes no progress.", ConstLabels: prometheus.Labels{"stage": string(stage)},
+		}, func() float64 { return number(stalled(f.live.now(), stage)) }))
+	}
 	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

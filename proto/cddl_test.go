@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,7 +52,7 @@ func (r cddlRules) check(typ string, v any) error {
 	switch {
 	case strings.HasPrefix(typ, "{"):
 		return r.checkMap(inner(typ), v)
-	case strings.HasPrefix(typ, "[*"):
+	case strings.HasPrefix(typ, "[*"), strings.HasPrefix(typ, "[+"):
 		list, ok := v.([]any)
 		if !ok {
 			return fmt.Errorf("%T is not %s", v, typ)
@@ -63,6 +64,17 @@ func (r cddlRules) check(typ string, v any) error {
 		}
 		return nil
 	case typ == "any":
+		return nil
+	case typ == "bool":
+		if _, ok := v.(bool); !ok {
+			return fmt.Errorf("%T is not a bool", v)
+		}
+		return nil
+	case strings.HasPrefix(typ, `"`):
+		s, ok := v.(string)
+		if !ok || !slices.Contains(alternatives(typ), s) {
+			return fmt.Errorf("%v is not one of %s", v, typ)
+		}
 		return nil
 	}
 	base, control, _ := strings.Cut(typ, " ")
@@ -280,4 +292,17 @@ func TestEachCDDLFileIsReadable(t *testing.T) {
 	if files, _ := filepath.Glob("*.cddl"); len(files) < len(codecs)+1 {
 		t.Errorf("only %d CDDL files", len(files))
 	}
+}
+
+// alternatives reads a CDDL choice between texts, such as "a" / "b".
+func alternatives(typ string) []string {
+	var out []string
+	for part := range strings.SplitSeq(typ, "/") {
+		part = strings.TrimSpace(part)
+		if len(part) < 2 || part[0] != '"' || part[len(part)-1] != '"' {
+			return nil
+		}
+		out = append(out, part[1:len(part)-1])
+	}
+	return out
 }

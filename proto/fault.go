@@ -20,6 +20,7 @@ const (
 	FaultTunnelDown     FaultCode = 11 // no handshake with the region's hub for 3 minutes
 	FaultParked         FaultCode = 12 // changes from the region wait for a cause to go away
 	FaultMemoryLow      FaultCode = 13 // under 5 % of memory is available
+	FaultStalled        FaultCode = 14 // a stage has work and makes no progress; see the status document
 )
 
 var faultNames = map[FaultCode]string{
@@ -36,6 +37,7 @@ var faultNames = map[FaultCode]string{
 	FaultTunnelDown:     "tunnel_down",
 	FaultParked:         "parked",
 	FaultMemoryLow:      "memory_low",
+	FaultStalled:        "stalled",
 }
 
 // String is the fault's name; a code from a newer build is shown by number.

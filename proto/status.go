@@ -16,6 +16,7 @@ const StatusMaxBytes = 4096
 const (
 	disksMax      = 8
 	tablesMax     = 256
+	stallsMax     = 16
 	shortTextMax  = 64  // states, versions
 	tableNameMax  = 140 // schema and name as PostgreSQL allows them, and a dot
 	problemMax    = 200
@@ -80,6 +81,15 @@ type Status struct {
 	// others. Those with a problem come first.
 	Tables        []TableStatus `cbor:"19,keyasint,omitempty" json:"tables,omitempty"`
 	TablesLeftOut uint          `cbor:"20,keyasint,omitempty" json:"tables_left_out,omitempty"`
+	// Stalls are the stages that have work and make no progress.
+	Stalls []Stall `cbor:"21,keyasint,omitempty" json:"stalls,omitempty"`
+}
+
+// Stall is a stage on the way of a row that has work and makes no progress.
+type Stall struct {
+	Stage   string `cbor:"0,keyasint" json:"stage"`   // capture, transfer, acknowledge, load
+	Seconds uint64 `cbor:"1,keyasint" json:"seconds"` // for how long
+	Work    uint64 `cbor:"2,keyasint" json:"work"`    // how much there is to do
 }
 
 // Versions names what runs on the box.
@@ -104,6 +114,10 @@ type Queue struct {
 	LastSeq    uint64 `cbor:"7,keyasint" json:"last_seq"`
 	AckedEpoch uint64 `cbor:"8,keyasint" json:"acked_epoch"`
 	AckedSeq   uint64 `cbor:"9,keyasint" json:"acked_seq"`
+	// FullSeconds is when it will be full at the rate at which it fills now;
+	// absent when that is not to be expected.
+	FullSeconds        *uint64 `cbor:"10,keyasint,omitempty" json:"full_seconds,omitempty"`
+	FillBytesPerSecond uint64  `cbor:"11,keyasint,omitempty" json:"fill_bytes_per_second,omitempty"`
 }
 
 // Database is the box's own PostgreSQL.
@@ -193,6 +207,10 @@ func (s *Status) cutTexts() {
 		t.Name, t.State, t.Problem = cut(t.Name, tableNameMax), cut(t.State, shortTextMax), cut(t.Problem, problemMax)
 	}
 	s.Tables = tables
+	s.Stalls = append([]Stall(nil), s.Stalls[:min(len(s.Stalls), stallsMax)]...)
+	for i := range s.Stalls {
+		s.Stalls[i].Stage = cut(s.Stalls[i].Stage, shortTextMax)
+	}
 }
 
 // cut shortens text to at most n bytes, between two runes, and drops what is
@@ -235,6 +253,9 @@ func (s Status) check() error {
 	}
 	if len(s.Tables) > tablesMax {
 		return fmt.Errorf("%d tables, at most %d are allowed", len(s.Tables), tablesMax)
+	}
+	if len(s.Stalls) > stallsMax {
+		return fmt.Errorf("%d stalls, at most %d are allowed", len(s.Stalls), stallsMax)
 	}
 	return checkFaults(s.Faults)
 }

@@ -191,6 +191,19 @@ type TableState struct {
 	Problems    []Problem `cbor:"4,keyasint,omitempty" json:"problems,omitempty"`
 	RowsLoaded  uint64    `cbor:"5,keyasint,omitempty" json:"rows_loaded,omitempty"`
 	Fingerprint uint64    `cbor:"6,keyasint,omitempty" json:"fingerprint,omitempty"`
+	// Columns are told once for each fingerprint of a session; none means as
+	// told before, or a box that does not tell.
+	Columns []TableColumn `cbor:"7,keyasint,omitempty" json:"columns,omitempty"`
+}
+
+// TableColumn is one column of a table as a side has it.
+type TableColumn struct {
+	Name      string `cbor:"1,keyasint" json:"name"`
+	Type      string `cbor:"2,keyasint" json:"type"` // as PostgreSQL writes it, with its modifier
+	Key       bool   `cbor:"3,keyasint,omitempty" json:"key,omitempty"`
+	Generated bool   `cbor:"4,keyasint,omitempty" json:"generated,omitempty"` // computed, not sent
+	// Required is true when a row cannot be without a value that the sender gives.
+	Required bool `cbor:"5,keyasint,omitempty" json:"required,omitempty"`
 }
 
 // TableStates is the state of every synced table at the edge.

@@ -22,6 +22,7 @@ func streamSamples() map[StreamType]any {
 		TypeProblem: &Problem{Text: "public.orders is missing", Remedy: "create it"},
 		TypeCheck:   &Check{ID: 4, Table: SyncedTable{Schema: "public", Name: "t", Class: "event"}},
 		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
+		TypeDown:    &Down{PrevEpoch: 9 << 32, PrevSeq: 4, Frame: []byte{4, 5, 6}},
 	}
 }
 

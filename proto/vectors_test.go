@@ -39,7 +39,7 @@ func vectors() map[string]message {
 	boot := BootID{0x1f, 0x2e, 0x3d, 0x4c, 0x5b, 0x6a, 0x79, 0x88, 0x97, 0xa6, 0xb5, 0xc4, 0xd3, 0xe2, 0xf1, 0x00}
 	id := CommandID{0xc0, 0xff, 0xee, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
 	const big, wall = 1<<64 - 1, 1_795_401_064_123
-	hot := int64(61_250)
+	hot, full := int64(61_250), uint64(111_600)
 	return map[string]message{
 		"heartbeat-first": Heartbeat{
 			Who: WhoDigest("foo", "la"), BootID: boot, Session: SessionEpoch(1, 1), Seq: 1,
@@ -61,12 +61,21 @@ func vectors() map[string]message {
 			Tenant: "foo", Facility: "la", BootID: boot, Session: SessionEpoch(1, 3), MonoMs: 86_400_000, WallMs: wall, Clock: ClockSynced,
 			Health: HealthDegraded, Faults: []FaultCode{FaultStateDiskLow}, BootedMs: wall - 86_400_000, StartedMs: wall - 86_000_000,
 			Versions: Versions{"v0.1.0", "6.12.41+rpt-rpi-v8", "15.18", "Raspberry Pi 4 Model B Rev 1.5"},
-			Queue:    Queue{12, 340, 1200, 65_536, 4, 8 << 30, SessionEpoch(1, 1), 4711, SessionEpoch(1, 1), 4371},
+			Queue: Queue{
+				Frames: 12, Transactions: 340, Changes: 1200, Bytes: 65_536, OldestSeconds: 4, LimitBytes: 8 << 30,
+				Epoch: SessionEpoch(1, 1), LastSeq: 4711, AckedEpoch: SessionEpoch(1, 1), AckedSeq: 4371,
+			},
 			Database: Database{"up", 16 << 20, "active", 512 << 20},
 			Disks:    []Disk{{"state", 4 << 30, 300 << 20}, {"data", 100 << 30, 60 << 30}}, MilliCelsius: &hot,
 			Load:   Load{1250, 4, 4 << 30, 2 << 30, 58 << 20},
 			Tunnel: Tunnel{"up", 17, 123_456, 7_654_321},
 			Tables: []TableStatus{{"public.labels", "refused", "It has no primary key."}, {"public.orders", "streaming", ""}},
+		},
+		"status-stalled": Status{
+			Tenant: "foo", Facility: "la", BootID: boot, Session: SessionEpoch(1, 3), MonoMs: 86_400_000, WallMs: wall, Clock: ClockSynced,
+			Health: HealthDegraded, Faults: []FaultCode{FaultTunnelDown, FaultStalled},
+			Queue:  Queue{Transactions: 340, Bytes: 3 << 30, LimitBytes: 8 << 30, FullSeconds: &full, FillBytesPerSecond: 48_000},
+			Stalls: []Stall{{"capture", 75, 1 << 20}, {"load", 3600, 2}},
 		},
 		"status-least": Status{Tenant: "a", Facility: "b", BootID: boot},
 		"conn-birth": Conn{

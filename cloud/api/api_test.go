@@ -308,9 +308,17 @@ func TestTableIsAddedListedForEachFacilityAndRemoved(t *testing.T) {
 		VALUES ('la', 'public', 'Order Lines', 'streaming', 12)`); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.DB.Exec(ctx, `CREATE TABLE "Order Lines" (id int PRIMARY KEY, facility_id text NOT NULL);
+		UPDATE holdfast.facility_table SET fingerprint = 1, columns = '[{"name":"id","type":"integer","key":true},{"name":"n","type":"text"}]'`); err != nil {
+		t.Fatal(err)
+	}
 	list, err := r.Viewer.Tables(ctx, "")
 	if err != nil || len(list) != 1 || len(list[0].Facilities) != 2 {
 		t.Fatalf("tables: %+v, %v", list, err)
+	}
+	differ, err := r.Viewer.Tables(ctx, "la")
+	if err != nil || len(differ[0].Facilities[0].Differs) != 2 || !differ[0].Facilities[0].Differs[0].Warning || len(differ[0].Columns) != 2 {
+		t.Errorf("columns that differ: %+v, %v", differ, err)
 	}
 	if f := list[0].Facilities[0]; f.Facility != "frankfurt" || f.State != "waiting" {
 		t.Errorf("a facility that said nothing: %+v", f)

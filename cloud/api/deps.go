@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/parked"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -59,6 +60,11 @@ type Tables interface {
 	// Remove ends the syncing of a table. ingest.ErrNotFound: it was not synced.
 	// ingest.ErrSystem: it is Holdfast's own.
 	Remove(ctx context.Context, schema, name string) error
+	// Shape is the region's own table; nil when there is none, or when each
+	// facility has its own.
+	Shape(ctx context.Context, facility string, t proto.SyncedTable) (*schema.Table, error)
+	// Compare says how a facility's table differs from the region's.
+	Compare(ctx context.Context, facility string, t proto.SyncedTable, fingerprint uint64, columns []proto.TableColumn) ([]schema.Difference, error)
 }
 
 // Fleet knows every facility's present state (cloud/fleet).

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,6 +14,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/web"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 type eventsInput struct {
@@ -40,7 +42,7 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	now := h.status(f)
 	out := v1.SyncStatus{
 		Facility: f.ID, State: now.State, Connected: now.Stream,
-		Queue: now.Queue, ReportedAt: now.ReportedAt, Lag: now.Lag, Throughput: h.Fleet.Throughput(f.ID),
+		Queue: now.Queue, ReportedAt: now.ReportedAt, Lag: now.Lag, Stalled: now.Stalled, Throughput: h.Fleet.Throughput(f.ID),
 	}
 	if h.Waiting != nil {
 		if p := h.Waiting(f.ID); p != nil {
@@ -56,7 +58,7 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	if out.Down, err = h.store.down(ctx, f.ID); err != nil {
 		return nil, err
 	}
-	if out.Tables, err = h.store.tablesAt(ctx, f.ID, false); err != nil {
+	if out.Tables, err = h.tablesAt(ctx, f.ID, false); err != nil {
 		return nil, err
 	}
 	return &body[v1.SyncStatus]{out}, nil
@@ -152,6 +154,9 @@ type tableAtRow struct {
 	RowsLoaded, Changes     *int64
 	LastSeq                 *int64
 	UpdatedAt               *time.Time
+	Fingerprint             *int64
+	Columns                 []proto.TableColumn
+	Class, RegionSchema     string
 }
 
 func (r tableAtRow) tableAt() v1.TableAt {
@@ -166,10 +171,10 @@ func (r tableAtRow) tableAt() v1.TableAt {
 // tablesAt returns every synced table at one facility, or at all that were
 // not removed when facility is "", ordered by table and facility; Holdfast's
 // own tables only when asked for.
-func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]v1.TableAt, error) {
+func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]tableAtRow, error) {
 	rows, err := s.db.Query(ctx, `
 		SELECT f.id, t.schema_name, t.table_name, ft.state, ft.problem, ft.remedy,
-		       ft.rows_loaded, ft.changes, ft.last_seq, ft.updated_at
+		       ft.rows_loaded, ft.changes, ft.last_seq, ft.updated_at, ft.fingerprint, ft.columns, t.class, t.region_schema
 		  FROM holdfast.synced_table t
 		 CROSS JOIN holdfast.facility f
 		  LEFT JOIN holdfast.facility_table ft
@@ -183,9 +188,32 @@ func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]v1
 	if err != nil {
 		return nil, fmt.Errorf("list table states: %w", err)
 	}
+	return items, nil
+}
+
+// tablesAt is the same for people, with how the columns differ.
+func (h *Handler) tablesAt(ctx context.Context, facility string, system bool) ([]v1.TableAt, error) {
+	items, err := h.store.tablesAt(ctx, facility, system)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]v1.TableAt, 0, len(items))
 	for _, r := range items {
-		out = append(out, r.tableAt())
+		t := r.tableAt()
+		// A thousand facilities with schemas of their own are as many tables to
+		// look at: those are compared for one facility at a time.
+		own := strings.Contains(r.RegionSchema, "{facility}")
+		if r.Fingerprint != nil && (facility != "" || !own) {
+			synced := proto.SyncedTable{Schema: r.Schema, Name: r.Table, Class: r.Class, RegionSchema: r.RegionSchema}
+			differences, err := h.Tables.Compare(ctx, r.Facility, synced, uint64(*r.Fingerprint), r.Columns)
+			if err != nil {
+				return nil, err
+			}
+			for _, d := range differences {
+				t.Differs = append(t.Differs, v1.Difference(d))
+			}
+		}
+		out = append(out, t)
 	}
 	return out, nil
 }

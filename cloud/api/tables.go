@@ -60,7 +60,7 @@ func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Pag
 			return nil, err
 		}
 	}
-	states, err := h.store.tablesAt(ctx, in.Facility, in.System)
+	states, err := h.tablesAt(ctx, in.Facility, in.System)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +72,16 @@ func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Pag
 	for i := range items {
 		if at := by[[2]string{items[i].Schema, items[i].Table}]; at != nil {
 			items[i].Facilities = at
+		}
+		t := items[i]
+		here, err := h.Tables.Shape(ctx, "", proto.SyncedTable{Schema: t.Schema, Name: t.Table, Class: t.Class, RegionSchema: t.RegionSchema})
+		if err != nil {
+			return nil, err
+		}
+		if here != nil {
+			for _, c := range here.Describe() {
+				items[i].Columns = append(items[i].Columns, v1.Column{Name: c.Name, Type: c.Type, Key: c.Key})
+			}
 		}
 	}
 	return &body[v1.Page[v1.Table]]{v1.Page[v1.Table]{Items: items}}, nil

@@ -23,7 +23,9 @@ import (
 	"github.com/agogsaas/holdfast/cloud/conflicts"
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 //go:embed pages/*.html
@@ -47,6 +49,9 @@ type Deps struct {
 	Pool   *pgxpool.Pool
 	// Parked, if set, has pages for changes that were refused.
 	Parked Parked
+	// Compare says how a facility's table differs from the region's
+	// (cloud/ingest). May be nil.
+	Compare func(ctx context.Context, facility string, t proto.SyncedTable, fingerprint uint64, columns []proto.TableColumn) ([]schema.Difference, error)
 	// Stop ends the live connections when the program stops.
 	Stop    <-chan struct{}
 	Log     *slog.Logger

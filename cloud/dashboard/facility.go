@@ -68,6 +68,19 @@ func (v facilityView) TempText() string {
 	return fmt.Sprintf("%.0f °C", *v.Temperature)
 }
 
+// FullText says when the facility's queue will be full; "" when that is not to
+// be expected.
+func (v facilityView) FullText() string {
+	at := v.Queue.FullAt
+	if at == nil {
+		return ""
+	}
+	if left := at.Sub(v.Now); left > 0 {
+		return "full in about " + web.Span(left) + " at this rate"
+	}
+	return "full about now"
+}
+
 // LocalTime is the time of day at the facility.
 func (v facilityView) LocalTime() string { return v.Now.In(v.Zone).Format("Mon 15:04 MST") }
 
@@ -115,7 +128,7 @@ func (e streamEvent) Shown() web.State {
 
 // readRecord takes what the database knows of a facility.
 func (u *UI) readRecord(ctx context.Context, id string) (record, error) {
-	rec, err := u.store.read(ctx, id)
+	rec, err := u.readTables(ctx, id)
 	if err != nil {
 		return rec, err
 	}

@@ -8,6 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/schema"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // store reads what the region's database knows of one facility.
@@ -27,6 +30,9 @@ type tableAt struct {
 	Schema, Table, Class, State, Problem, Remedy string
 	RowsLoaded, Changes, LastSeq                 int64
 	UpdatedAt                                    *time.Time
+	RegionSchema                                 string
+	Fingerprint                                  int64
+	Columns                                      []proto.TableColumn
 }
 
 type streamEvent struct {
@@ -48,8 +54,9 @@ type device struct {
 type record struct {
 	Position *position // nil before the first transaction
 	Tables   []tableAt
-	Events   []streamEvent // newest first
-	Device   *device       // nil without an active box
+	Differs  map[string][]schema.Difference // by schema.name
+	Events   []streamEvent                  // newest first
+	Device   *device                        // nil without an active box
 	// Conflicts are the open ones, counted up to a bound.
 	Conflicts string
 	Parked    int64 // changes that the region's database refused
@@ -77,7 +84,8 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 		})
 	b.Queue(`
 		SELECT t.schema_name, t.table_name, t.class, coalesce(f.state, 'waiting'), coalesce(f.problem, ''), coalesce(f.remedy, ''),
-		       coalesce(f.rows_loaded, 0), coalesce(f.changes, 0), coalesce(f.last_seq, 0), f.updated_at
+		       coalesce(f.rows_loaded, 0), coalesce(f.changes, 0), coalesce(f.last_seq, 0), f.updated_at,
+		       t.region_schema, coalesce(f.fingerprint, 0), coalesce(f.columns, '[]')
 		FROM holdfast.synced_table t
 		LEFT JOIN holdfast.facility_table f ON f.schema_name = t.schema_name AND f.table_name = t.table_name AND f.facility = $1
 		WHERE t.schema_name <> 'holdfast' -- its own tables are not the customer's

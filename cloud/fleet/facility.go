@@ -3,6 +3,7 @@ package fleet
 import (
 	"time"
 
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -41,6 +42,9 @@ type facility struct {
 	since     time.Time // when verdict.State became what it is
 	streaming bool
 	dirty     bool // not in the database as it is
+
+	watch  progress.Watch
+	stalls []progress.Stall // what the region sees
 
 	applied applied
 	history history

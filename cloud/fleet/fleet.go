@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agogsaas/holdfast/internal/mqttclient"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -45,7 +46,16 @@ type Config struct {
 	// Streaming reports whether a facility's sync stream is connected; nil
 	// means no.
 	Streaming func(facility string) bool
-	Log       *slog.Logger
+	// Received returns what a facility's stream has brought, and false while it
+	// is not connected (cloud/stream). Down returns how many transactions wait
+	// for a facility on the way down and what moves when it takes some. Either
+	// may be nil.
+	Received func(facility string) (Received, bool)
+	Down     func(facility string) (waiting uint64, moves progress.Mark, ok bool)
+	// StalledAfter is how long a stage may have work and make no progress;
+	// default a minute.
+	StalledAfter time.Duration
+	Log          *slog.Logger
 }
 
 // Fleet is all facilities of the region. Its methods may be called from
@@ -75,6 +85,9 @@ func New(cfg Config) (*Fleet, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.StalledAfter == 0 {
+		cfg.StalledAfter = progress.Default
 	}
 	f := &Fleet{
 		cfg: cfg, log: cfg.Log, store: store{cfg.DB},
@@ -116,6 +129,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	g.Go(func() error { return f.probing(gctx) })
 	g.Go(func() error { return f.storing(gctx) })
 	g.Go(func() error { return f.judging(gctx) })
+	g.Go(func() error { return f.watching(gctx) })
 	err := g.Wait()
 	// What was heard last is worth a last write: it is what the next process
 	// begins with.

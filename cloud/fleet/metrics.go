@@ -1,11 +1,14 @@
 package fleet
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -74,8 +77,17 @@ var (
 	descHeard  = prometheus.NewDesc("holdfast_facility_heard_timestamp_seconds", "When the facility was last heard.", []string{"facility"}, nil)
 	descQueue  = prometheus.NewDesc("holdfast_facility_queue_bytes", "Bytes that wait at the facility.", []string{"facility"}, nil)
 	descQueueT = prometheus.NewDesc("holdfast_facility_queue_transactions", "Transactions that wait at the facility.", []string{"facility"}, nil)
+	descFull   = prometheus.NewDesc("holdfast_facility_queue_full_timestamp_seconds", "When the facility's queue will be full at the rate at which it fills; absent when that is not to be expected.", []string{"facility"}, nil)
+	descStall  = prometheus.NewDesc("holdfast_stalled", "1 while a stage of a facility's way has work and makes no progress.", []string{"facility", "stage"}, nil)
 	descLag    = prometheus.NewDesc("holdfast_facility_lag_seconds", "Commit at the facility to visible in the region.", []string{"facility"}, nil)
 )
+
+// allStages are there in the metrics whether they stall or not, so that an alarm
+// has something to compare with.
+var allStages = []progress.Stage{
+	progress.Capture, progress.Transfer, progress.Acknowledge, progress.Load,
+	progress.Receive, progress.Apply, progress.Parked, progress.LoadDown, progress.Deliver,
+}
 
 // Describe implements prometheus.Collector.
 func (f *Fleet) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(f, ch) }
@@ -100,6 +112,12 @@ func (f *Fleet) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(descQueue, float64(s.Queue.Bytes), s.ID)
 		gauge(descQueueT, float64(s.Queue.Transactions), s.ID)
+		if s.Queue.FullAt != nil {
+			gauge(descFull, float64(s.Queue.FullAt.Unix()), s.ID)
+		}
+		for _, stage := range allStages {
+			gauge(descStall, float64(index(slices.ContainsFunc(s.Stalled, func(x v1.Stall) bool { return x.Stage == string(stage) }))), s.ID, string(stage))
+		}
 		if s.Lag != nil {
 			gauge(descLag, float64(*s.Lag)/1000, s.ID)
 		}

@@ -116,7 +116,13 @@ func (fac *facility) view(now time.Time) v1.FacilityStatus {
 	if lag := fac.lag(now); lag >= 0 {
 		v.Lag = &lag
 	}
+	v.Stalled = fac.stalled()
 	if s := fac.status; s != nil {
+		v.Queue.LimitBytes, v.Queue.FillRate = int64(s.Queue.LimitBytes), int64(s.Queue.FillBytesPerSecond)
+		if full := s.Queue.FullSeconds; full != nil {
+			const century = 100 * 365 * 24 * 3600
+			v.Queue.FullAt = wall(fac.statusAt.Add(time.Duration(min(*full, century)) * time.Second))
+		}
 		v.Database, v.AgentVersion = s.Database.State, s.Versions.Agent
 		if s.MilliCelsius != nil {
 			celsius := float64(*s.MilliCelsius) / 1000

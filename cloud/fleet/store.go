@@ -35,6 +35,17 @@ ON CONFLICT (facility) DO UPDATE SET
     session_epoch = excluded.session_epoch,
     boot_id = excluded.boot_id,
     status = CASE WHEN excluded.status = '{}'::jsonb THEN s.status ELSE excluded.status END`
+
+	// What the watcher counts; the order is that of the struct.
+	sqlCounted = `
+SELECT f.id, coalesce(p.epoch, 0), coalesce(p.seq, 0), coalesce(k.n, 0), coalesce(k.tried, 0), coalesce(d.n, 0), coalesce(d.rows, 0)
+FROM holdfast.facility f
+LEFT JOIN holdfast.position p ON p.facility = f.id
+LEFT JOIN (SELECT facility, count(*) AS n, (1000000 * extract(epoch FROM max(tried_at)))::bigint AS tried
+           FROM holdfast.parked WHERE direction = 'up' AND state = 'waiting' GROUP BY facility) k ON k.facility = f.id
+LEFT JOIN (SELECT facility, count(*) FILTER (WHERE done_at IS NULL) AS n, sum(rows_sent)::bigint AS rows
+           FROM holdfast.down_load GROUP BY facility) d ON d.facility = f.id
+WHERE f.removed_at IS NULL`
 )
 
 // store is the table facility_seen.
@@ -59,6 +70,19 @@ func (s store) list(ctx context.Context) ([]seen, error) {
 		return nil, fmt.Errorf("list facilities: %w", err)
 	}
 	return all, nil
+}
+
+// counted is what the database says of each facility's stream.
+func (s store) counted(ctx context.Context) ([]counted, error) {
+	rows, err := s.db.Query(ctx, sqlCounted)
+	if err != nil {
+		return nil, fmt.Errorf("count what the streams have done: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[counted])
+	if err != nil {
+		return nil, fmt.Errorf("count what the streams have done: %w", err)
+	}
+	return list, nil
 }
 
 func (s store) flush(ctx context.Context, rows []seen) error {

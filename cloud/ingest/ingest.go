@@ -56,6 +56,7 @@ type Ingest struct {
 	store    store
 	tables   *tables
 	counters *counters
+	shapes   shapes
 
 	mu       sync.Mutex
 	sessions map[string]*slot

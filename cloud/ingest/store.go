@@ -149,11 +149,12 @@ func (s store) putStates(ctx context.Context, facility string, states []proto.Ta
 			p.Text, p.Remedy = p.Text+q.Text, p.Remedy+q.Remedy
 		}
 		ids = append(ids, t.Schema+"."+t.Name)
-		batch.Queue(`INSERT INTO holdfast.facility_table (facility, schema_name, table_name, state, problem, remedy, rows_loaded, fingerprint)
-			SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT FROM holdfast.facility WHERE id = $1)
+		batch.Queue(`INSERT INTO holdfast.facility_table AS f (facility, schema_name, table_name, state, problem, remedy, rows_loaded, fingerprint, columns)
+			SELECT $1, $2, $3, $4, $5, $6, $7, $8, coalesce($9::jsonb, '[]') WHERE EXISTS (SELECT FROM holdfast.facility WHERE id = $1)
 			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET state = EXCLUDED.state, problem = EXCLUDED.problem,
-			remedy = EXCLUDED.remedy, rows_loaded = EXCLUDED.rows_loaded, fingerprint = EXCLUDED.fingerprint, updated_at = now()`,
-			facility, t.Schema, t.Name, t.State, p.Text, p.Remedy, int64(t.RowsLoaded), int64(t.Fingerprint))
+			remedy = EXCLUDED.remedy, rows_loaded = EXCLUDED.rows_loaded, fingerprint = EXCLUDED.fingerprint, updated_at = now(),
+			columns = CASE WHEN f.fingerprint = EXCLUDED.fingerprint AND EXCLUDED.columns = '[]' THEN f.columns ELSE EXCLUDED.columns END`,
+			facility, t.Schema, t.Name, t.State, p.Text, p.Remedy, int64(t.RowsLoaded), int64(t.Fingerprint), t.Columns)
 	}
 	batch.Queue(`DELETE FROM holdfast.facility_table WHERE facility = $1 AND schema_name || '.' || table_name <> ALL ($2)`, facility, ids)
 	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {

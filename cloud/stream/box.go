@@ -28,6 +28,7 @@ type box struct {
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
 
 	mu     sync.Mutex
+	got    Received
 	checks map[uint64]chan []proto.Problem
 }
 
@@ -61,6 +62,7 @@ func (b *box) run(ctx context.Context) error {
 	if err := b.link.Send(proto.TypeWelcome, &welcome); err != nil {
 		return err
 	}
+	b.got.Position = at
 	b.server.join(b)
 	defer b.server.leave(b)
 	b.log.Info("stream begins", "epoch", at.Epoch, "seq", at.Seq, "agent", hello.Agent)
@@ -143,6 +145,7 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, 
 				return b.refuse(ctx, fmt.Errorf("%w: a frame of enrolment %d from a box of enrolment %d",
 					proto.ErrMalformed, f.Header.Epoch>>32, hello.Epoch>>32))
 			}
+			b.note(f.Header)
 			if err := session.Push(ctx, f); err != nil {
 				return b.stuck(ctx, err)
 			}

@@ -17,13 +17,14 @@ const (
 
 // Facts are what the other parts know of themselves. A nil one is not told.
 //
-// Queue, Tunnel and Faults are called at each heartbeat and must not wait.
+// Queue, Tunnel, Faults and Stalls are called at each heartbeat and must not wait.
 // Database and Tables may take up to 5 seconds; they are called every 10
 // seconds, apart from the heartbeat.
 type Facts struct {
 	Queue    func() proto.Queue
 	Tunnel   func() proto.Tunnel
 	Faults   func() []proto.FaultCode
+	Stalls   func() []proto.Stall
 	Database func(ctx context.Context) (DatabaseFacts, error)
 	Tables   func(ctx context.Context) ([]proto.TableStatus, error)
 }

@@ -41,6 +41,9 @@ func (h *Heartbeat) collect() proto.Status {
 	if h.cfg.Facts.Tunnel != nil {
 		s.Tunnel = h.cfg.Facts.Tunnel()
 	}
+	if h.cfg.Facts.Stalls != nil {
+		s.Stalls = h.cfg.Facts.Stalls()
+	}
 	var more []proto.FaultCode
 	if h.cfg.Facts.Faults != nil {
 		more = h.cfg.Facts.Faults()

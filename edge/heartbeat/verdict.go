@@ -1,6 +1,7 @@
 package heartbeat
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/agogsaas/holdfast/proto"
@@ -59,6 +60,16 @@ func health(codes []proto.FaultCode) proto.Health {
 	return worst
 }
 
+// rough is a forecast to a power of two of a quarter of an hour: it is worth
+// telling again when it has halved or doubled.
+func rough(seconds *uint64) *uint64 {
+	if seconds == nil {
+		return nil
+	}
+	step := uint64(bits.Len64(*seconds / 900))
+	return &step
+}
+
 // material is the part of a status document that is worth sending it for. The
 // rest changes all the time, and the heartbeat has the most of it.
 func material(s proto.Status) proto.Status {
@@ -71,14 +82,18 @@ func material(s proto.Status) proto.Status {
 	if s.Queue.LimitBytes > 0 {
 		filled = s.Queue.Bytes / max(1, s.Queue.LimitBytes/steps)
 	}
-	s.Queue = proto.Queue{Bytes: filled, LimitBytes: s.Queue.LimitBytes, Epoch: s.Queue.Epoch}
+	s.Queue = proto.Queue{Bytes: filled, LimitBytes: s.Queue.LimitBytes, Epoch: s.Queue.Epoch, FullSeconds: rough(s.Queue.FullSeconds)}
+	s.Stalls = slices.Clone(s.Stalls)
+	for i := range s.Stalls {
+		s.Stalls[i].Seconds, s.Stalls[i].Work = 0, 0
+	}
 	s.Disks = slices.Clone(s.Disks)
 	for i, d := range s.Disks {
 		s.Disks[i].FreeBytes = d.FreeBytes / max(1, d.TotalBytes/steps)
 	}
 	if s.MilliCelsius != nil {
-		rough := *s.MilliCelsius / 5000
-		s.MilliCelsius = &rough
+		fives := *s.MilliCelsius / 5000
+		s.MilliCelsius = &fives
 	}
 	return s
 }

@@ -49,6 +49,15 @@ type Queue struct {
 	MaxBytes int64     // 0 if unknown
 	Oldest   time.Time // when the oldest of them was made; zero if none waits
 	Problem  string    // set when the queue cannot take changes
+	// FullIn is when it will be full at the rate at which it fills now; 0 when
+	// that is not to be expected.
+	FullIn time.Duration
+}
+
+// Stall is a stage that has work and makes no progress.
+type Stall struct {
+	Text  string // for technicians
+	Since time.Time
 }
 
 // Database is the local PostgreSQL.
@@ -83,6 +92,7 @@ type Deps struct {
 	Queue    func() Queue
 	Database func() Database
 	Box      func() Box
+	Stalls   func() []Stall // may be nil
 
 	// Stop ends the live connections when the program stops.
 	Stop <-chan struct{}

@@ -22,6 +22,7 @@ type Report struct {
 	Queue    Queue
 	Database Database
 	Box      Box
+	Stalls   []Stall
 	Region   string
 	// Kind, Icon, Title and Text are the one thing to say first.
 	Kind, Icon, Title, Text string
@@ -31,14 +32,20 @@ type Report struct {
 
 func (u *UI) report() Report {
 	r := Report{Link: u.d.Link(), Queue: u.d.Queue(), Database: u.d.Database(), Box: u.d.Box(), Region: u.d.Region}
+	if u.d.Stalls != nil {
+		r.Stalls = u.d.Stalls()
+	}
 	r.judge(time.Now())
 	return r
 }
 
+// fullSoon is when the room for unsent changes is a worry by its forecast.
+const fullSoon = 6 * time.Hour
+
 // judge finds the words. The worst comes first.
 func (r *Report) judge(now time.Time) {
 	say := func(kind, icon, title, text string) { r.Kind, r.Icon, r.Title, r.Text = kind, icon, title, text }
-	full := r.Queue.MaxBytes > 0 && float64(r.Queue.Bytes) > queueNearlyFull*float64(r.Queue.MaxBytes)
+	full := r.Queue.MaxBytes > 0 && float64(r.Queue.Bytes) > queueNearlyFull*float64(r.Queue.MaxBytes) || r.Queue.FullIn > 0 && r.Queue.FullIn < fullSoon
 	switch {
 	case !r.Database.Up:
 		say("bad", "database-off", "This box's database is not running.",
@@ -58,6 +65,9 @@ func (r *Report) judge(now time.Time) {
 	case r.Link.Refused:
 		say("warn", "filled-alert-triangle", "The region cannot take the changes now.",
 			"Keep working: everything is saved here and will be sent by itself. Support needs to look at the region: the status page says why.")
+	case len(r.Stalls) > 0 && r.Link.Up:
+		say("warn", "filled-alert-triangle", "Something on this box stands still.",
+			"Keep working: everything is saved here. Support needs to look at the box: "+r.Stalls[0].Text+".")
 	case !r.Link.Up && full:
 		say("bad", "cloud-off", "Internet is down, and the room for unsent changes is nearly full.",
 			"Keep working: everything is saved here and will be sent by itself. Please get the internet repaired soon.")
@@ -111,6 +121,15 @@ func (r Report) QueueWord() web.State {
 		return web.State{Kind: "ok", Word: "Sending"}
 	}
 	return web.State{Kind: "waiting", Word: "Safely waiting"}
+}
+
+// FullText says when the queue will be full, in words; "" when that is not to
+// be expected.
+func (q Queue) FullText() string {
+	if q.FullIn <= 0 {
+		return ""
+	}
+	return "about " + web.Span(q.FullIn) + " at this rate"
 }
 
 // DiskShare is how much of the data disk is used, in percent; -1 if unknown.

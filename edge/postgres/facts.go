@@ -47,6 +47,8 @@ type Slot struct {
 	// SafeBytes is how much more may be written before the slot is lost; nil
 	// when there is no limit or it is lost already.
 	SafeBytes *int64
+	// ConfirmedLSN is up to where the reader has acknowledged.
+	ConfirmedLSN int64
 }
 
 // Slot returns the slot of that name: one of proto's words active, inactive,
@@ -118,7 +120,8 @@ func (d *DB) query(ctx context.Context, f *Facts) error {
 	f.OldestTransaction = time.Duration(oldest * float64(time.Second))
 	rows, err := d.conn.Query(ctx, `SELECT slot_name, coalesce(database, ''), active, coalesce(wal_status, ''),
 			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint,
-			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint, safe_wal_size
+			coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn), 0)::bigint, safe_wal_size,
+			coalesce(pg_wal_lsn_diff(confirmed_flush_lsn, '0/0'), 0)::bigint
 		FROM pg_replication_slots ORDER BY slot_name LIMIT $1`, slotsMax)
 	if err != nil {
 		return fmt.Errorf("look at the slots: %w", err)

@@ -90,6 +90,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 		l.Up, l.Replaced, l.Error, l.Acked, l.AckedAt = true, false, "", from, time.Now()
 	})
 
+	u.noteBegin(from)
 	sender := transfer.NewSender(link, int64(welcome.WindowBytes))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
@@ -200,6 +201,7 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 		if err := s.Send(ctx, f); err != nil {
 			return err
 		}
+		u.noteSent(f)
 	}
 }
 
@@ -274,8 +276,10 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 
 // tellTables tells the region how each table fares, now and at each change.
 func (u *Uplink) tellTables(ctx context.Context, link *transfer.Link) error {
+	told := shapesTold{}
 	for {
 		states, changed := u.tablesChanged()
+		told.news(states)
 		if err := link.Send(proto.TypeTableStates, &proto.TableStates{Tables: states}); err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type entry struct {
 	Problems    []proto.Problem
 	LoadAfter   change.Row
 	fingerprint uint64
+	columns     []proto.TableColumn // those that the fingerprint is of
 	RowsLoaded  int64
 	LoadNo      int64
 }

@@ -116,11 +116,11 @@ func (u *Uplink) settle(ctx context.Context) error {
 	var masters []schema.Name
 	for i := range list {
 		e := &list[i]
-		problems, fingerprint, err := u.lint(ctx, e.SyncedTable)
+		problems, table, err := u.lint(ctx, e.SyncedTable)
 		if err != nil {
 			return err
 		}
-		e.fingerprint = fingerprint
+		e.look(table)
 		state := e.State
 		switch {
 		case len(problems) > 0:
@@ -192,10 +192,10 @@ func (u *Uplink) sendUnpublished(ctx context.Context, conn *pgx.Conn, good []cap
 }
 
 // lint asks the local database whether it can serve a table.
-func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, uint64, error) {
+func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, *schema.Table, error) {
 	conn, err := u.DB.Acquire(ctx)
 	if err != nil {
-		return nil, 0, fmt.Errorf("reach the local database: %w", err)
+		return nil, nil, fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Release()
 	return schema.Lint(ctx, conn.Conn(), t, schema.Edge)
@@ -277,7 +277,7 @@ func (u *Uplink) keepFingerprints(list []entry) {
 	for i := range list {
 		for _, old := range u.tables {
 			if old.ID() == list[i].ID() {
-				list[i].fingerprint = old.fingerprint
+				list[i].fingerprint, list[i].columns = old.fingerprint, old.columns
 			}
 		}
 	}

@@ -72,6 +72,7 @@ type Uplink struct {
 
 	mu      sync.Mutex
 	link    Link
+	sent    Sent
 	tables  []entry
 	version uint64
 	reg     *apply.Registry
@@ -183,7 +184,7 @@ func (u *Uplink) statesLocked() []proto.TableState {
 	for _, e := range u.tables {
 		list = append(list, proto.TableState{
 			Schema: e.Schema, Name: e.Name, State: e.State,
-			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint,
+			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint, Columns: e.columns,
 		})
 	}
 	return list

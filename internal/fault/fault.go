@@ -29,9 +29,10 @@ type Point struct {
 	Name string
 
 	mu            sync.Mutex
-	armed         bool  // counted in the package's armed
-	before, after int   // calls until the one that fails; 0 is none
-	broken        error // every call fails with it before its effect
+	armed         bool          // counted in the package's armed
+	before, after int           // calls until the one that fails; 0 is none
+	broken        error         // every call fails with it before its effect
+	held          chan struct{} // every call waits for it before its effect
 }
 
 // armed counts the points and names that are armed, in the whole process.
@@ -65,9 +66,23 @@ func (p *Point) Break(err error) {
 	p.arm(func() { p.broken = err })
 }
 
-// Heal forgets all that was armed on this point.
+// Hold makes every call wait before its effect, until Heal: a step that hangs.
+func (p *Point) Hold() {
+	p.arm(func() {
+		if p.held == nil {
+			p.held = make(chan struct{})
+		}
+	})
+}
+
+// Heal forgets all that was armed on this point; calls that wait go on.
 func (p *Point) Heal() {
-	p.arm(func() { p.before, p.after, p.broken = 0, 0, nil })
+	p.arm(func() {
+		if p.held != nil {
+			close(p.held)
+		}
+		p.before, p.after, p.broken, p.held = 0, 0, nil, nil
+	})
 }
 
 func (p *Point) arm(set func()) {
@@ -79,7 +94,7 @@ func (p *Point) arm(set func()) {
 
 // count keeps the package's armed in step; p.mu is held.
 func (p *Point) count() {
-	now := p.before > 0 || p.after > 0 || p.broken != nil
+	now := p.before > 0 || p.after > 0 || p.broken != nil || p.held != nil
 	if now == p.armed {
 		return
 	}
@@ -111,6 +126,12 @@ func (p *Point) Before() error {
 		return nil
 	}
 	crash(p.Name, crashBefore)
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.broken != nil {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/agogsaas/holdfast/internal/fault"
 )
@@ -158,4 +159,24 @@ func BenchmarkNothingArmed(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestHeldStepWaitsUntilHealed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p fault.Point
+		p.Hold()
+		done := make(chan error, 1)
+		go func() { done <- p.Do(func() error { return nil }) }()
+		synctest.Wait()
+		select {
+		case err := <-done:
+			t.Fatalf("it went on: %v", err)
+		default:
+		}
+		p.Heal()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

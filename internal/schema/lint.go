@@ -30,22 +30,21 @@ const (
 )
 
 // Lint says why a table cannot be synced as t says, and what to do about each
-// reason; none means that it can. The fingerprint is 0 if there is no table. An
-// error means that the database could not be asked. conn must not be in a
-// transaction.
-func Lint(ctx context.Context, conn *pgx.Conn, t proto.SyncedTable, side Side) ([]proto.Problem, uint64, error) {
+// reason; none means that it can. The table is nil if there is none. An error
+// means that the database could not be asked. conn must not be in a transaction.
+func Lint(ctx context.Context, conn *pgx.Conn, t proto.SyncedTable, side Side) ([]proto.Problem, *Table, error) {
 	if side == Region && ownSchema(t) {
 		// Its name there depends on the facility; apply makes sure of it.
-		return classProblems(t), 0, nil
+		return classProblems(t), nil, nil
 	}
 	table, err := Read(ctx, conn, t.Schema, t.Name)
 	if errors.Is(err, ErrNotFound) {
-		return append(classProblems(t), missing(t, side)), 0, nil
+		return append(classProblems(t), missing(t, side)), nil, nil
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return Check(table, t, side), table.Fingerprint(), nil
+	return Check(table, t, side), table, nil
 }
 
 func missing(t proto.SyncedTable, side Side) proto.Problem {

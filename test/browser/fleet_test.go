@@ -17,6 +17,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -28,7 +29,8 @@ type region struct {
 	pool  *pgxpool.Pool
 
 	mu         sync.Mutex
-	facilities map[string]fleet.Detail // guarded by mu
+	facilities map[string]fleet.Detail        // guarded by mu
+	differs    map[string][]schema.Difference // by schema.name
 }
 
 // Snapshot implements dashboard.Fleet.
@@ -115,7 +117,7 @@ func newRegion(t *testing.T) *region {
 	auth, err := web.NewAuth(web.AuthOptions{Name: "us-east", Store: web.PGStore{Pool: r.pool}, Log: testLog(t)})
 	must(t, err)
 	stop := make(chan struct{})
-	ui, err := dashboard.New(dashboard.Deps{Region: "us-east", Auth: auth, Fleet: r, Pool: r.pool, Stop: stop, Log: testLog(t), Version: "test"})
+	ui, err := dashboard.New(dashboard.Deps{Region: "us-east", Auth: auth, Fleet: r, Pool: r.pool, Compare: r.compare, Stop: stop, Log: testLog(t), Version: "test"})
 	must(t, err)
 	r.url = serve(t, ui, stop)
 	return r

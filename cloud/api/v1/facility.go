@@ -96,6 +96,8 @@ type FacilityStatus struct {
 	Queue Queue  `json:"queue"`
 	Lag   *int64 `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
+	Stalled []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
+
 	Database     string   `json:"database,omitempty" doc:"State of the facility's PostgreSQL"`
 	DiskFree     *int64   `json:"disk_free_bytes,omitempty"`
 	DiskTotal    *int64   `json:"disk_total_bytes,omitempty"`
@@ -109,4 +111,18 @@ type Queue struct {
 	Transactions   int64      `json:"transactions"`
 	Bytes          int64      `json:"bytes"`
 	OldestUnsentAt *time.Time `json:"oldest_unsent_at,omitempty"`
+
+	LimitBytes int64      `json:"limit_bytes,omitempty" doc:"How many bytes may wait"`
+	FillRate   int64      `json:"fill_bytes_per_second,omitempty" doc:"Rate at which it fills, over the last hour or since it was last at its lowest"`
+	FullAt     *time.Time `json:"full_at,omitempty" doc:"When it will be full at this rate; absent when that is not to be expected"`
+}
+
+// Stall is a stage on the way of a facility's rows that has work and makes no
+// progress, as counters show it, whatever the stage says of itself.
+type Stall struct {
+	Side  string    `json:"side" enum:"facility,region" doc:"Who sees it"`
+	Stage string    `json:"stage" doc:"capture, transfer, acknowledge, load at the facility; receive, apply, parked, load_down, deliver in the region"`
+	Since time.Time `json:"since"`
+	Work  int64     `json:"work" doc:"How much there is to do"`
+	Text  string    `json:"text"`
 }

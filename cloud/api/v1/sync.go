@@ -12,6 +12,8 @@ type SyncStatus struct {
 	ReportedAt *time.Time `json:"reported_at,omitempty" doc:"When the facility said what its queue is"`
 	Lag        *int64     `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
+	Stalled []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
+
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 
@@ -54,6 +56,18 @@ type TableAt struct {
 	Changes    int64      `json:"changes"`
 	LastSeq    int64      `json:"last_seq"`
 	UpdatedAt  *time.Time `json:"updated_at,omitempty"`
+	// Differs is empty when the columns are the same on both sides.
+	Differs []Difference `json:"differs,omitempty" doc:"How its columns at the facility differ from the region's"`
+}
+
+// Difference is one way in which a table at a facility is not the region's.
+type Difference struct {
+	Column   string `json:"column,omitempty"`
+	Facility string `json:"facility,omitempty" doc:"Its type at the facility; absent when it has none"`
+	Region   string `json:"region,omitempty" doc:"Its type in the region; absent when it has none"`
+	Warning  bool   `json:"warning" doc:"Rows cannot cross as they are; else both sides go on well meanwhile"`
+	Text     string `json:"text"`
+	Remedy   string `json:"remedy,omitempty"`
 }
 
 // Table is a table that is synced.
@@ -69,6 +83,14 @@ type Table struct {
 	AddedAt        time.Time `json:"added_at"`
 	AddedBy        string    `json:"added_by"`
 	Facilities     []TableAt `json:"facilities"`
+	Columns        []Column  `json:"columns,omitempty" doc:"The region's columns; absent when each facility has a schema of its own there"`
+}
+
+// Column is one column of a table in the region.
+type Column struct {
+	Name string `json:"name"`
+	Type string `json:"type" doc:"As PostgreSQL writes it, with its modifier" example:"numeric(10,2)"`
+	Key  bool   `json:"key,omitempty" doc:"It is part of what tells rows apart"`
 }
 
 // TableAdd registers a table.

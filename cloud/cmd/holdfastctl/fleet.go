@@ -96,12 +96,20 @@ func (a *app) printFleet(f v1.Fleet) {
 		}
 		rows = append(rows, []cell{
 			c(s.ID), c(s.Name), stateCell(s.State), c(links(s)), c(a.queueOf(s)), c(lagOf(s)),
-			c(a.clockTime(s.LastHeardAt)), c(s.Reason),
+			c(a.clockTime(s.LastHeardAt)), whyCell(s),
 		})
 	}
 	a.table(a.out, []string{"FACILITY", "NAME", "STATE", "LINKS", "QUEUE", "LAG", "LAST HEARD", "WHY"}, rows)
 	a.printf("\n%s of %s online in region %s at %s\n", count(online), plural(len(rows), "facility", "facilities"), f.Region,
 		f.At.Local().Format("2006-01-02 15:04:05 MST"))
+}
+
+// whyCell is why a facility is not well, in a few words.
+func whyCell(s v1.FacilityStatus) cell {
+	if s.Reason == "" && len(s.Stalled) > 0 {
+		return cell{s.Stalled[0].Text, red}
+	}
+	return c(s.Reason)
 }
 
 func stateCell(state string) cell {

@@ -41,6 +41,12 @@ func (a *app) printSync(s v1.SyncStatus) {
 		{"Stream", stream},
 		{"Queue", reported(s.Queue, s.ReportedAt, a.clock())},
 	}
+	if s.Queue.FullAt != nil {
+		rows = append(rows, [2]string{"Full", fullText(s.Queue, a.clock())})
+	}
+	for _, stall := range s.Stalled {
+		rows = append(rows, [2]string{"Stands still", a.paint(a.out)(red, "✖ "+stall.Text) + ", since " + a.when(stall.Since)})
+	}
 	if s.Connected {
 		rows = append(rows, [2]string{"Lag", lagText(s.Lag)})
 	}
@@ -91,6 +97,15 @@ func reported(q v1.Queue, at *time.Time, now time.Time) string {
 	return queueText(q) + " (as it said " + relative(*at, now) + ")"
 }
 
+// fullText is when a queue will be full, in words.
+func fullText(q v1.Queue, now time.Time) string {
+	left := q.FullAt.Sub(now)
+	if left <= 0 {
+		return "about now"
+	}
+	return fmt.Sprintf("in about %s at this rate (%s/h of %s)", span(left), size(q.FillRate*3600), size(q.LimitBytes))
+}
+
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
 	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "PROBLEM"}
 	if withFacility {
@@ -102,13 +117,44 @@ func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
 		if withFacility {
 			first = t.Facility
 		}
-		problem := t.Problem
-		if t.Remedy != "" {
-			problem += " – " + t.Remedy
-		}
-		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), c(problem)})
+		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), problemCell(t)})
 	}
 	a.table(a.out, header, rows)
+	a.printDifferences(list)
+}
+
+// problemCell says in a table what is wrong; how columns differ follows below it.
+func problemCell(t v1.TableAt) cell {
+	problem := t.Problem
+	if t.Remedy != "" {
+		problem += " – " + t.Remedy
+	}
+	for _, d := range t.Differs {
+		if problem == "" && d.Warning {
+			return cell{"▲ its columns do not fit; see below", yellow}
+		}
+	}
+	return c(problem)
+}
+
+// printDifferences says how columns differ, and what to do where rows would stop.
+func (a *app) printDifferences(list []v1.TableAt) {
+	paint := a.paint(a.out)
+	for _, t := range list {
+		if len(t.Differs) > 0 {
+			a.printf("\n%s at %s differs from the region's:\n", tableName(t.Schema, t.Table), t.Facility)
+		}
+		for _, d := range t.Differs {
+			if !d.Warning {
+				a.printf("  %s\n", d.Text)
+				continue
+			}
+			a.printf("  %s %s\n", paint(yellow, "▲"), d.Text)
+			if d.Remedy != "" {
+				a.printf("    %s %s\n", paint(bold, "to do:"), d.Remedy)
+			}
+		}
+	}
 }
 
 func tableStateCell(state string) cell {

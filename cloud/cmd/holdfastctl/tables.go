@@ -156,15 +156,14 @@ func (a *app) printTables(list []v1.Table) {
 			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c("")})
 		}
 		for _, at := range t.Facilities {
-			problem := at.Problem
-			if at.Remedy != "" {
-				problem += " – " + at.Remedy
-			}
-			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), c(problem)})
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), problemCell(at)})
 			name, class, place = "", "", ""
 		}
 	}
 	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "PROBLEM"}, rows)
+	for _, t := range list {
+		a.printDifferences(t.Facilities)
+	}
 }
 
 // classAndPolicy names the policy too where it is not the usual one.

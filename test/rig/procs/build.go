@@ -58,6 +58,10 @@ func build(program, path string) error {
 	if err != nil {
 		return err
 	}
+	return buildIn(root, program, path)
+}
+
+func buildIn(root, program, path string) error {
 	args, cgo := []string{"build", "-o", path}, "0"
 	if os.Getenv("HOLDFAST_RACE") != "" {
 		args, cgo = append(args, "-race"), "1"

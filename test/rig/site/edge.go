@@ -1,6 +1,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type EdgeOptions struct {
 	Box string
 	// HTTP and Postgres are ports on 127.0.0.1; default free ones.
 	HTTP, Postgres int
+	// Bin is the folder of the agent; default the site's.
+	Bin string
 	// Extra is added to the box's configuration file.
 	Extra string
 	// Seed of the relays' chance.
@@ -81,7 +84,7 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 		return nil, err
 	}
 	e.Agent = &Proc{
-		Name: o.Box, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
+		Name: o.Box, Path: filepath.Join(cmp.Or(o.Bin, s.Bin), "holdfast-edge"), Args: []string{"run", "-c", e.config},
 		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap, Client: e.Client, Tied: s.Tied,
 	}
 	if err := e.enrol(ctx); err != nil {

@@ -1,0 +1,159 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/progress"
+	"github.com/agogsaas/holdfast/internal/run"
+)
+
+// stallEvery is how often the watcher looks.
+const stallEvery = 5 * time.Second
+
+// slowPace is the time between two heartbeats from which a link counts as one
+// that is paid by the megabyte: things take longer there.
+const slowPace = 30 * time.Second
+
+// parkedPatience is how long parked changes may go without an attempt.
+const parkedPatience = 5 * time.Minute
+
+// Received is what a connected stream has brought: counters that move before
+// anything is applied.
+type Received struct {
+	Position change.Position // last transaction, whole or in part
+	Frames   uint64
+}
+
+// counted is what the region's database says of a facility's stream: the
+// watcher asks it, not the rooms that do the work.
+type counted struct {
+	Facility                string
+	Epoch, Seq              int64 // position
+	Parked, ParkedTried     int64 // changes, and the last attempt at one of them
+	LoadsDown, RowsSentDown int64
+}
+
+// samples are the stages that a region can see of a facility. The caller holds f.mu.
+func (f *Fleet) samplesLocked(fac *facility, c counted) map[progress.Stage]progress.Sample {
+	out := make(map[progress.Stage]progress.Sample)
+	at := change.Position{Epoch: uint64(c.Epoch), Seq: uint64(c.Seq)}
+	var got Received
+	streaming := false
+	if f.cfg.Received != nil {
+		got, streaming = f.cfg.Received(fac.id)
+	}
+	done := progress.Mark{at.Epoch, at.Seq}
+	if streaming {
+		apply := progress.Sample{Done: done}
+		apply.Done[2] = got.Frames // a transaction that comes in many frames is applied as they come
+		if at.Before(got.Position) {
+			apply.Work = 1
+			if at.Epoch == got.Position.Epoch {
+				apply.Work = got.Position.Seq - at.Seq
+			}
+		}
+		out[progress.Apply] = apply
+		out[progress.Parked] = progress.Sample{Work: uint64(c.Parked), Done: progress.Mark{uint64(c.Parked), uint64(c.ParkedTried)}}
+		out[progress.LoadDown] = progress.Sample{Work: uint64(c.LoadsDown), Done: progress.Mark{uint64(c.LoadsDown), uint64(c.RowsSentDown)}}
+	}
+	if fac.verdict.Heartbeat && fac.verdict.Tunnel {
+		receive := progress.Sample{Work: fac.beat.QueueTransactions, Done: done}
+		receive.Done[2], receive.Done[3] = got.Position.Epoch, got.Position.Seq
+		out[progress.Receive] = receive
+	}
+	if f.cfg.Down != nil {
+		if waiting, mark, ok := f.cfg.Down(fac.id); ok && streaming {
+			out[progress.Deliver] = progress.Sample{Work: waiting, Done: mark}
+		}
+	}
+	return out
+}
+
+// watching looks at all facilities' counters until ctx is done.
+func (f *Fleet) watching(ctx context.Context) error {
+	tick := time.NewTicker(stallEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		// While the database is away nothing is known, and nothing is said.
+		err := run.Retry(ctx, f.log, run.Backoff{Min: time.Second, Max: 15 * time.Second}, func(ctx context.Context) error {
+			list, err := f.store.counted(ctx)
+			if err == nil {
+				f.look(time.Now(), list)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// look takes in the counters of a moment. A stall is said once when it begins
+// and once when it ends.
+func (f *Fleet) look(now time.Time, list []counted) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range list {
+		fac := f.facilities[c.Facility]
+		if fac == nil {
+			continue
+		}
+		fac.watch.After = f.cfg.StalledAfter
+		if time.Duration(fac.beat.EverySeconds)*time.Second >= slowPace {
+			fac.watch.After = max(fac.watch.After, progress.Metered)
+		}
+		if fac.watch.Other == nil {
+			fac.watch.Other = map[progress.Stage]time.Duration{progress.Parked: max(f.cfg.StalledAfter, parkedPatience)}
+		}
+		was := fac.stalls
+		fac.stalls = fac.watch.Look(now, f.samplesLocked(fac, c))
+		for _, s := range fac.stalls {
+			if !stalled(was, s.Stage) {
+				f.log.Warn("no progress", "facility", fac.id, "part", string(s.Stage), "reason", s.Stage.Text(s.Work), "took", now.Sub(s.Since).Round(time.Second))
+			}
+		}
+		for _, s := range was {
+			if !stalled(fac.stalls, s.Stage) {
+				f.log.Info("there is progress again, or nothing left to do", "facility", fac.id, "part", string(s.Stage), "took", now.Sub(s.Since).Round(time.Second))
+			}
+		}
+		if len(was) != len(fac.stalls) {
+			f.changedLocked(fac, false)
+		}
+	}
+}
+
+func stalled(list []progress.Stall, stage progress.Stage) bool {
+	for _, s := range list {
+		if s.Stage == stage {
+			return true
+		}
+	}
+	return false
+}
+
+// stalled is what stands still of a facility's way: what the region sees, and
+// what the box has told as long as it is heard.
+func (fac *facility) stalled() []v1.Stall {
+	var list []v1.Stall
+	for _, s := range fac.stalls {
+		list = append(list, v1.Stall{Side: "region", Stage: string(s.Stage), Since: s.Since.Round(0), Work: int64(s.Work), Text: s.Stage.Text(s.Work)})
+	}
+	if fac.status == nil || !fac.verdict.Heartbeat {
+		return list
+	}
+	for _, s := range fac.status.Stalls {
+		const century = 100 * 365 * 24 * 3600
+		since := fac.statusAt.Add(-time.Duration(min(s.Seconds, century)) * time.Second)
+		list = append(list, v1.Stall{Side: "facility", Stage: s.Stage, Since: since.Round(0), Work: int64(s.Work), Text: progress.Stage(s.Stage).Text(s.Work)})
+	}
+	return list
+}
