@@ -42,11 +42,16 @@ const (
 // Timing.
 const (
 	statusEvery = time.Second
+	// statusBytes of WAL that became durable are told at once: until then the
+	// server keeps them.
+	statusBytes = 4 << 20
 	// pingEvery and silenceLimit find a dead connection: the server answers a
 	// status that asks for it.
 	pingEvery    = 10 * time.Second
 	silenceLimit = 45 * time.Second
-	markEvery    = 10 * time.Second
+	// markEvery holds while the WAL has nothing of ours, and markBytes of it.
+	markEvery = 10 * time.Second
+	markBytes = 8 << 20
 	// urgentMarkEvery holds when the server asks for an answer, as it does while
 	// it shuts down and waits until everything is acknowledged.
 	urgentMarkEvery = 200 * time.Millisecond
@@ -128,6 +133,8 @@ type Capture struct {
 	sink Sink
 	// maxChangePacked is that of the constant; tests make it small.
 	maxChangePacked int
+	// nudgeBytes likewise.
+	nudgeBytes uint64
 
 	mu    sync.Mutex
 	stats Stats
@@ -150,7 +157,7 @@ func New(c Config, sink Sink) (*Capture, error) {
 	if c.MaxFrameBytes <= 0 {
 		c.MaxFrameBytes = DefaultFrameBytes
 	}
-	return &Capture{c: c, sink: sink, maxChangePacked: maxChangePacked, stats: Stats{State: Connecting}}, nil
+	return &Capture{c: c, sink: sink, maxChangePacked: maxChangePacked, nudgeBytes: nudgeBytes, stats: Stats{State: Connecting}}, nil
 }
 
 // Stats is cheap and safe from any goroutine.

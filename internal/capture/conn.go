@@ -43,6 +43,7 @@ type conn struct {
 	front   *pgproto3.Frontend
 	buf     *bufio.Reader
 	catalog *pgx.Conn
+	config  *pgx.ConnConfig // of the ordinary one
 
 	writeMu sync.Mutex
 }
@@ -74,6 +75,7 @@ func connect(ctx context.Context, connString, slot string, have uint64) (_ *conn
 	for k, v := range textSettings {
 		plain.RuntimeParams[k] = v
 	}
+	c.config = plain
 	if c.catalog, err = pgx.ConnectConfig(ctx, plain); err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}

@@ -52,6 +52,8 @@ type stream struct {
 	wake   chan struct{} // something for write to look at
 	room   chan struct{} // pending is no longer full
 	urgent chan struct{} // the server asked for a status
+	due    chan struct{} // much has become durable since the last one
+	nudge  chan struct{} // much WAL has passed; see restart.go
 
 	mu       sync.Mutex
 	pending  *change.Builder
@@ -69,12 +71,15 @@ type stream struct {
 	received uint64
 	read     uint64 // end of the last transaction that was read, or later if nothing was there
 	durable  uint64
+	told     uint64 // durable in the last status
+	nudgeAt  uint64 // received when nudge was last notified
 }
 
 func newStream(c *Capture, cn *conn, next change.Position, have uint64) *stream {
 	return &stream{
 		c: c, cn: cn, relations: map[uint32]*relation{}, have: have, untold: map[string]bool{},
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		due: make(chan struct{}, 1), nudge: make(chan struct{}, 1), nudgeAt: have, told: have,
 		pending: new(change.Builder), spare: new(change.Builder), build: 1,
 		next: next, received: have, read: have, durable: have,
 	}
@@ -89,6 +94,7 @@ func (s *stream) run(ctx context.Context) error {
 	g.Go(func() error { return s.readLoop(ctx) })
 	g.Go(func() error { return s.writeLoop(ctx) })
 	g.Go(func() error { return s.statusLoop(ctx) })
+	g.Go(func() error { return s.nudgeLoop(ctx) })
 	return g.Wait()
 }
 
@@ -123,6 +129,7 @@ func (s *stream) readLoop(ctx context.Context) error {
 		s.mu.Lock()
 		s.idle = false
 		err = s.message(ctx, data)
+		s.passed()
 		full := s.full()
 		s.mu.Unlock()
 		if err != nil {
@@ -351,7 +358,11 @@ func (s *stream) done(t *batch, frames []change.Sealed) {
 		s.durable = max(s.durable, t.lsn)
 	}
 	durable := s.durable
+	due := durable >= s.told+statusBytes
 	s.mu.Unlock()
+	if due {
+		notify(s.due)
+	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.c.stats.Durable = durable
@@ -371,6 +382,7 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+		case <-s.due:
 		case <-s.urgent:
 			urgent = true
 		}
@@ -380,7 +392,7 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		s.mu.Unlock()
 		now := time.Now()
 		age := now.Sub(marked)
-		if quiet && read > durable && (age >= markEvery || urgent && age >= urgentMarkEvery) {
+		if quiet && read > durable && (age >= markEvery || read-durable >= markBytes || urgent && age >= urgentMarkEvery) {
 			marked = now
 			if err := s.c.sink.Mark(read); err != nil {
 				s.c.c.Log.Debug("the queue cannot be marked; the slot stays where it is", "part", "capture", "err", err)
@@ -401,5 +413,8 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		if err := s.cn.status(received, durable, ping); err != nil {
 			return fmt.Errorf("send status: %w", err)
 		}
+		s.mu.Lock()
+		s.told = durable
+		s.mu.Unlock()
 	}
 }
