@@ -22,16 +22,16 @@ import (
 // it: packing, an fsync, packets, a commit at the other side. So with Linger 0
 // the first one leaves at once, and the next not before a pause in which more
 // can gather: a short one, and a longer one while transactions come quickly.
-// (Measured: docs/decisions/0008.)
+// (Measured: docs/decisions/0008 and 0021.)
 const (
-	calmPause = 4 * time.Millisecond
+	calmPause = 8 * time.Millisecond
 	// busyPause is also how long transactions may gather while the WAL always
 	// has more to give.
-	busyPause = 20 * time.Millisecond
+	busyPause = 40 * time.Millisecond
 	// busyFrom transactions behind a calm pause (750 in a second) make the next
 	// one long, fewer than calmBelow behind a long pause (250) a short one.
-	busyFrom  = 3
-	calmBelow = 5
+	busyFrom  = 6
+	calmBelow = 10
 )
 
 // stream is one session.
@@ -106,21 +106,17 @@ func notify(ch chan struct{}) {
 }
 
 func (s *stream) readLoop(ctx context.Context) error {
-	var p pace
+	asleep := true // the next message is the first behind a silence
 	for n := 0; ; n++ {
 		switch {
 		case s.cn.buffered() > 0:
 			if n%4096 == 0 {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
-		case p.high(n):
-			// At such a rate reading is cheaper in larger pieces.
-			if err := pause(ctx, nap); err != nil {
-				return err
-			}
-		default:
+		case s.cn.waiting() == 0:
 			s.rest()
 			s.cn.awaitUntil(time.Now().Add(silenceLimit))
+			asleep = true
 		}
 		data, err := s.cn.receive()
 		if err != nil {
@@ -140,7 +136,48 @@ func (s *stream) readLoop(ctx context.Context) error {
 				return err
 			}
 		}
+		if asleep {
+			asleep = false
+			if err := s.lull(ctx); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// A walsender hands over each change by itself. A reader that is as fast wakes
+// up for every one of them and takes the time from the workers; so behind the
+// first message of a transaction it naps until the rest of it is there, and for
+// as long as no frame may leave anyway.
+const (
+	nap = 500 * time.Microsecond
+	// napMax is the longest without a look at what has come, and napBytes
+	// waiting end it: the walsender must not stand still.
+	napMax   = 5 * time.Millisecond
+	napBytes = 64 << 10
+)
+
+func (s *stream) lull(ctx context.Context) error {
+	linger := s.c.c.Linger()
+	s.mu.Lock()
+	end := s.pauseEnd
+	s.mu.Unlock()
+	now := time.Now()
+	switch {
+	case s.cn.raw == nil: // nobody would tell that too much waits
+		end = now
+	case linger > 0:
+		end = now.Add(min(linger, busyPause))
+	}
+	for wait := max(end.Sub(now), nap); wait > 0; wait = time.Until(end) {
+		if err := pause(ctx, min(wait, napMax)); err != nil {
+			return err
+		}
+		if s.cn.buffered()+s.cn.waiting() >= napBytes {
+			break
+		}
+	}
+	return nil
 }
 
 // rest says that the WAL has no more to give right now.
@@ -152,31 +189,6 @@ func (s *stream) rest() {
 	if tell {
 		notify(s.wake)
 	}
-}
-
-// A walsender hands over each change by itself. When they come fast, a reader
-// that is as fast wakes up for every one of them and takes the time from the
-// workers; so it naps and lets the socket fill.
-const (
-	nap          = time.Millisecond
-	paceWindow   = 20 * time.Millisecond
-	paceMessages = 400 // in a window
-)
-
-// pace measures how fast messages come.
-type pace struct {
-	since time.Time
-	at    int
-	fast  bool
-}
-
-// high reports whether they come fast; n counts them.
-func (p *pace) high(n int) bool {
-	if took := time.Since(p.since); took >= paceWindow {
-		p.fast = time.Duration(n-p.at)*paceWindow >= paceMessages*took
-		p.since, p.at = time.Now(), n
-	}
-	return p.fast
 }
 
 // full is true when pending must not grow; mu is held.
