@@ -107,6 +107,7 @@ func notify(ch chan struct{}) {
 
 func (s *stream) readLoop(ctx context.Context) error {
 	asleep := true // the next message is the first behind a silence
+	var l lull
 	for n := 0; ; n++ {
 		switch {
 		case s.cn.buffered() > 0:
@@ -138,7 +139,7 @@ func (s *stream) readLoop(ctx context.Context) error {
 		}
 		if asleep {
 			asleep = false
-			if err := s.lull(ctx); err != nil {
+			if err := pause(ctx, l.next(n, s.untilDue())); err != nil {
 				return err
 			}
 		}
@@ -148,36 +149,42 @@ func (s *stream) readLoop(ctx context.Context) error {
 // A walsender hands over each change by itself. A reader that is as fast wakes
 // up for every one of them and takes the time from the workers; so behind the
 // first message of a transaction it naps until the rest of it is there, and for
-// as long as no frame may leave anyway.
+// as long as no frame may leave anyway. A local socket holds fewer than 300
+// messages, and the walsender must not stand still: naps get shorter when many
+// have come in one.
 const (
-	nap = 500 * time.Microsecond
-	// napMax is the longest without a look at what has come, and napBytes
-	// waiting end it: the walsender must not stand still.
-	napMax   = 5 * time.Millisecond
-	napBytes = 64 << 10
+	napMin  = 500 * time.Microsecond
+	napMany = 100
+	napFew  = 40
 )
 
-func (s *stream) lull(ctx context.Context) error {
-	linger := s.c.c.Linger()
+// lull is how long the reader naps.
+type lull struct {
+	limit time.Duration
+	at    int // count of messages at the last nap
+}
+
+// next returns the length of the nap behind the n-th message, where due is how
+// long no frame may leave.
+func (l *lull) next(n int, due time.Duration) time.Duration {
+	switch got := n - l.at; {
+	case l.limit == 0 || got < napFew:
+		l.limit = min(max(2*l.limit, napMin), busyPause)
+	case got > napMany:
+		l.limit = max(l.limit/2, napMin)
+	}
+	l.at = n
+	return min(max(due, napMin), l.limit)
+}
+
+// untilDue is how long what comes now cannot leave in a frame.
+func (s *stream) untilDue() time.Duration {
+	if linger := s.c.c.Linger(); linger > 0 {
+		return min(linger, busyPause)
+	}
 	s.mu.Lock()
-	end := s.pauseEnd
-	s.mu.Unlock()
-	now := time.Now()
-	switch {
-	case s.cn.raw == nil: // nobody would tell that too much waits
-		end = now
-	case linger > 0:
-		end = now.Add(min(linger, busyPause))
-	}
-	for wait := max(end.Sub(now), nap); wait > 0; wait = time.Until(end) {
-		if err := pause(ctx, min(wait, napMax)); err != nil {
-			return err
-		}
-		if s.cn.buffered()+s.cn.waiting() >= napBytes {
-			break
-		}
-	}
-	return nil
+	defer s.mu.Unlock()
+	return time.Until(s.pauseEnd)
 }
 
 // rest says that the WAL has no more to give right now.
