@@ -115,7 +115,7 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 // add folds one transaction into the batch.
 func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b := g.batch
-	if b != nil && (b.changes+len(t.tx.Changes) > batchMaxChanges || b.unpacked+t.unpacked > batchMaxBytes) {
+	if b != nil && (b.full(len(t.tx.Changes)) || b.unpacked+t.unpacked > batchMaxBytes) {
 		if err := g.flush(ctx); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to = g.a.next
-	if b.fold == nil || b.changes >= batchMaxChanges {
+	if b.fold == nil || b.full(1) {
 		return g.flush(ctx)
 	}
 	return nil
