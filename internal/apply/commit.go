@@ -67,7 +67,7 @@ func (a *Applier) positionCalls(from, to change.Position, last *change.Tx) []cal
 		lsn, at = last.LSN, last.CommitMicros
 	}
 	origin := Origin{Direction: a.cfg.Direction, Facility: a.cfg.Facility, Position: to}
-	return []call{{sql: "BEGIN"}, {sql: positionSQL, args: []arg{
+	return []call{{sql: "BEGIN"}, {sql: positionSQL, planned: true, args: []arg{
 		textArg(a.cfg.Facility), number(to.Epoch), number(to.Seq),
 		number(lsn), number(at), number(from.Epoch), number(from.Seq), textArg(origin.String()),
 	}}}
