@@ -249,3 +249,49 @@ func BenchmarkFold(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(changes), "ns/change")
 }
+
+// BenchmarkSmallFrames is what one frame after the other costs: two of the
+// workers' transactions each, in four tables.
+func BenchmarkSmallFrames(b *testing.B) {
+	const frames, items = 3000, 500
+	tables := []change.Table{
+		table("public", "orders", key("id", "uuid"), col("facility_id", "text"), col("customer", "text"), col("quantity", "integer")),
+		table("public", "lines", key("id", "uuid"), col("facility_id", "text"), col("order_id", "uuid"), col("what", "text")),
+		table("public", "items", key("id", "integer"), col("facility_id", "text"), col("quantity", "integer"), col("updated_at", "timestamp with time zone")),
+		table("public", "moves", key("id", "uuid"), col("facility_id", "text"), col("item", "integer"), col("delta", "integer")),
+	}
+	uuid := func(n int) string { return fmt.Sprintf("%08x-9c0b-4ef8-bb6d-%012x", n*2654435761%(1<<32), n) }
+	for range b.N {
+		db := benchServer(b)
+		db.Exec(b, coreSQL+`CREATE TABLE orders (id uuid PRIMARY KEY, facility_id text NOT NULL, customer text, quantity int);
+CREATE TABLE lines (id uuid PRIMARY KEY, facility_id text NOT NULL, order_id uuid, what text);
+CREATE INDEX ON lines (order_id);
+CREATE TABLE items (id int PRIMARY KEY, facility_id text NOT NULL, quantity int, updated_at timestamptz);
+CREATE TABLE moves (id uuid PRIMARY KEY, facility_id text NOT NULL, item int, delta int);`+
+			fmt.Sprintf(`INSERT INTO items SELECT i, 'la', 1000, now() FROM generate_series(0, %d) i; ANALYZE items`, items-1))
+		var list []Table
+		for _, t := range tables {
+			list = append(list, Table{Name: t.Name, FacilityColumn: "facility_id"})
+		}
+		r := newRegion(b, db.ConnString(), list...)
+		from, s := newSender(b, tables...), r.stream("la")
+		b.ResetTimer()
+		server0, self0 := cpuSeconds(b, db.PID())
+		n := 0
+		for range frames {
+			var txs [][]change.Change
+			for range 2 {
+				n += 4
+				txs = append(txs, []change.Change{
+					ins(0, uuid(n), "la", "Bluebird Coffee Roasters", 40), ins(1, uuid(n+1), "la", uuid(n), "B flute board"), ins(1, uuid(n+2), "la", uuid(n), "two-colour print"),
+					upd(2, n/4*7%items, "la", 900, "2026-11-23 02:14:05.123456+00"), ins(3, uuid(n+3), "la", n%items, -40),
+				})
+			}
+			s.push(from.frame(txs...))
+			s.untilApplied(from.seq)
+		}
+		server, self := cpuSeconds(b, db.PID())
+		b.ReportMetric((server-server0)/frames*1e6, "server-cpu-µs/frame")
+		b.ReportMetric((self-self0)/frames*1e6, "own-cpu-µs/frame")
+	}
+}

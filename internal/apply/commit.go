@@ -92,7 +92,7 @@ func (a *Applier) positionCalls(from, to, seen change.Position, last *change.Tx)
 		lsn, at = last.LSN, last.CommitMicros
 	}
 	origin := Origin{Direction: a.cfg.Direction, Facility: a.cfg.Facility, Position: to}
-	move := call{sql: positionSQL, args: []arg{
+	move := call{sql: positionSQL, planned: true, args: []arg{
 		textArg(a.cfg.Facility), number(to.Epoch), number(to.Seq),
 		number(lsn), number(at), number(from.Epoch), number(from.Seq), textArg(origin.String()),
 	}}

@@ -126,7 +126,7 @@ func (sh *shape) insertCall(oc onConflict, rows []change.Row, kind callKind) cal
 		kind = callOther // no other facility's row can be in the way
 	}
 	args, asText := sh.packColumns(rows, sh.columns)
-	return call{sql: sh.insertSQL(oc, asText), args: args, op: &opCall{shape: sh, kind: kind, rows: rows}}
+	return call{sql: sh.insertSQL(oc, asText), args: args, op: &opCall{shape: sh, kind: kind, rows: rows}, planned: true}
 }
 
 func (sh *shape) deleteCall(keys []change.Row, facility string) call {

@@ -24,6 +24,9 @@ type call struct {
 	args []arg
 	// op is the operation of the batch it belongs to, for errors and counts.
 	op *opCall
+	// planned: the statement's plan may be kept, because it does not depend on
+	// how large a table is.
+	planned bool
 }
 
 // arg is one parameter: the values of a column as text[], or one value as text.
@@ -78,13 +81,6 @@ func (s *session) run(ctx context.Context, calls []call) (counts []int64, failed
 	prepares := make([]bool, len(calls))
 	for i := range calls {
 		c := &calls[i]
-		name, ok := s.stmts.names[c.sql]
-		if !ok {
-			name = "a" + strconv.Itoa(len(s.stmts.names))
-			p.SendPrepare(name, c.sql, nil)
-			s.stmts.names[c.sql] = name
-			prepares[i] = true
-		}
 		values := make([][]byte, len(c.args))
 		formats := make([]int16, len(c.args))
 		for j, a := range c.args {
@@ -92,6 +88,17 @@ func (s *session) run(ctx context.Context, calls []call) (counts []int64, failed
 			if a.binary {
 				formats[j] = 1
 			}
+		}
+		if !c.planned && len(values) > 0 {
+			p.SendQueryParams(c.sql, values, nil, formats, nil)
+			continue
+		}
+		name, ok := s.stmts.names[c.sql]
+		if !ok {
+			name = "a" + strconv.Itoa(len(s.stmts.names))
+			p.SendPrepare(name, c.sql, nil)
+			s.stmts.names[c.sql] = name
+			prepares[i] = true
 		}
 		p.SendQueryPrepared(name, values, formats, nil)
 	}

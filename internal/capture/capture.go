@@ -54,11 +54,16 @@ const (
 // Timing.
 const (
 	statusEvery = time.Second
+	// statusBytes of WAL that became durable are told at once: until then the
+	// server keeps them.
+	statusBytes = 4 << 20
 	// pingEvery and silenceLimit find a dead connection: the server answers a
 	// status that asks for it.
 	pingEvery    = 10 * time.Second
 	silenceLimit = 45 * time.Second
-	markEvery    = 10 * time.Second
+	// markEvery holds while the WAL has nothing of ours, and markBytes of it.
+	markEvery = 10 * time.Second
+	markBytes = 8 << 20
 	// urgentMarkEvery holds when the server asks for an answer, as it does while
 	// it shuts down and waits until everything is acknowledged.
 	urgentMarkEvery = 200 * time.Millisecond
@@ -147,6 +152,8 @@ type Capture struct {
 	sink Sink
 	// maxChangePacked is that of the constant; tests make it small.
 	maxChangePacked int
+	// nudgeBytes likewise.
+	nudgeBytes uint64
 
 	ended chan struct{} // closed when Run has returned
 
@@ -173,7 +180,7 @@ func New(c Config, sink Sink) (*Capture, error) {
 		c.MaxFrameBytes = DefaultFrameBytes
 	}
 	return &Capture{
-		c: c, sink: sink, maxChangePacked: maxChangePacked, stats: Stats{State: Connecting},
+		c: c, sink: sink, maxChangePacked: maxChangePacked, nudgeBytes: nudgeBytes, stats: Stats{State: Connecting},
 		ended: make(chan struct{}), barriers: map[string]chan struct{}{},
 	}, nil
 }

@@ -164,7 +164,7 @@ func TestSlotThatIsAheadOrGoneIsAGap(t *testing.T) {
 	r.expect(t, "insert public.t (1)")
 	r.stop()
 	conn := r.db.Conn(t)
-	r.db.Exec(t, `SET synchronous_commit = on; INSERT INTO t VALUES (2)`) // the slot cannot advance past what is written
+	r.db.Exec(t, `BEGIN; SET LOCAL synchronous_commit = on; INSERT INTO t VALUES (2); COMMIT`) // so that the WAL's end is behind it
 	eventually(t, "the slot is free", func() bool { return !r.slotInfo(t, conn).Active })
 	r.db.Exec(t, `SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())`, r.slot)
 	r.start(t)

@@ -9,12 +9,14 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"golang.org/x/sys/unix"
 
 	"github.com/agogsaas/holdfast/internal/hint"
 )
@@ -42,7 +44,9 @@ type conn struct {
 	repl    *pgconn.PgConn
 	front   *pgproto3.Frontend
 	buf     *bufio.Reader
+	raw     syscall.RawConn // nil if it is no plain socket
 	catalog *pgx.Conn
+	config  *pgx.ConnConfig // of the ordinary one
 
 	writeMu sync.Mutex
 }
@@ -74,6 +78,7 @@ func connect(ctx context.Context, connString, slot string, have uint64) (_ *conn
 	for k, v := range textSettings {
 		plain.RuntimeParams[k] = v
 	}
+	c.config = plain
 	if c.catalog, err = pgx.ConnectConfig(ctx, plain); err != nil {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
@@ -96,6 +101,9 @@ func connect(ctx context.Context, connString, slot string, have uint64) (_ *conn
 		return nil, fmt.Errorf("start replication: %w", err)
 	}
 	c.front = c.repl.Frontend()
+	if sc, ok := c.repl.Conn().(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn() // without it only naps are longer
+	}
 	return c, nil
 }
 
@@ -122,6 +130,16 @@ func checkSlot(ctx context.Context, conn *pgx.Conn, slot string, have uint64) er
 
 // buffered is how many bytes were received and not read yet.
 func (c *conn) buffered() int { return c.buf.Buffered() + c.front.ReadBufferLen() }
+
+// waiting is how many bytes the kernel has for us, 0 also where it does not say.
+func (c *conn) waiting() int {
+	if c.raw == nil {
+		return 0
+	}
+	n := 0
+	_ = c.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }) // 0 will do
+	return n
+}
 
 // receive returns the payload of the next copy message; it is valid until the
 // next call.

@@ -169,6 +169,10 @@ func TestFullDiskBlocksNobodyAndRecovers(t *testing.T) {
 	r.cursor = r.queue.Cursor(change.Position{})
 	db.Exec(t, `INSERT INTO t VALUES (1, 'x')`)
 	r.expect(t, "insert public.t (1|x)")
+	eventually(t, "the server knows that it is durable", func() bool {
+		_, lsn, _ := r.queue.Tail()
+		return r.slotInfo(t, conn).ConfirmedFlush >= lsn
+	})
 	write.Break(syscall.ENOSPC)
 	db.Exec(t, `INSERT INTO t SELECT i, repeat('y', 100) FROM generate_series(2, 100000) i`)
 	eventually(t, "capture says that it is blocked", func() bool {

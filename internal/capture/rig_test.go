@@ -30,6 +30,7 @@ type rig struct {
 	slot  string
 	cfg   Config
 	limit int // Capture.maxChangePacked
+	nudge uint64
 
 	capture *Capture
 	cancel  context.CancelFunc
@@ -98,6 +99,9 @@ func (r *rig) start(t testing.TB) {
 	}
 	if r.limit > 0 {
 		c.maxChangePacked = r.limit
+	}
+	if r.nudge > 0 {
+		c.nudgeBytes = r.nudge
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.capture, r.cancel, r.done = c, cancel, make(chan error, 1)

@@ -23,16 +23,16 @@ import (
 // it: packing, an fsync, packets, a commit at the other side. So with Linger 0
 // the first one leaves at once, and the next not before a pause in which more
 // can gather: a short one, and a longer one while transactions come quickly.
-// (Measured: docs/decisions/0008.)
+// (Measured: docs/decisions/0008 and 0021.)
 const (
-	calmPause = 4 * time.Millisecond
+	calmPause = 8 * time.Millisecond
 	// busyPause is also how long transactions may gather while the WAL always
 	// has more to give.
-	busyPause = 20 * time.Millisecond
+	busyPause = 40 * time.Millisecond
 	// busyFrom transactions behind a calm pause (750 in a second) make the next
 	// one long, fewer than calmBelow behind a long pause (250) a short one.
-	busyFrom  = 3
-	calmBelow = 5
+	busyFrom  = 6
+	calmBelow = 10
 	// originsPause is how long transactions that came from the other side may
 	// gather while nothing else does.
 	originsPause = time.Second
@@ -51,7 +51,7 @@ type stream struct {
 	txOpen    bool   // between Begin and Commit
 	txSkip    bool   // this transaction is in the sink
 	txTagged  bool   // it came from the other side: its rows are left out
-	passed    int    // rows of it that were passed over
+	skipped   int    // rows of it that were passed over
 	txMicros  int64
 	txNotes   [][2]string     // what is to be said of it once it has changes
 	txNames   []string        // the barriers in it
@@ -64,6 +64,8 @@ type stream struct {
 	wake   chan struct{} // something for write to look at
 	room   chan struct{} // pending is no longer full
 	urgent chan struct{} // the server asked for a status
+	due    chan struct{} // much has become durable since the last one
+	nudge  chan struct{} // much WAL has passed; see restart.go
 
 	mu       sync.Mutex
 	pending  *change.Builder
@@ -83,6 +85,8 @@ type stream struct {
 	received uint64
 	read     uint64 // end of the last transaction that was read, or later if nothing was there
 	durable  uint64
+	told     uint64 // durable in the last status
+	nudgeAt  uint64 // received when nudge was last notified
 }
 
 func newStream(c *Capture, cn *conn, next change.Position, have uint64) *stream {
@@ -93,6 +97,7 @@ func newStream(c *Capture, cn *conn, next change.Position, have uint64) *stream 
 	return &stream{
 		c: c, cn: cn, keep: keep, relations: map[uint32]*relation{}, have: have, untold: map[string]bool{},
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		due: make(chan struct{}, 1), nudge: make(chan struct{}, 1), nudgeAt: have, told: have,
 		pending: new(change.Builder), spare: new(change.Builder), build: 1,
 		next: next, received: have, read: have, durable: have,
 	}
@@ -107,6 +112,7 @@ func (s *stream) run(ctx context.Context) error {
 	g.Go(func() error { return s.readLoop(ctx) })
 	g.Go(func() error { return s.writeLoop(ctx) })
 	g.Go(func() error { return s.statusLoop(ctx) })
+	g.Go(func() error { return s.nudgeLoop(ctx) })
 	return g.Wait()
 }
 
@@ -118,25 +124,22 @@ func notify(ch chan struct{}) {
 }
 
 func (s *stream) readLoop(ctx context.Context) error {
-	var p pace
+	asleep := true // the next message is the first behind a silence
+	var l lull
 	for n := 0; ; n++ {
 		switch {
 		case s.cn.buffered() > 0:
 			if n%4096 == 0 {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
-		case s.passed >= passedFrom:
+		case s.skipped >= skippedFrom:
 			if err := pause(ctx, longNap); err != nil {
 				return err
 			}
-		case p.high(n):
-			// At such a rate reading is cheaper in larger pieces.
-			if err := pause(ctx, nap); err != nil {
-				return err
-			}
-		default:
+		case s.cn.waiting() == 0:
 			s.rest()
 			s.cn.awaitUntil(time.Now().Add(silenceLimit))
+			asleep = true
 		}
 		data, err := s.cn.receive()
 		if err != nil {
@@ -148,6 +151,7 @@ func (s *stream) readLoop(ctx context.Context) error {
 		s.mu.Lock()
 		s.idle = false
 		err = s.message(ctx, data)
+		s.passed()
 		full := s.full()
 		s.mu.Unlock()
 		if err != nil {
@@ -155,6 +159,12 @@ func (s *stream) readLoop(ctx context.Context) error {
 		}
 		if full {
 			if err := s.awaitRoom(ctx); err != nil {
+				return err
+			}
+		}
+		if asleep {
+			asleep = false
+			if err := pause(ctx, l.next(n, s.untilDue())); err != nil {
 				return err
 			}
 		}
@@ -172,34 +182,12 @@ func (s *stream) rest() {
 	}
 }
 
-// A walsender hands over each change by itself. When they come fast, a reader
-// that is as fast wakes up for every one of them and takes the time from the
-// workers; so it naps and lets the socket fill.
+// longNap is for a transaction of which skippedFrom rows were passed over:
+// nobody waits for the others, however slowly they come.
 const (
-	nap = time.Millisecond
-	// longNap is for a transaction of which passedFrom rows were passed over:
-	// nobody waits for the others, however slowly they come.
-	longNap      = 5 * time.Millisecond
-	passedFrom   = 64
-	paceWindow   = 20 * time.Millisecond
-	paceMessages = 400 // in a window
+	longNap     = 5 * time.Millisecond
+	skippedFrom = 64
 )
-
-// pace measures how fast messages come.
-type pace struct {
-	since time.Time
-	at    int
-	fast  bool
-}
-
-// high reports whether they come fast; n counts them.
-func (p *pace) high(n int) bool {
-	if took := time.Since(p.since); took >= paceWindow {
-		p.fast = time.Duration(n-p.at)*paceWindow >= paceMessages*took
-		p.since, p.at = time.Now(), n
-	}
-	return p.fast
-}
 
 // passOver reports whether the message is a row's change that is left out,
 // which is all there is to do about it. The other side may write a hundred
@@ -220,7 +208,7 @@ func (s *stream) passOver(data []byte) bool {
 			return false
 		}
 	}
-	s.passed++
+	s.skipped++
 	return true
 }
 
@@ -411,7 +399,11 @@ func (s *stream) done(t *batch, frames []change.Sealed) {
 	}
 	durable := s.durable
 	s.settle()
+	due := durable >= s.told+statusBytes
 	s.mu.Unlock()
+	if due {
+		notify(s.due)
+	}
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.c.stats.Durable = durable
@@ -431,6 +423,7 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
+		case <-s.due:
 		case <-s.urgent:
 			urgent = true
 		}
@@ -440,7 +433,7 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		s.mu.Unlock()
 		now := time.Now()
 		age := now.Sub(marked)
-		if quiet && read > durable && (age >= markEvery || urgent && age >= urgentMarkEvery) {
+		if quiet && read > durable && (age >= markEvery || read-durable >= markBytes || urgent && age >= urgentMarkEvery) {
 			marked = now
 			if err := s.c.sink.Mark(read); err != nil {
 				s.c.c.Log.Debug("the queue cannot be marked; the slot stays where it is", "part", "capture", "err", err)
@@ -461,5 +454,8 @@ func (s *stream) statusLoop(ctx context.Context) error {
 		if err := s.cn.status(received, durable, ping); err != nil {
 			return fmt.Errorf("send status: %w", err)
 		}
+		s.mu.Lock()
+		s.told = durable
+		s.mu.Unlock()
 	}
 }

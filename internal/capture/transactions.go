@@ -25,7 +25,7 @@ func (s *stream) begin() {
 }
 
 func (s *stream) commit(end uint64) {
-	s.txOpen, s.passed = false, 0
+	s.txOpen, s.skipped = false, 0
 	s.read = max(s.read, end)
 	if s.begun {
 		s.finish(end)

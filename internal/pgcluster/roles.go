@@ -76,6 +76,11 @@ GRANT USAGE ON SCHEMA holdfast TO holdfast_app, holdfast_capture, holdfast_monit
 GRANT USAGE, CREATE ON SCHEMA holdfast TO holdfast_apply;
 ALTER DEFAULT PRIVILEGES FOR ROLE holdfast IN SCHEMA holdfast GRANT ALL ON TABLES TO holdfast_apply;
 ALTER DEFAULT PRIVILEGES FOR ROLE holdfast IN SCHEMA holdfast GRANT ALL ON SEQUENCES TO holdfast_apply;
+DO $$ BEGIN -- from PostgreSQL 16 on: capture moves its slot on with it
+	IF to_regprocedure('pg_catalog.pg_log_standby_snapshot()') IS NOT NULL THEN
+		GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO holdfast_capture;
+	END IF;
+END $$;
 `
 
 // EnsureRole makes a login role, or brings an existing one to what it should
