@@ -26,6 +26,8 @@ type batch struct {
 	event *streamEvent
 	// part is set for a part of a big transaction.
 	part *part
+	// verdicts on the digests at its end; see digest.go.
+	verdicts []Verdict
 }
 
 // part says which part of a big transaction a batch is. A void one ends a
@@ -187,6 +189,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	if err != nil {
 		return err
 	}
+	if err := a.compare(ctx, s, b); err != nil {
+		return err
+	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
 	}
@@ -255,6 +260,9 @@ func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 		r.body, r.registry, r.shapes = t.body, reg, make([]*shape, len(t.body.Tables))
 	}
 	for i := range t.tx.Changes {
+		if t.tx.Changes[i].Op == change.Digest {
+			continue // its table is looked up when it is compared
+		}
 		n := t.tx.Changes[i].Table
 		if r.shapes[n] != nil {
 			continue
@@ -290,6 +298,9 @@ func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx)
 	p := Progress{Position: b.to, Txs: len(b.txs), Changes: b.changes, Bytes: b.bytes, Missing: missing}
 	p.countTables(b.fold)
 	a.finish(p, last)
+	for _, v := range b.verdicts {
+		a.cfg.OnDigest(v)
+	}
 }
 
 func (p *Progress) countTables(f *folded) {

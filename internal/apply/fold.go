@@ -79,6 +79,9 @@ func newFolded(facility string) *folded {
 func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
+		if c.Op == change.Digest {
+			continue
+		}
 		sh := shapes[c.Table]
 		fc := sh.facilityColumn
 		if fc < 0 {
@@ -102,7 +105,9 @@ func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 func (f *folded) add(tx *change.Tx, shapes []*shape) {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		f.change(shapes[c.Table], c)
+		if c.Op != change.Digest { // see digest.go
+			f.change(shapes[c.Table], c)
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to = g.a.next
-	if b.fold == nil || b.changes >= batchMaxChanges {
+	if b.fold == nil || b.changes >= batchMaxChanges || isDigest(t.tx) {
 		return g.flush(ctx)
 	}
 	return nil

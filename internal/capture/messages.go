@@ -294,6 +294,10 @@ func (s *stream) logicalMessage(r *reader) error {
 			return nil
 		}
 		s.addRange(table, rows)
+	case DigestPrefix:
+		s.addDigest(content)
+	case MendPrefix:
+		s.addMending(content)
 	}
 	return nil
 }
