@@ -21,7 +21,12 @@ func streamSamples() map[StreamType]any {
 		TypeGoodbye: &Goodbye{Code: GoodbyeFenced, Text: "a newer box took over"},
 		TypeProblem: &Problem{Text: "public.orders is missing", Remedy: "create it"},
 		TypeCheck:   &Check{ID: 4, Table: SyncedTable{Schema: "public", Name: "t", Class: "event"}},
-		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
+		TypeVerify: &Verify{
+			ID: 9, Schema: "public", Name: "orders", After: [][]byte{[]byte("a")}, UpTo: [][]byte{[]byte("b")},
+			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},
+		},
+		TypeUnverified: &Unverified{ID: 9, Problem: Problem{Text: "not synced"}},
+		TypeChecked:    &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
 	}
 }
 

@@ -47,6 +47,7 @@ func New(d Deps) *Handler {
 	h.registerFacilities()
 	h.registerFleet()
 	h.registerSync()
+	h.registerVerify()
 	h.registerTables()
 	h.registerAccounts()
 	h.registerTokens()

@@ -27,6 +27,7 @@ type Deps struct {
 	Boxes  Boxes
 	Tables Tables
 	Fleet  Fleet
+	Verify Verify
 	// Waiting says why a facility's changes cannot be applied now, nil when
 	// they can. May be nil.
 	Waiting func(facility string) *proto.Problem

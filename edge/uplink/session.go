@@ -90,7 +90,9 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
 	g.Go(func() error { return u.send(ctx, sender, from) })
-	g.Go(func() error { return u.receive(ctx, link, sender) })
+	questions := make(chan *proto.Verify, questionsMax)
+	g.Go(func() error { return u.receive(ctx, link, sender, questions) })
+	g.Go(func() error { return u.answer(ctx, link, questions) })
 	g.Go(func() error { return u.tellTables(ctx, link) })
 	return g.Wait()
 }
@@ -197,7 +199,7 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 }
 
 // receive hears acknowledgements and orders.
-func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender) error {
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, questions chan<- *proto.Verify) error {
 	for {
 		_, msg, err := link.Receive()
 		if err != nil {
@@ -221,6 +223,8 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 				// The asker gives up by itself; a broken link ends the session.
 				_ = link.Send(proto.TypeChecked, &proto.Checked{ID: m.ID, Problems: p})
 			}}}})
+		case *proto.Verify:
+			heard(questions, m)
 		case *proto.Problem:
 			if m.Text == "" {
 				u.setLink(func(l *Link) { l.Problem = nil })

@@ -81,7 +81,7 @@ func reported(q v1.Queue, at *time.Time, now time.Time) string {
 }
 
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
-	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "PROBLEM"}
+	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "VERIFIED", "PROBLEM"}
 	if withFacility {
 		header[0] = "FACILITY"
 	}
@@ -95,7 +95,7 @@ func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
 		if t.Remedy != "" {
 			problem += " – " + t.Remedy
 		}
-		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), c(problem)})
+		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), a.verifiedCell(t.Verified), c(problem)})
 	}
 	a.table(a.out, header, rows)
 }

@@ -125,18 +125,18 @@ func (a *app) printTables(list []v1.Table) {
 	for _, t := range list {
 		name, class, place := tableName(t.Schema, t.Table), t.Class, regionSchema(t)
 		if len(t.Facilities) == 0 {
-			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c("")})
+			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c(""), c("")})
 		}
 		for _, at := range t.Facilities {
 			problem := at.Problem
 			if at.Remedy != "" {
 				problem += " – " + at.Remedy
 			}
-			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), c(problem)})
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), a.verifiedCell(at.Verified), c(problem)})
 			name, class, place = "", "", ""
 		}
 	}
-	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "PROBLEM"}, rows)
+	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "VERIFIED", "PROBLEM"}, rows)
 }
 
 // regionSchema is where a table's rows are in the region; {facility} stays
