@@ -147,6 +147,14 @@ const (
 // ID is "schema.name", for messages and maps; it is not quoted for SQL.
 func (t SyncedTable) ID() string { return t.Schema + "." + t.Name }
 
+// ConflictTable is where an edge writes what it decided about conflicts. Its
+// rows go up like any other's.
+const ConflictTable = "holdfast.conflict"
+
+// System reports whether the table is one of Holdfast's own: it is registered
+// by a migration, and nobody adds or removes it.
+func (t SyncedTable) System() bool { return t.Schema == "holdfast" }
+
 // Tables is the whole list of synced tables at a version.
 type Tables struct {
 	Version uint64        `cbor:"1,keyasint"`

@@ -322,6 +322,18 @@ func TestTableIsAddedListedForEachFacilityAndRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantProblem(t, r.Operator.RemoveTable(ctx, "public", "Order Lines"), http.StatusNotFound, v1.ProblemNotFound)
+	wantProblem(t, r.Operator.RemoveTable(ctx, "holdfast", "conflict"), http.StatusUnprocessableEntity, v1.ProblemInvalid)
+	if all, err := r.Viewer.AllTables(ctx, "la"); err != nil || len(all) != 1 || all[0].Table != "conflict" || len(all[0].Facilities) != 1 {
+		t.Errorf("Holdfast's own tables, when asked for: %+v, %v", all, err)
+	}
+	in = v1.TableAdd{Schema: "public", Table: "orders", Class: "fact", CloudColumns: []string{"price", "discount"}}
+	if _, err := r.Operator.AddTable(ctx, in); err != nil {
+		t.Fatal(err)
+	}
+	list, err = r.Viewer.Tables(ctx, "")
+	if err != nil || len(list) != 1 || list[0].Policy != "columns" || strings.Join(list[0].CloudColumns, ",") != "price,discount" {
+		t.Errorf("a table with columns of the cloud: %+v, %v", list, err)
+	}
 	if got := audited(t, r, "table.remove"); len(got) != 1 {
 		t.Errorf("audit of remove: %v", got)
 	}

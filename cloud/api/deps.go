@@ -54,6 +54,7 @@ type Tables interface {
 	// Add registers a table that was checked and tells the facilities.
 	Add(ctx context.Context, t proto.SyncedTable, by string) error
 	// Remove ends the syncing of a table. ingest.ErrNotFound: it was not synced.
+	// ingest.ErrSystem: it is Holdfast's own.
 	Remove(ctx context.Context, schema, name string) error
 }
 

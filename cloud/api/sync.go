@@ -50,7 +50,7 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	if out.Position, err = h.store.position(ctx, f.ID); err != nil {
 		return nil, err
 	}
-	if out.Tables, err = h.store.tablesAt(ctx, f.ID); err != nil {
+	if out.Tables, err = h.store.tablesAt(ctx, f.ID, false); err != nil {
 		return nil, err
 	}
 	if err := h.store.addVerified(ctx, f.ID, out.Tables); err != nil {
@@ -161,8 +161,9 @@ func (r tableAtRow) tableAt() v1.TableAt {
 }
 
 // tablesAt returns every synced table at one facility, or at all that were
-// not removed when facility is "", ordered by table and facility.
-func (s store) tablesAt(ctx context.Context, facility string) ([]v1.TableAt, error) {
+// not removed when facility is "", ordered by table and facility; Holdfast's
+// own tables only when asked for.
+func (s store) tablesAt(ctx context.Context, facility string, system bool) ([]v1.TableAt, error) {
 	rows, err := s.db.Query(ctx, `
 		SELECT f.id, t.schema_name, t.table_name, ft.state, ft.problem, ft.remedy,
 		       ft.rows_loaded, ft.changes, ft.last_seq, ft.updated_at
@@ -170,8 +171,8 @@ func (s store) tablesAt(ctx context.Context, facility string) ([]v1.TableAt, err
 		 CROSS JOIN holdfast.facility f
 		  LEFT JOIN holdfast.facility_table ft
 		    ON (ft.facility, ft.schema_name, ft.table_name) = (f.id, t.schema_name, t.table_name)
-		 WHERE CASE WHEN $1 = '' THEN f.removed_at IS NULL ELSE f.id = $1 END
-		 ORDER BY t.schema_name, t.table_name, f.id`, facility)
+		 WHERE CASE WHEN $1 = '' THEN f.removed_at IS NULL ELSE f.id = $1 END AND ($2 OR t.schema_name <> 'holdfast')
+		 ORDER BY t.schema_name, t.table_name, f.id`, facility, system)
 	if err != nil {
 		return nil, fmt.Errorf("list table states: %w", err)
 	}

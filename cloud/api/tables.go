@@ -47,10 +47,11 @@ func (h *Handler) registerTables() {
 
 type tablesInput struct {
 	Facility string `query:"facility" maxLength:"63" doc:"Show the states at this facility only"`
+	System   bool   `query:"system" doc:"Show Holdfast's own tables too"`
 }
 
 func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Page[v1.Table]], error) {
-	items, err := h.store.tables(ctx)
+	items, err := h.store.tables(ctx, in.System)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Pag
 			return nil, err
 		}
 	}
-	states, err := h.store.tablesAt(ctx, in.Facility)
+	states, err := h.store.tablesAt(ctx, in.Facility, in.System)
 	if err != nil {
 		return nil, err
 	}
@@ -79,16 +80,18 @@ func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Pag
 	return &body[v1.Page[v1.Table]]{v1.Page[v1.Table]{Items: items}}, nil
 }
 
-func (s store) tables(ctx context.Context) ([]v1.Table, error) {
+func (s store) tables(ctx context.Context, system bool) ([]v1.Table, error) {
 	rows, err := s.db.Query(ctx, `
-		SELECT schema_name, table_name, class, facility_column, region_schema, added_at, added_by
-		  FROM holdfast.synced_table ORDER BY schema_name, table_name`)
+		SELECT schema_name, table_name, class, facility_column, region_schema, CASE class WHEN 'fact' THEN policy ELSE '' END,
+		       cloud_columns, tenant_column, added_at, added_by
+		  FROM holdfast.synced_table WHERE $1 OR schema_name <> 'holdfast' ORDER BY schema_name, table_name`, system)
 	if err != nil {
 		return nil, fmt.Errorf("list tables: %w", err)
 	}
 	items, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (v1.Table, error) {
 		t := v1.Table{Facilities: []v1.TableAt{}}
-		err := row.Scan(&t.Schema, &t.Table, &t.Class, &t.FacilityColumn, &t.RegionSchema, &t.AddedAt, &t.AddedBy)
+		err := row.Scan(&t.Schema, &t.Table, &t.Class, &t.FacilityColumn, &t.RegionSchema,
+			&t.Policy, &t.CloudColumns, &t.TenantColumn, &t.AddedAt, &t.AddedBy)
 		return t, err
 	})
 	if err != nil {
@@ -112,6 +115,7 @@ func (h *Handler) addTable(ctx context.Context, in *body[v1.TableAdd]) (*body[v1
 	}
 	out := v1.TableAdded{DryRun: in.Body.DryRun, Warnings: warnings, Table: v1.Table{
 		Schema: t.Schema, Table: t.Name, Class: t.Class, FacilityColumn: t.FacilityColumn, RegionSchema: t.RegionSchema,
+		Policy: t.Policy, CloudColumns: append([]string{}, t.CloudColumns...), TenantColumn: t.TenantColumn,
 		AddedAt: time.Now(), AddedBy: who(ctx), Facilities: []v1.TableAt{},
 	}}
 	if in.Body.DryRun {
@@ -119,6 +123,7 @@ func (h *Handler) addTable(ctx context.Context, in *body[v1.TableAdd]) (*body[v1
 	}
 	err = audit(ctx, h.DB, who(ctx), "table.add", map[string]any{
 		"table": t.ID(), "class": t.Class, "facility_column": t.FacilityColumn, "region_schema": t.RegionSchema,
+		"policy": t.Policy, "cloud_columns": t.CloudColumns, "tenant_column": t.TenantColumn,
 	})
 	if err != nil {
 		return nil, err
@@ -132,18 +137,35 @@ func (h *Handler) addTable(ctx context.Context, in *body[v1.TableAdd]) (*body[v1
 // tableOf fills in the defaults. Where every facility has a schema of its own
 // no column is needed to tell their rows apart.
 func tableOf(in v1.TableAdd) (proto.SyncedTable, error) {
-	t := proto.SyncedTable{Schema: in.Schema, Name: in.Table, Class: in.Class, RegionSchema: in.RegionSchema}
+	t := proto.SyncedTable{
+		Schema: in.Schema, Name: in.Table, Class: in.Class, RegionSchema: in.RegionSchema,
+		Policy: in.Policy, CloudColumns: in.CloudColumns, TenantColumn: in.TenantColumn,
+	}
+	if t.System() {
+		return t, systemTable(t.ID())
+	}
+	if t.Class == "fact" && t.Policy == "" {
+		t.Policy = proto.PolicyEdge
+		if len(t.CloudColumns) > 0 {
+			t.Policy = proto.PolicyColumns
+		}
+	}
 	if t.RegionSchema == "" {
 		t.RegionSchema = defaultRegionSchema
 	}
 	own := strings.Contains(t.RegionSchema, "{facility}")
+	master := t.Class == "master"
 	switch {
 	case in.FacilityColumn != nil:
 		t.FacilityColumn = *in.FacilityColumn
-	case !own:
+	case !own && !master:
 		t.FacilityColumn = defaultFacilityColumn
 	}
-	if t.FacilityColumn == "" && !own {
+	if master && t.FacilityColumn != "" {
+		return t, invalid("body.facility_column", "the rows of a master table belong to the tenant, not to a facility",
+			"Leave it away; tenant_column says which tenant a row belongs to.")
+	}
+	if t.FacilityColumn == "" && !own && !master {
 		return t, invalid("body.facility_column", "nothing tells the facilities' rows apart in the region",
 			"Name the column that holds the facility's id, or give each facility a schema of its own with region_schema {facility}_{schema}.")
 	}
@@ -153,6 +175,10 @@ func tableOf(in v1.TableAdd) (proto.SyncedTable, error) {
 			"Use {schema}, {facility}, and plain text, such as {facility}_{schema}.")
 	}
 	return t, nil
+}
+
+func systemTable(id string) error {
+	return invalid("body.schema", id+" belongs to Holdfast, which syncs what it needs by itself", "Sync the application's own tables only.")
 }
 
 func unsuitable(t proto.SyncedTable, problems []proto.Problem) error {
@@ -168,6 +194,9 @@ func (h *Handler) removeTable(ctx context.Context, in *tableInput) (*struct{}, e
 	err := h.Tables.Remove(ctx, in.Schema, in.Table)
 	if errors.Is(err, ingest.ErrNotFound) {
 		return nil, notFound("synced table", in.Schema+"."+in.Table, "holdfastctl tables list shows the synced tables.")
+	}
+	if errors.Is(err, ingest.ErrSystem) {
+		return nil, systemTable(in.Schema + "." + in.Table)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("remove table: %w", err)

@@ -47,3 +47,31 @@ func TestInternalErrorsStayInTheLog(t *testing.T) {
 		t.Errorf("the cause is shown: %s", p.Error())
 	}
 }
+
+func TestMasterTablesAndPoliciesHaveTheirDefaults(t *testing.T) {
+	column := "facility_id"
+	for _, c := range []struct {
+		name   string
+		in     v1.TableAdd
+		column string // "refused" is that
+		policy string
+	}{
+		{"fact", v1.TableAdd{Class: "fact"}, "facility_id", "edge"},
+		{"fact with columns of the cloud", v1.TableAdd{Class: "fact", CloudColumns: []string{"price"}}, "facility_id", "columns"},
+		{"event", v1.TableAdd{Class: "event"}, "facility_id", ""},
+		{"master", v1.TableAdd{Class: "master", TenantColumn: "tenant"}, "", ""},
+		{"master of a facility", v1.TableAdd{Class: "master", FacilityColumn: &column}, "refused", ""},
+		{"Holdfast's own", v1.TableAdd{Class: "event", Schema: "holdfast", Table: "conflict"}, "refused", ""},
+	} {
+		got, err := tableOf(c.in)
+		if c.column == "refused" {
+			if err == nil {
+				t.Errorf("%s: not refused", c.name)
+			}
+			continue
+		}
+		if err != nil || got.FacilityColumn != c.column || got.Policy != c.policy || got.TenantColumn != c.in.TenantColumn {
+			t.Errorf("%s: %+v, %v", c.name, got, err)
+		}
+	}
+}

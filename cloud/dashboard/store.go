@@ -74,6 +74,7 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 		       coalesce(f.rows_loaded, 0), coalesce(f.changes, 0), coalesce(f.last_seq, 0), f.updated_at
 		FROM holdfast.synced_table t
 		LEFT JOIN holdfast.facility_table f ON f.schema_name = t.schema_name AND f.table_name = t.table_name AND f.facility = $1
+		WHERE t.schema_name <> 'holdfast' -- its own tables are not the customer's
 		ORDER BY f.state = 'refused' DESC NULLS LAST, t.schema_name, t.table_name
 		LIMIT 500`, facility).
 		Query(func(rows pgx.Rows) (err error) {

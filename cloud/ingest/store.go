@@ -29,12 +29,12 @@ func (s store) readTables(ctx context.Context) (t proto.Tables, removed []string
 		if err := row.Scan(&t.Version); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema
+		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column
 			FROM holdfast.synced_table ORDER BY schema_name, table_name`)
 		if err != nil {
 			return err
 		}
-		if t.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[proto.SyncedTable]); err != nil {
+		if t.Tables, err = pgx.CollectRows(rows, scanTable); err != nil {
 			return err
 		}
 		if rows, err = tx.Query(ctx, `SELECT schema_name || '.' || table_name FROM holdfast.removed_table`); err != nil {
@@ -47,6 +47,15 @@ func (s store) readTables(ctx context.Context) (t proto.Tables, removed []string
 		return t, nil, fmt.Errorf("read the list of synced tables: %w", err)
 	}
 	return t, removed, nil
+}
+
+func scanTable(row pgx.CollectableRow) (proto.SyncedTable, error) {
+	var t proto.SyncedTable
+	err := row.Scan(&t.Schema, &t.Name, &t.Class, &t.FacilityColumn, &t.RegionSchema, &t.Policy, &t.CloudColumns, &t.TenantColumn)
+	if len(t.CloudColumns) == 0 {
+		t.CloudColumns = nil
+	}
+	return t, err
 }
 
 // change runs fn with the list locked, counts its version up and announces it.
@@ -65,11 +74,13 @@ func (s store) change(ctx context.Context, fn func(tx pgx.Tx) error) error {
 
 func (s store) addTable(ctx context.Context, t proto.SyncedTable, by string) error {
 	err := s.change(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, region_schema, added_by)
-			VALUES ($1, $2, $3, $4, coalesce(nullif($5, ''), '{schema}'), $6)
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.synced_table
+			(schema_name, table_name, class, facility_column, region_schema, added_by, policy, cloud_columns, tenant_column)
+			VALUES ($1, $2, $3, $4, coalesce(nullif($5, ''), '{schema}'), $6, coalesce(nullif($7, ''), 'edge'), $8, $9)
 			ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class, facility_column = EXCLUDED.facility_column,
-			region_schema = EXCLUDED.region_schema, added_by = EXCLUDED.added_by, added_at = now()`,
-			t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by)
+			region_schema = EXCLUDED.region_schema, policy = EXCLUDED.policy, cloud_columns = EXCLUDED.cloud_columns,
+			tenant_column = EXCLUDED.tenant_column, added_by = EXCLUDED.added_by, added_at = now()`,
+			t.Schema, t.Name, t.Class, t.FacilityColumn, t.RegionSchema, by, t.Policy, append([]string{}, t.CloudColumns...), t.TenantColumn)
 		if err == nil {
 			_, err = tx.Exec(ctx, `DELETE FROM holdfast.removed_table WHERE schema_name = $1 AND table_name = $2`, t.Schema, t.Name)
 		}

@@ -13,8 +13,13 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// ErrNotFound is returned for a table that is not synced.
-var ErrNotFound = errors.New("the table is not synced")
+// Errors of the list.
+var (
+	// ErrNotFound is returned for a table that is not synced.
+	ErrNotFound = errors.New("the table is not synced")
+	// ErrSystem is returned for one of Holdfast's own tables.
+	ErrSystem = errors.New("the table is Holdfast's own")
+)
 
 // CheckRegion says what is wrong with the region's side of a table.
 type CheckRegion func(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, error)
@@ -68,7 +73,10 @@ func (t *tables) load(ctx context.Context) error {
 }
 
 func entry(t proto.SyncedTable) apply.Table {
-	return apply.Table{Schema: t.Schema, Name: t.Name, Class: apply.Class(t.Class), FacilityColumn: t.FacilityColumn, TargetSchema: t.RegionSchema}
+	return apply.Table{
+		Schema: t.Schema, Name: t.Name, Class: apply.Class(t.Class), FacilityColumn: t.FacilityColumn, TargetSchema: t.RegionSchema,
+		Policy: t.Policy, CloudColumns: t.CloudColumns,
+	}
 }
 
 // watch reloads the list whenever another process says that it has changed.
@@ -127,14 +135,21 @@ func (in *Ingest) Add(ctx context.Context, t proto.SyncedTable, by string) error
 	if err := e.Check(); err != nil {
 		return err
 	}
+	if t.System() {
+		return fmt.Errorf("register %s: %w", t.ID(), ErrSystem)
+	}
 	if err := in.store.addTable(ctx, t, by); err != nil {
 		return err
 	}
 	return in.tables.load(ctx)
 }
 
-// Remove ends the syncing of a table; its rows stay. ErrNotFound: it was not synced.
+// Remove ends the syncing of a table; its rows stay. ErrNotFound: it was not
+// synced. ErrSystem: it is not anybody's to remove.
 func (in *Ingest) Remove(ctx context.Context, schema, name string) error {
+	if t := (proto.SyncedTable{Schema: schema, Name: name}); t.System() {
+		return fmt.Errorf("end the syncing of %s: %w", t.ID(), ErrSystem)
+	}
 	if err := in.store.removeTable(ctx, schema, name); err != nil {
 		return err
 	}

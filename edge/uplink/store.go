@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
@@ -57,7 +58,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, err er
 		if err := tx.QueryRow(ctx, `SELECT version FROM holdfast.synced_table_version`).Scan(&version); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema,
+		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column,
 			state, problems, load_after, rows_loaded, load_no FROM holdfast.synced_table ORDER BY 1, 2`)
 		if err != nil {
 			return err
@@ -74,7 +75,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, err er
 func scanEntry(row pgx.CollectableRow) (entry, error) {
 	var e entry
 	var after *[]*string
-	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema,
+	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema, &e.Policy, &e.CloudColumns, &e.TenantColumn,
 		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo)
 	if after != nil {
 		e.LoadAfter = make(change.Row, len(*after))
@@ -88,21 +89,25 @@ func scanEntry(row pgx.CollectableRow) (entry, error) {
 }
 
 // replace makes the list what the region says it is. A table that is new, or
-// changed its class or place, is loaded from its first row; others go on.
+// changed its class or place, is loaded from its first row; others go on. A
+// master table's rows come from the region: there is nothing to load here.
 func (s store) replace(ctx context.Context, t proto.Tables) error {
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		var b pgx.Batch
 		keep := make([]string, 0, len(t.Tables))
 		for _, e := range t.Tables {
 			keep = append(keep, e.ID())
-			b.Queue(`INSERT INTO holdfast.synced_table AS s (schema_name, table_name, class, facility_column, region_schema)
-				VALUES ($1, $2, $3, $4, $5)
+			b.Queue(`INSERT INTO holdfast.synced_table AS s (schema_name, table_name, class, facility_column, region_schema, state)
+				VALUES ($1, $2, $3, $4, $5, CASE $3 WHEN 'master' THEN 'streaming' ELSE 'loading' END)
 				ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class,
 				    facility_column = EXCLUDED.facility_column, region_schema = EXCLUDED.region_schema,
-				    state = 'loading', problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1
+				    state = EXCLUDED.state, problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1
 				WHERE (s.class, s.facility_column, s.region_schema)
 				    IS DISTINCT FROM (EXCLUDED.class, EXCLUDED.facility_column, EXCLUDED.region_schema)`,
 				e.Schema, e.Name, e.Class, e.FacilityColumn, e.RegionSchema)
+			b.Queue(`UPDATE holdfast.synced_table SET policy = $3, cloud_columns = $4, tenant_column = $5
+				WHERE schema_name = $1 AND table_name = $2 AND (policy, cloud_columns, tenant_column) IS DISTINCT FROM ($3, $4, $5)`,
+				e.Schema, e.Name, cmp.Or(e.Policy, proto.PolicyEdge), append([]string{}, e.CloudColumns...), e.TenantColumn)
 		}
 		b.Queue(`DELETE FROM holdfast.synced_table WHERE schema_name || '.' || table_name <> ALL ($1)`, keep)
 		b.Queue(`UPDATE holdfast.synced_table_version SET version = $1`, int64(t.Version))
@@ -118,7 +123,7 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 func (s store) reload(ctx context.Context, ids []string, all bool) error {
 	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table
 		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1
-		WHERE $2 OR schema_name || '.' || table_name = ANY ($1)`, append([]string{}, ids...), all)
+		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1))`, append([]string{}, ids...), all)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}

@@ -20,6 +20,9 @@ import (
 // refused with its reason), then loads what the region does not have yet, and
 // begins anew whenever the region says something.
 
+// master is the class of tables that only the region changes.
+const master = "master"
+
 // settleEvery is how often refused tables are looked at again without being asked.
 const settleEvery = 30 * time.Second
 
@@ -102,12 +105,15 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 }
 
 // settle reads the list, refuses what cannot be synced and publishes the rest.
+// The rows of master tables are the region's to change, so that they are not
+// published; here they are only read.
 func (u *Uplink) settle(ctx context.Context) error {
 	version, list, err := u.store.tables(ctx)
 	if err != nil {
 		return err
 	}
 	var good []capture.Table
+	var masters []schema.Name
 	for i := range list {
 		e := &list[i]
 		problems, fingerprint, err := u.lint(ctx, e.SyncedTable)
@@ -119,6 +125,8 @@ func (u *Uplink) settle(ctx context.Context) error {
 		switch {
 		case len(problems) > 0:
 			state = proto.TableRefused
+		case e.Class == master:
+			state = proto.TableStreaming // the region has its rows
 		case e.State == proto.TableRefused:
 			state = proto.TableLoading
 		}
@@ -131,7 +139,11 @@ func (u *Uplink) settle(ctx context.Context) error {
 			}
 		}
 		e.State, e.Problems = state, problems
-		if state != proto.TableRefused {
+		switch {
+		case state == proto.TableRefused:
+		case e.Class == master:
+			masters = append(masters, schema.Name{Schema: e.Schema, Name: e.Name})
+		default:
 			good = append(good, capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"})
 		}
 	}
@@ -144,6 +156,9 @@ func (u *Uplink) settle(ctx context.Context) error {
 		return err
 	}
 	if err := capture.EnsurePublications(ctx, conn.Conn(), good); err != nil {
+		return err
+	}
+	if err := schema.EnsureReadOnly(ctx, conn.Conn(), masters); err != nil {
 		return err
 	}
 	u.setTables(version, list)

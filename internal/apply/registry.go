@@ -33,6 +33,11 @@ type Table struct {
 	// {schema} is the sender's schema and {facility} the facility. Empty means
 	// {schema}.
 	TargetSchema string
+	// Policy says whose version stands in a conflict (proto.PolicyEdge, also
+	// when empty, PolicyCloud or PolicyColumns), CloudColumns which columns are
+	// the cloud's. Only Fact tables have one.
+	Policy       string
+	CloudColumns []string
 }
 
 // targetSchema returns the receiver's schema for the facility's rows.
@@ -49,6 +54,9 @@ func (t *Table) Check() error {
 	case Fact, Event, Master:
 	default:
 		return fmt.Errorf("table %s.%s has the class %q", t.Schema, t.Name, t.Class)
+	}
+	if t.Class == Master {
+		return nil
 	}
 	if t.FacilityColumn == "" && !strings.Contains(t.TargetSchema, "{facility}") {
 		return hint.Wrap(fmt.Errorf("table %s.%s has no facility column", t.Schema, t.Name),

@@ -64,28 +64,27 @@ func ownSchema(t proto.SyncedTable) bool { return strings.Contains(t.RegionSchem
 
 func classProblems(t proto.SyncedTable) []proto.Problem {
 	switch t.Class {
-	case classFact, classEvent:
-		return nil
-	case classMaster:
-		return []proto.Problem{{
-			Text:   "master tables, which flow from the region to the facilities, are not supported yet",
-			Remedy: "Register it as fact or event if the facility writes it.",
-		}}
+	case classFact, classEvent, classMaster:
+		return append(placeProblems(t), policyProblems(t)...)
 	}
-	return []proto.Problem{{Text: fmt.Sprintf("%q is no class of tables", t.Class), Remedy: "Use fact or event."}}
+	return []proto.Problem{{Text: fmt.Sprintf("%q is no class of tables", t.Class), Remedy: "Use fact, event or master."}}
 }
 
 // Check is Lint for a table that was read.
 func Check(table *Table, t proto.SyncedTable, side Side) []proto.Problem {
 	problems := classProblems(t)
-	if p := relationProblems(table); len(p) > 0 {
+	if p := relationProblems(table, t); len(p) > 0 {
 		return append(problems, p...) // the rest would only confuse
 	}
 	problems = append(problems, keyProblems(table, t, side)...)
 	problems = append(problems, columnProblems(table)...)
-	if !ownSchema(t) {
+	switch {
+	case t.Class == classMaster:
+		problems = append(problems, tenantProblems(table, t, side)...)
+	case !ownSchema(t):
 		problems = append(problems, facilityProblems(table, t)...)
 	}
+	problems = append(problems, ownerProblems(table, t)...)
 	if table.RowSecurity {
 		problems = append(problems, proto.Problem{
 			Text:   fmt.Sprintf("row security hides rows of %s from Holdfast's role", table.ID()),
@@ -96,14 +95,14 @@ func Check(table *Table, t proto.SyncedTable, side Side) []proto.Problem {
 }
 
 // relationProblems are about what kind of thing it is.
-func relationProblems(t *Table) []proto.Problem {
+func relationProblems(t *Table, s proto.SyncedTable) []proto.Problem {
 	one := func(text, remedy string) []proto.Problem {
 		return []proto.Problem{{Text: t.ID() + " " + text, Remedy: remedy}}
 	}
 	switch {
 	case strings.HasPrefix(t.Schema, "pg_") || t.Schema == "information_schema":
 		return one("belongs to PostgreSQL", "Sync the application's own tables only.")
-	case t.Schema == "holdfast":
+	case s.System() && !systemTable(s):
 		return one("belongs to Holdfast", "Sync the application's own tables only.")
 	case t.Kind == "v" || t.Kind == "m":
 		return one("is a view", "Register the tables that it reads.")
@@ -130,8 +129,9 @@ func keyProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
 	if s.Class == classEvent && len(t.Key) == 0 {
 		return nil // append-only rows need none
 	}
+	captured := capturedAt(s, side)
 	switch {
-	case side == Edge && t.IdentityLost:
+	case captured && t.IdentityLost:
 		return []proto.Problem{{
 			Text:   "the index that REPLICA IDENTITY of " + t.ID() + " named was dropped, so PostgreSQL publishes neither its updates nor its deletes",
 			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT; to use the primary key, or name another unique index with REPLICA IDENTITY USING INDEX.",
@@ -146,7 +146,7 @@ func keyProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
 			Text:   "the primary key of " + t.ID() + " is deferrable, which PostgreSQL cannot use to tell rows apart",
 			Remedy: "Make it NOT DEFERRABLE: drop the constraint and add it again without DEFERRABLE.",
 		}}
-	case side == Edge && t.Identity == "n" && s.Class != classEvent:
+	case captured && t.Identity == "n" && s.Class != classEvent:
 		return []proto.Problem{{
 			Text:   t.ID() + " has REPLICA IDENTITY NOTHING, so its updates and deletes say nothing of the row",
 			Remedy: "ALTER TABLE " + t.quoted() + " REPLICA IDENTITY DEFAULT;",

@@ -79,8 +79,7 @@ func TestUnsuitableTablesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		{name: "extension's type elsewhere", ddl: `CREATE EXTENSION citext; CREATE TABLE t (id uuid PRIMARY KEY, facility_id citext NOT NULL)`},
 		{name: "enum as key", ddl: `CREATE TYPE e AS ENUM ('x'); CREATE TABLE t (id e, facility_id text NOT NULL, PRIMARY KEY (id, facility_id))`},
 		{name: "transaction ids", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL, x xid)`, text: "mean nothing in another database", remedy: "text or bigint"},
-		{name: "master", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL)`, table: proto.SyncedTable{Class: "master"}, text: "not supported yet", remedy: "fact or event"},
-		{name: "no class", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL)`, table: proto.SyncedTable{Class: "local"}, text: `"local" is no class`, remedy: "fact or event"},
+		{name: "no class", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL)`, table: proto.SyncedTable{Class: "local"}, text: `"local" is no class`, remedy: "fact, event or master"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -76,11 +76,23 @@ func (c *Client) Events(ctx context.Context, facility string, limit int, cursor 
 // Tables returns the tables that are synced, with their state at each
 // facility, or at the named one.
 func (c *Client) Tables(ctx context.Context, facility string) ([]Table, error) {
-	query := ""
+	return c.tables(ctx, facility, false)
+}
+
+// AllTables is Tables with Holdfast's own.
+func (c *Client) AllTables(ctx context.Context, facility string) ([]Table, error) {
+	return c.tables(ctx, facility, true)
+}
+
+func (c *Client) tables(ctx context.Context, facility string, system bool) ([]Table, error) {
+	q := url.Values{}
 	if facility != "" {
-		query = "?facility=" + url.QueryEscape(facility)
+		q.Set("facility", facility)
 	}
-	page, err := get[Page[Table]](ctx, c, root+"/tables"+query)
+	if system {
+		q.Set("system", "true")
+	}
+	page, err := get[Page[Table]](ctx, c, root+"/tables?"+q.Encode())
 	return page.Items, err
 }
 

@@ -60,6 +60,9 @@ type Table struct {
 	Class          string    `json:"class" enum:"fact,event,master"`
 	FacilityColumn string    `json:"facility_column" doc:"Column that says whose row it is; empty when each facility has a schema of its own"`
 	RegionSchema   string    `json:"region_schema" doc:"Where the rows live in the region: {schema}, or a pattern with {facility}"`
+	Policy         string    `json:"policy,omitempty" doc:"Of a fact table: whose version stands when both sides changed a row without knowing of each other: edge, cloud, or columns"`
+	CloudColumns   []string  `json:"cloud_columns" doc:"The cloud's columns, with the policy columns; all others are the edge's"`
+	TenantColumn   string    `json:"tenant_column,omitempty" doc:"Of a master table: column that says which tenant a row belongs to; without one every facility of the region gets all rows"`
 	AddedAt        time.Time `json:"added_at"`
 	AddedBy        string    `json:"added_by"`
 	Facilities     []TableAt `json:"facilities"`
@@ -69,11 +72,15 @@ type Table struct {
 type TableAdd struct {
 	Schema string `json:"schema" minLength:"1" maxLength:"63" doc:"Exactly as PostgreSQL stores it: without quotes, in its own case"`
 	Table  string `json:"table" minLength:"1" maxLength:"63" doc:"Exactly as PostgreSQL stores it"`
-	Class  string `json:"class" enum:"fact,event" doc:"fact: rows that change, owned by one facility. event: rows that are only added"`
+	Class  string `json:"class" enum:"fact,event,master" doc:"fact: rows that change, owned by one facility. event: rows that are only added. master: rows that the region changes and the facilities read"`
 	// FacilityColumn is nil for the default.
 	FacilityColumn *string `json:"facility_column,omitempty" maxLength:"63" doc:"Default facility_id, or none when region_schema has {facility}"`
 	RegionSchema   string  `json:"region_schema,omitempty" maxLength:"63" doc:"Default {schema}" example:"{facility}_{schema}"`
-	DryRun         bool    `json:"dry_run,omitempty" doc:"Check only"`
+	// Policy, CloudColumns: of a fact table. TenantColumn: of a master table.
+	Policy       string   `json:"policy,omitempty" enum:"edge,cloud,columns" doc:"Whose version stands when both sides changed a row without knowing of each other. Default edge, or columns when cloud_columns are named"`
+	CloudColumns []string `json:"cloud_columns,omitempty" maxItems:"1600" doc:"The cloud's columns; all others are the edge's"`
+	TenantColumn string   `json:"tenant_column,omitempty" maxLength:"63" doc:"Column that says which tenant a master row belongs to"`
+	DryRun       bool     `json:"dry_run,omitempty" doc:"Check only"`
 }
 
 // TableAdded says what was registered, or would have been.

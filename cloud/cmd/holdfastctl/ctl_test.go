@@ -192,6 +192,10 @@ func TestUnsuitableTableIsRefusedWithEveryRemedy(t *testing.T) {
 	wants(t, s.ok("sync", "status", "la"), "nothing has arrived yet", `sales."Order Lines"`)
 	wants(t, s.ok("events", "la"), "Nothing has happened")
 	s.ok("tables", "remove", `sales."Order Lines"`, "--yes")
+	wants(t, s.ok("tables", "add", "customers", "--class", "master", "--tenant-column", "tenant"), "Added public.customers as master table", "only be read")
+	wants(t, s.ok("tables", "add", "orders", "--class", "fact", "--cloud-columns", "price,discount"), "Added public.orders")
+	wants(t, s.ok("tables", "list"), "master", "fact, cloud owns price, discount")
+	wants(t, s.ok("tables", "list", "--system"), "holdfast.conflict")
 }
 
 func TestLoginKeepsATokenForThisPersonOnly(t *testing.T) {

@@ -21,8 +21,17 @@ func (a *app) tablesAdd() *cobra.Command {
 	var in v1.TableAdd
 	var column string
 	cmd := &cobra.Command{
-		Use: "add TABLE --class fact|event", Short: "Sync a table", Args: takes(1),
+		Use: "add TABLE --class fact|event|master", Short: "Sync a table", Args: takes(1),
 		Long: `Sync a table. It must exist in the region's database and at the facilities.
+
+The class says whose rows they are. A fact table's rows belong to one facility
+each and may be changed there and in the region; an event table's are only added,
+at the facility; a master table's are changed in the region alone, and the
+facilities read them.
+
+When both sides changed the same row of a fact table without knowing of each
+other, --policy says whose version stands: the edge's (the default), the cloud's,
+or each its own columns.
 
 TABLE is written as in SQL: public.orders, or 'sales."Order Lines"' where case
 or blanks matter; without a schema it is public.
@@ -31,10 +40,13 @@ A table that cannot be synced is refused, with everything that is wrong and
 what to do about each; --dry-run only looks.`,
 		Example: `  holdfastctl tables add public.orders --class fact
   holdfastctl tables add public.inventory_transactions --class event
+  holdfastctl tables add public.customers --class master
+  holdfastctl tables add public.products --class master --tenant-column tenant
+  holdfastctl tables add public.orders --class fact --policy columns --cloud-columns price,discount
   holdfastctl tables add erp.customer --class fact --region-schema '{facility}_{schema}' --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if in.Class == "" {
-				return usageError{hint.Wrap(errors.New("--class is not given"), "Say --class fact for rows that change, or --class event for rows that are only added.")}
+				return usageError{hint.Wrap(errors.New("--class is not given"), "Say --class fact for rows that change, --class event for rows that are only added, or --class master for rows that the region changes and the facilities read.")}
 			}
 			var err error
 			if in.Schema, in.Table, err = parseTable(args[0]); err != nil {
@@ -55,9 +67,12 @@ what to do about each; --dry-run only looks.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&in.Class, "class", "", "fact (rows that change, each owned by one facility) or event (rows that are only added)")
+	f.StringVar(&in.Class, "class", "", "fact (rows that change, each owned by one facility), event (rows that are only added) or master (rows that the region changes)")
 	f.StringVar(&column, "facility-column", "", "column that holds the facility's id (default facility_id)")
 	f.StringVar(&in.RegionSchema, "region-schema", "", "schema in the region, with {schema} and {facility} (default {schema})")
+	f.StringVar(&in.Policy, "policy", "", "whose version of a fact row stands in a conflict: edge, cloud or columns (default edge)")
+	f.StringSliceVar(&in.CloudColumns, "cloud-columns", nil, "the cloud's columns, with --policy columns; all others are the edge's")
+	f.StringVar(&in.TenantColumn, "tenant-column", "", "column of a master table that holds the tenant (default none: every facility gets all rows)")
 	f.BoolVar(&in.DryRun, "dry-run", false, "only check")
 	return cmd
 }
@@ -68,11 +83,19 @@ func (a *app) printAdded(added v1.TableAdded) {
 	if added.DryRun {
 		verb = "Could add"
 	}
-	a.printf("%s %s as %s table; its rows go to schema %s of the region.\n", verb, tableName(t.Schema, t.Table), t.Class, regionSchema(t))
+	if t.Class == "master" {
+		a.printf("%s %s as master table; its rows go from the region to the facilities, where they can only be read.\n", verb, tableName(t.Schema, t.Table))
+	} else {
+		a.printf("%s %s as %s table; its rows go to schema %s of the region.\n", verb, tableName(t.Schema, t.Table), t.Class, regionSchema(t))
+	}
 	for _, w := range added.Warnings {
 		a.printf("%s %s\n", a.paint(a.out)(yellow, "note:"), w)
 	}
-	if !added.DryRun {
+	switch {
+	case added.DryRun:
+	case t.Class == "master":
+		a.printf("The facilities get the rows there are now, and then every change. See: holdfastctl tables list\n")
+	default:
 		a.printf("The facilities send the rows they have now, and then every change. See: holdfastctl tables list\n")
 	}
 }
@@ -80,7 +103,7 @@ func (a *app) printAdded(added v1.TableAdded) {
 func (a *app) tablesRemove() *cobra.Command {
 	return a.dangerous("remove TABLE", "Stop syncing a table",
 		"Stop syncing a table. Its rows stay where they are, on both sides. Adding it again loads them anew.",
-		"Changes of %s will no longer reach the region. Its rows stay where they are.",
+		"Changes of %s will no longer reach the other side. Its rows stay where they are.",
 		func(cmd *cobra.Command, cl *v1.Client, name string) error {
 			schema, table, err := parseTable(name)
 			if err != nil {
@@ -97,7 +120,7 @@ func (a *app) tablesRemove() *cobra.Command {
 }
 
 func (a *app) tablesList() *cobra.Command {
-	facility := ""
+	facility, system := "", false
 	cmd := &cobra.Command{
 		Use: "list", Short: "Synced tables, with their state at each facility", Aliases: []string{"ls"}, Args: takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -105,7 +128,11 @@ func (a *app) tablesList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := cl.Tables(cmd.Context(), facility)
+			read := cl.Tables
+			if system {
+				read = cl.AllTables
+			}
+			list, err := read(cmd.Context(), facility)
 			if err != nil {
 				return err
 			}
@@ -113,6 +140,7 @@ func (a *app) tablesList() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&facility, "facility", "", "show the states at this facility only")
+	cmd.Flags().BoolVar(&system, "system", false, "show Holdfast's own tables too")
 	return cmd
 }
 
@@ -123,7 +151,7 @@ func (a *app) printTables(list []v1.Table) {
 	}
 	var rows [][]cell
 	for _, t := range list {
-		name, class, place := tableName(t.Schema, t.Table), t.Class, regionSchema(t)
+		name, class, place := tableName(t.Schema, t.Table), classAndPolicy(t), regionSchema(t)
 		if len(t.Facilities) == 0 {
 			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c(""), c("")})
 		}
@@ -137,6 +165,17 @@ func (a *app) printTables(list []v1.Table) {
 		}
 	}
 	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "VERIFIED", "PROBLEM"}, rows)
+}
+
+// classAndPolicy names the policy too where it is not the usual one.
+func classAndPolicy(t v1.Table) string {
+	switch t.Policy {
+	case "cloud":
+		return t.Class + ", cloud wins"
+	case "columns":
+		return t.Class + ", cloud owns " + strings.Join(t.CloudColumns, ", ")
+	}
+	return t.Class
 }
 
 // regionSchema is where a table's rows are in the region; {facility} stays
