@@ -61,7 +61,7 @@ func newRig(t testing.TB, edgeSQL, regionSQL string, tables ...proto.SyncedTable
 		t.Fatal(err)
 	}
 	r.edge.Exec(t, edgeSQL)
-	r.region.Exec(t, regionSQL+`; INSERT INTO holdfast.facility (id, tenant) VALUES ('la', 'foo')`)
+	r.region.Exec(t, regionSQL+`; INSERT INTO holdfast.facility (id, tenant) VALUES ('la', 'foo'); DELETE FROM holdfast.synced_table`)
 	var published []capture.Table
 	for i := range r.tables {
 		e := &r.tables[i]

@@ -130,9 +130,9 @@ func (s store) progress(ctx context.Context, facility, schema, table string, p *
 		return fmt.Errorf("encode the differences of %s.%s: %w", schema, table, err)
 	}
 	_, err = s.db.Exec(ctx, `
-		UPDATE holdfast.verified SET rows_done = $5, walk_after = to_jsonb($6::text[]), found = $7, found_count = $8, problem = '', remedy = '',
-		       differences = CASE WHEN $8 > differing THEN $7 ELSE differences END,
-		       repaired = CASE WHEN $8 > differing THEN 0 ELSE repaired END, differing = greatest(differing, $8)
+		UPDATE holdfast.verified SET rows_done = $5, walk_after = to_jsonb($6::text[]), found = $7::jsonb, found_count = $8::bigint, problem = '', remedy = '',
+		       differences = CASE WHEN $8::bigint > differing THEN $7::jsonb ELSE differences END,
+		       repaired = CASE WHEN $8::bigint > differing THEN 0 ELSE repaired END, differing = greatest(differing, $8::bigint)
 		 WHERE (facility, schema_name, table_name, pass_no) = ($1, $2, $3, $4)`,
 		facility, schema, table, p.no, p.rows, after, list, p.count)
 	if err != nil {
@@ -149,10 +149,10 @@ func (s store) end(ctx context.Context, facility, schema, table string, p *pass,
 	}
 	_, err = s.db.Exec(ctx, `
 		UPDATE holdfast.verified SET began_at = NULL, walk_after = NULL, found = '[]', found_count = 0, rows_done = 0, ended_at = now(),
-		       differing = $5, differences = $6, repaired = 0, problem = '', remedy = '',
-		       equal_at = CASE WHEN $5 = 0 THEN now() ELSE equal_at END,
-		       equal_seq = CASE WHEN $5 = 0 THEN $7 ELSE equal_seq END,
-		       equal_rows = CASE WHEN $5 = 0 THEN $8 ELSE equal_rows END
+		       differing = $5::bigint, differences = $6, repaired = 0, problem = '', remedy = '',
+		       equal_at = CASE WHEN $5::bigint = 0 THEN now() ELSE equal_at END,
+		       equal_seq = CASE WHEN $5::bigint = 0 THEN $7 ELSE equal_seq END,
+		       equal_rows = CASE WHEN $5::bigint = 0 THEN $8 ELSE equal_rows END
 		 WHERE (facility, schema_name, table_name, pass_no) = ($1, $2, $3, $4)`,
 		facility, schema, table, p.no, p.count, list, p.at.String(), p.rows)
 	if err != nil {
@@ -165,10 +165,10 @@ func (s store) end(ctx context.Context, facility, schema, table string, p *pass,
 // does, all of the table has been seen to be equal.
 func (s store) repaired(ctx context.Context, facility, schema, table string, p *pass, n int64) error {
 	_, err := s.db.Exec(ctx, `
-		UPDATE holdfast.verified SET repaired = $5,
-		       equal_at = CASE WHEN $5 >= differing THEN now() ELSE equal_at END,
-		       equal_seq = CASE WHEN $5 >= differing THEN $6 ELSE equal_seq END,
-		       equal_rows = CASE WHEN $5 >= differing THEN $7 ELSE equal_rows END
+		UPDATE holdfast.verified SET repaired = $5::bigint,
+		       equal_at = CASE WHEN $5::bigint >= differing THEN now() ELSE equal_at END,
+		       equal_seq = CASE WHEN $5::bigint >= differing THEN $6 ELSE equal_seq END,
+		       equal_rows = CASE WHEN $5::bigint >= differing THEN $7 ELSE equal_rows END
 		 WHERE (facility, schema_name, table_name, pass_no) = ($1, $2, $3, $4)`, facility, schema, table, p.no, n, p.at.String(), p.rows)
 	if err != nil {
 		return fmt.Errorf("note that %s.%s of %s is repaired: %w", schema, table, facility, err)

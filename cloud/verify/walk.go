@@ -19,7 +19,7 @@ import (
 const (
 	chunkTook   = 15 * time.Millisecond
 	chunkFirst  = 1000
-	chunkMin    = 100
+	chunkMin    = 500
 	chunkMax    = 8000
 	foundMax    = 10_000 // rows that one pass keeps
 	shownMax    = 100    // rows that are stored and shown
