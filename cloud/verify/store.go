@@ -61,7 +61,8 @@ func (s store) tables(ctx context.Context, facility, schema, table string) ([]v1
 		SELECT t.schema_name, t.table_name, coalesce(f.state, 'waiting'), coalesce(f.problem, ''), coalesce(f.remedy, '')
 		  FROM holdfast.synced_table t
 		  LEFT JOIN holdfast.facility_table f ON (f.facility, f.schema_name, f.table_name) = ($1, t.schema_name, t.table_name)
-		 WHERE t.class IN ('fact', 'event') AND ($3 = '' OR (t.schema_name, t.table_name) = ($2, $3))
+		 WHERE t.class IN ('fact', 'event') AND CASE WHEN $3 <> '' THEN (t.schema_name, t.table_name) = ($2, $3)
+		       ELSE t.schema_name <> 'holdfast' OR f.state = 'streaming' END -- Holdfast's own only where it is there
 		 ORDER BY 1, 2`, facility, schema, table)
 	if err != nil {
 		return nil, fmt.Errorf("list the tables of %s: %w", facility, err)
