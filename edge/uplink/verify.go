@@ -37,6 +37,9 @@ func (u *Uplink) answer(ctx context.Context, link *transfer.Link, questions <-ch
 		if err == nil {
 			continue
 		}
+		if errors.Is(err, capture.ErrNoKey) {
+			err = hint.Wrap(fmt.Errorf("%s.%s has no key that tells its rows apart", q.Schema, q.Name), "Give it a primary key, here and in the region, to have it compared.")
+		}
 		u.Log.Debug("a question about a table has no answer", "table", q.Schema+"."+q.Name, "err", err)
 		p := proto.Problem{Text: err.Error(), Remedy: hint.Of(err)}
 		if err := link.Send(proto.TypeUnverified, &proto.Unverified{ID: q.ID, Problem: p}); err != nil {
