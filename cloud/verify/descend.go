@@ -28,40 +28,62 @@ type finding struct {
 	in interval
 }
 
-// descend finds the rows of an interval that differ.
-func (w *walk) descend(ctx context.Context, in interval) (found []finding, more bool, err error) {
-	suspects, err := w.suspects(ctx, in)
+// suspicion is what the first look at a part of a chunk has found.
+type suspicion struct {
+	in    interval
+	first []apply.Different
+	at    time.Time
+	// chunk and rows are where the pass was before the chunk.
+	chunk change.Row
+	rows  int64
+}
+
+// suspect looks for the rows of a chunk that differ. They are looked at again
+// while the walk goes on.
+func (w *walk) suspect(ctx context.Context, p *pass, in interval) error {
+	parts, err := w.suspects(ctx, in)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	first := make([][]apply.Different, len(suspects))
-	none := true
-	for i, s := range suspects {
-		if first[i], _, err = w.list(ctx, s); err != nil {
-			return nil, false, err
-		}
-		none = none && len(first[i]) == 0
-	}
-	if none {
-		return nil, false, nil
-	}
-	if err := pause(ctx, w.v.SecondLook); err != nil {
-		return nil, false, err
-	}
-	for i, s := range suspects {
-		if len(first[i]) == 0 {
-			continue
-		}
-		second, over, err := w.list(ctx, s)
+	for _, part := range parts {
+		first, _, err := w.list(ctx, part)
 		if err != nil {
-			return nil, false, err
+			return err
 		}
-		for _, d := range lasting(first[i], second) {
-			found = append(found, finding{d, s})
+		if len(first) > 0 {
+			p.suspected = append(p.suspected, suspicion{part, first, time.Now(), p.after, p.rows})
 		}
-		more = more || over
 	}
-	return found, more, nil
+	return nil
+}
+
+// lookAgain looks a second time at what was suspected long enough ago, or with
+// all at everything, when that time has come.
+func (w *walk) lookAgain(ctx context.Context, p *pass, all bool) error {
+	for len(p.suspected) > 0 {
+		s := p.suspected[0]
+		if wait := w.v.SecondLook - time.Since(s.at); wait > 0 {
+			if !all {
+				return nil
+			}
+			if err := pause(ctx, wait); err != nil {
+				return err
+			}
+		}
+		second, more, err := w.list(ctx, s.in)
+		if err != nil {
+			return err
+		}
+		for _, d := range lasting(s.first, second) {
+			p.count++
+			if len(p.found) < foundMax {
+				p.found = append(p.found, finding{d, s.in})
+			}
+		}
+		p.more = p.more || more
+		p.suspected = p.suspected[1:]
+	}
+	return nil
 }
 
 // suspects are the parts of an interval that differ, neighbours as one.

@@ -24,7 +24,7 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // rig is a facility's database and a region's, with the stream between them.
 type rig struct {

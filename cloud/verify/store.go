@@ -120,11 +120,16 @@ func (s store) begin(ctx context.Context, facility, schema, table string, anew b
 	return p, nil
 }
 
-// progress notes how far a pass has come.
+// progress notes how far a pass has come: up to the chunk in which something is
+// suspected and was not looked at again, so that it is found after a restart too.
 func (s store) progress(ctx context.Context, facility, schema, table string, p *pass, found []v1.VerifyRow) error {
-	after := make([]string, len(p.after))
-	for i, v := range p.after {
-		after[i] = string(v)
+	key, done := p.after, p.rows
+	if len(p.suspected) > 0 {
+		key, done = p.suspected[0].chunk, p.suspected[0].rows
+	}
+	var after []string
+	for _, v := range key {
+		after = append(after, string(v))
 	}
 	list, err := json.Marshal(found)
 	if err != nil {
@@ -135,7 +140,7 @@ func (s store) progress(ctx context.Context, facility, schema, table string, p *
 		       differences = CASE WHEN $8::bigint > differing THEN $7::jsonb ELSE differences END,
 		       repaired = CASE WHEN $8::bigint > differing THEN 0 ELSE repaired END, differing = greatest(differing, $8::bigint)
 		 WHERE (facility, schema_name, table_name, pass_no) = ($1, $2, $3, $4)`,
-		facility, schema, table, p.no, p.rows, after, list, p.count)
+		facility, schema, table, p.no, done, after, list, p.count)
 	if err != nil {
 		return fmt.Errorf("note how far %s.%s of %s is compared: %w", schema, table, facility, err)
 	}

@@ -142,13 +142,13 @@ func TestEqualSidesVerify(t *testing.T) {
 
 func TestAPassGoesOnAfterAKill(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, edgeOrders+fill(6000), regionOrders, orders)
+	r := newRig(t, edgeOrders+fill(12_000), regionOrders, orders)
 	r.region.Exec(t, `DELETE FROM orders WHERE facility_id = 'la' AND id = 10`)
 	r.start(time.Hour)
 	r.until("the pass is under way", "orders", func(v v1.Verified, _ int64) bool { return v.RowsDone > 0 && v.Differing == 1 })
 	r.stop()
 	before, pass := r.verified("orders")
-	if before.BeganAt == nil || before.RowsDone >= 6000 {
+	if before.BeganAt == nil || before.RowsDone >= 12_000 {
 		t.Fatalf("the pass ended before it was killed: %+v", before)
 	}
 	r.mu.Lock()
@@ -193,7 +193,7 @@ func TestTheFacilityGoesAndComes(t *testing.T) {
 
 func TestDifferencesCostFewBytes(t *testing.T) {
 	t.Parallel()
-	const rows, wrong = 40_000, 20
+	const rows, wrong = 20_000, 10
 	r := newRig(t, edgeOrders+fill(rows), regionOrders, orders)
 	r.start(time.Hour)
 	r.demand(v1.VerifyRequest{})

@@ -17,10 +17,10 @@ import (
 
 // Chunks are as large as a question may take at the box: its writers wait.
 const (
-	chunkTook   = 15 * time.Millisecond
-	chunkFirst  = 1000
-	chunkMin    = 500
-	chunkMax    = 8000
+	chunkTook   = 25 * time.Millisecond
+	chunkFirst  = 2000
+	chunkMin    = 2000
+	chunkMax    = 10_000
 	foundMax    = 10_000 // rows that one pass keeps
 	shownMax    = 100    // rows that are stored and shown
 	idleWait    = 30 * time.Second
@@ -113,15 +113,17 @@ type walk struct {
 
 // pass is how far a walk has come.
 type pass struct {
-	no      int64
-	after   change.Row
-	rows    int64
-	at      change.Position
-	found   []finding
-	count   int64 // of found, also where there are more than are kept
-	more    bool
-	began   bool
-	problem *refusal
+	no    int64
+	after change.Row
+	rows  int64
+	at    change.Position
+	found []finding
+	count int64 // of found, also where there are more than are kept
+	// suspected waits for its second look, oldest first.
+	suspected []suspicion
+	more      bool
+	began     bool
+	problem   *refusal
 	// earlier are the rows that the pass had found before it was interrupted.
 	earlier []v1.VerifyRow
 }
@@ -157,15 +159,15 @@ func (w *walk) walk(ctx context.Context, p *pass) error {
 		}
 		in := interval{p.after, a.Digest.UpTo()}
 		if !a.Equal() {
-			found, more, err := w.descend(ctx, in)
-			if err != nil {
+			if err := w.suspect(ctx, p, in); err != nil {
 				return err
 			}
-			p.count += int64(len(found))
-			p.found, p.more = append(p.found, found[:min(len(found), max(0, foundMax-len(p.found)))]...), p.more || more
 		}
 		p.rows += int64(a.Digest.Parts[0].Count)
 		p.after, p.at, p.began = in.upTo, a.Position, true
+		if err := w.lookAgain(ctx, p, p.after == nil); err != nil {
+			return err
+		}
 		if p.after == nil {
 			return w.end(ctx, p)
 		}

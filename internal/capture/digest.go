@@ -34,10 +34,13 @@ type Question struct {
 	List bool
 }
 
-// Bounds of what a question may ask, and so of how long the table is locked.
+// Bounds of what a question may ask, and so of how long the table is locked. An
+// answer whose time is up ends with the rows that it has.
 const (
 	questionRowsMax = 20_000
 	questionRows    = 1000
+	questionFetch   = 64 // rows at first, then more each time
+	questionTime    = 50 * time.Millisecond
 )
 
 // DigestTable answers a question in the change stream. The slot must exist, and
@@ -146,14 +149,14 @@ func (s *shape) digest(ctx context.Context, tx pgx.Tx, q Question) (*change.Dige
 	params = append(append(params, q.After...), q.UpTo...)
 	formats := make([]int16, len(s.key)+1)
 	formats[len(s.key)] = 1 // the hash
-	r := tx.Conn().PgConn().ExecParams(ctx, s.hashQuery(q), params, nil, nil, formats).Read()
-	if r.Err != nil {
-		return nil, r.Err
+	rows, done, err := readFor(ctx, tx, questionTime, s.hashQuery(q), params, formats)
+	if err != nil {
+		return nil, err
 	}
 	d := &change.DigestRecord{ID: q.ID, After: q.After, Listed: q.List, Parts: make([]change.DigestPart, 1, q.Parts)}
-	each := (len(r.Rows) + q.Parts - 1) / q.Parts
+	each := (len(rows) + q.Parts - 1) / q.Parts
 	var key change.Row
-	for _, row := range r.Rows {
+	for _, row := range rows {
 		if p := &d.Parts[len(d.Parts)-1]; p.Count > 0 && p.Count >= uint64(each) {
 			p.UpTo = key
 			d.Parts = append(d.Parts, change.DigestPart{})
@@ -169,10 +172,28 @@ func (s *shape) digest(ctx context.Context, tx pgx.Tx, q Question) (*change.Dige
 		}
 	}
 	last := &d.Parts[len(d.Parts)-1]
-	if last.UpTo = q.UpTo; len(r.Rows) == q.Rows {
+	if last.UpTo = q.UpTo; !done || len(rows) == q.Rows {
 		last.UpTo = key // there may be more
 	}
 	return d, nil
+}
+
+// readFor reads a statement's rows for about as long as it may take, at least
+// some. done is true when there are no more.
+func readFor(ctx context.Context, tx pgx.Tx, limit time.Duration, sql string, params [][]byte, formats []int16) (rows [][][]byte, done bool, err error) {
+	pg := tx.Conn().PgConn()
+	if err := pg.ExecParams(ctx, "DECLARE holdfast_digest NO SCROLL CURSOR FOR "+sql, params, nil, nil, nil).Read().Err; err != nil {
+		return nil, false, err
+	}
+	began := time.Now()
+	for fetch := questionFetch; !done && (len(rows) == 0 || time.Since(began) < limit); fetch *= 2 {
+		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetch)+" FROM holdfast_digest", nil, nil, nil, formats).Read()
+		if r.Err != nil {
+			return nil, false, r.Err
+		}
+		rows, done = append(rows, r.Rows...), len(r.Rows) < fetch
+	}
+	return rows, done, nil
 }
 
 // hashQuery reads keys and hashes, in the order of the keys, as they are
