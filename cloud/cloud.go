@@ -27,6 +27,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/provision"
+	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
@@ -200,9 +201,19 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			log.Warn("could not keep a stream's event", "facility", facility, "err", err)
 		}
 	}
+	// The same rooms the other way: router, stream.
+	ways := &downs{boxes: boxes}
+	ways.router, err = router.New(router.Config{
+		ConnString: db.DSN(pgcluster.Capture), DB: pool, Dir: filepath.Join(conf.StateDir, "down"), LogMaxBytes: int64(conf.Down.Max),
+		Tables: in.Tables, Facilities: ways.facilities, Log: log,
+	})
+	if err != nil {
+		return err
+	}
 	streams = stream.New(stream.Config{
 		Listener: gate.Listener(), FacilityOf: gate.BoxOf, Region: conf.Region, Log: log.With("part", "stream"),
 		Open:   func(ctx context.Context, facility string) (stream.Session, error) { return in.Open(ctx, facility) },
+		Down:   ways.open,
 		Tables: in.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
@@ -213,6 +224,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	})
 	s.Go("fleet", members.Run)
 	s.Go("ingest", in.Run)
+	s.Go("router", ways.router.Run)
 	s.Go("streams", streams.Run)
 	s.Go("comparison", compared.Run)
 
@@ -228,7 +240,8 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Mount: func(mux *http.ServeMux) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Verify: compared,
+				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members,
+				Resync: resync{streams, ways.router}, Verify: compared,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)

@@ -19,6 +19,7 @@ type Config struct {
 	Postgres  PostgresConfig  `yaml:"postgres"`
 	Enrol     EnrolConfig     `yaml:"enrol"`
 	WireGuard WireGuardConfig `yaml:"wireguard"`
+	Down      DownConfig      `yaml:"down"`
 	MQTT      MQTTConfig      `yaml:"mqtt"`
 }
 
@@ -59,6 +60,11 @@ type WireGuardConfig struct {
 	MTU      int    `yaml:"mtu" doc:"Largest packet inside the tunnel."`
 }
 
+// DownConfig is what waits in the region for boxes that are away.
+type DownConfig struct {
+	Max config.Bytes `yaml:"max" doc:"How many bytes of the region's own changes are kept for boxes that are away. A box that lacks more is sent its tables again."`
+}
+
 // MQTTConfig is the broker.
 type MQTTConfig struct {
 	Mode        string `yaml:"mode" doc:"mosquitto: the region runs its own. external: it uses the broker at url."`
@@ -72,6 +78,9 @@ type MQTTConfig struct {
 	CA          string `yaml:"ca_file" doc:"external only: certificate authority of the broker; default the system's."`
 }
 
+// downMin is room for what is sent while a box only restarts.
+const downMin config.Bytes = 64 << 20
+
 // DefaultConfig is the configuration of a region that says nothing.
 func DefaultConfig() Config {
 	return Config{
@@ -82,6 +91,7 @@ func DefaultConfig() Config {
 		Postgres:  PostgresConfig{Mode: "managed", Port: 6400, Profile: "auto", OSUser: "postgres", Database: "holdfast"},
 		Enrol:     EnrolConfig{Listen: "127.0.0.1:8443", URL: "https://127.0.0.1:8443"},
 		WireGuard: WireGuardConfig{Port: 51820, Endpoint: "127.0.0.1:51820", MTU: 1420},
+		Down:      DownConfig{Max: 4 << 30},
 		MQTT:      MQTTConfig{Mode: "mosquitto", PlainListen: "127.0.0.1:1883", TLSListen: "127.0.0.1:8883", OSUser: "mosquitto", URL: "tls://127.0.0.1:8883"},
 	}
 }
@@ -145,6 +155,9 @@ func (c *Config) Validate() []config.Problem {
 	}
 	if c.WireGuard.Port < 1 || c.WireGuard.Port > 65535 {
 		bad("wireguard.port", "must be 1 to 65535")
+	}
+	if c.Down.Max < downMin {
+		bad("down.max", "must be at least "+downMin.String())
 	}
 	if c.WireGuard.MTU < 1280 || c.WireGuard.MTU > 9000 {
 		bad("wireguard.mtu", "must be 1280 to 9000")

@@ -17,12 +17,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/edge/enrol"
 	"github.com/agogsaas/holdfast/edge/heartbeat"
 	"github.com/agogsaas/holdfast/edge/localui"
 	accounts "github.com/agogsaas/holdfast/edge/localui/migrations"
 	"github.com/agogsaas/holdfast/edge/postgres"
+	"github.com/agogsaas/holdfast/edge/unseen"
 	"github.com/agogsaas/holdfast/edge/uplink"
+	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/queue"
@@ -112,26 +116,35 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 		return err
 	}
 
-	// A row: capture, queue, transfer through the tunnel.
+	// A row: capture, queue, transfer through the tunnel; and what comes down.
 	q, err := queue.Open(queue.Options{Dir: conf.Queue.Dir, MaxBytes: int64(conf.Queue.Max), KeepBytes: conf.Queue.keepBytes(), Log: log.With("part", "queue")})
 	if err != nil {
 		return err
 	}
 	s.Close("queue", q.Close)
+	q.Hold(change.Position{}) // until the way down says what of it is still asked for
+	var up *uplink.Uplink     // the way down asks it what was committed here
+	local := unseen.New(q, func(ctx context.Context) error { return up.Settled(ctx) })
+	down := downlink.New(downlink.Config{
+		Facility: id.Facility, ConnString: db.DSN(pgcluster.Apply), Local: local, Log: log,
+		Registry: func() *apply.Registry { return up.Registry() },
+		Hold:     func(seen change.Position) { q.Hold(seen); local.Seen(seen) },
+	})
 	tun, err := e.openTunnel()
 	if err != nil {
 		return err
 	}
 	s.Close("tunnel", tun.Close)
 	s.Go("tunnel", tun.Run)
-	up, err := uplink.New(uplink.Config{
+	up, err = uplink.New(uplink.Config{
 		Facility: id.Facility, EpochBase: id.EpochBase(), EpochFile: filepath.Join(conf.StateDir, "epoch"),
-		DB: pool, CaptureConn: db.DSN(pgcluster.Capture), Queue: q, Linger: conf.Uplink.Linger,
+		DB: pool, CaptureConn: db.DSN(pgcluster.Capture), Queue: q, Down: down, Linger: conf.Uplink.Linger,
 		Dial: tun.DialContext, Hub: id.Stream().String(), Agent: e.deps.Version, Boot: bootID(), Log: log,
 	})
 	if err != nil {
 		return err
 	}
+	s.Go("way down", down.Run)
 	s.Go("transfer", up.Transfer)
 	s.Go("capture", up.Capture)
 	s.Go("tables", up.Tables)
@@ -139,7 +152,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	// A heartbeat, on a way of its own.
 	keeper := enrol.NewKeeper(conf.StateDir, id, log.With("part", "enrol"))
 	s.Go("certificate", keeper.Run)
-	f := &facts{db: db, queue: q, up: up, tun: tun, peer: id.Tunnel.HubKey, started: started, version: e.deps.Version, dir: conf.StateDir}
+	f := &facts{db: db, queue: q, up: up, down: down, tun: tun, peer: id.Tunnel.HubKey, started: started, version: e.deps.Version, dir: conf.StateDir}
 	s.Go("facts", f.run)
 	hb, err := heartbeat.New(heartbeat.Config{
 		Tenant: id.Tenant, Facility: id.Facility, Enrolment: id.Enrolment,

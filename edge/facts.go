@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/edge/heartbeat"
 	"github.com/agogsaas/holdfast/edge/localui"
 	"github.com/agogsaas/holdfast/edge/postgres"
@@ -27,6 +28,7 @@ type facts struct {
 	db      *postgres.DB
 	queue   *queue.Queue
 	up      *uplink.Uplink
+	down    *downlink.Downlink
 	tun     *tunnel.Tunnel
 	peer    tunnel.PublicKey
 	started time.Time
@@ -129,6 +131,9 @@ func (f *facts) faults() []proto.FaultCode {
 	if !c.Running && c.Error != "" {
 		list = append(list, proto.FaultCaptureStalled)
 	}
+	if d := f.down.State(); d.Running && d.Problem != nil {
+		list = append(list, proto.FaultParked)
+	}
 	switch used := float64(s.Bytes) / float64(max(s.LimitBytes, 1)); {
 	case used >= 1:
 		list = append(list, proto.FaultQueueFull)
@@ -148,6 +153,11 @@ func (f *facts) link() localui.Link {
 	if l.Problem != nil {
 		out.Refused = true
 		out.Problem = l.Problem.String()
+	}
+	d := f.down.State()
+	out.Received = d.AppliedAt
+	if d.Problem != nil && d.Running {
+		out.Stuck = d.Problem.String()
 	}
 	return out
 }
@@ -197,6 +207,9 @@ func (f *facts) metrics() http.Handler {
 		}
 		return 0
 	})
+	gauge("holdfast_down_up", "1 while changes from the region are applied.", func() float64 { return number(f.down.State().Running) })
+	gauge("holdfast_down_stuck", "1 while a change from the region cannot be applied.", func() float64 { return number(f.down.State().Problem != nil) })
+	gauge("holdfast_down_seq", "Last of the region's transactions that is on this box's disk.", func() float64 { return float64(f.down.State().Position.Seq) })
 	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

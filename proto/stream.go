@@ -17,8 +17,10 @@ import (
 // StreamVersion is the newest version of the stream that this build speaks,
 // and StreamVersionMin the oldest. The region picks the newest that both know.
 const (
-	StreamVersion    = 1
+	StreamVersion    = 2
 	StreamVersionMin = 1
+	// StreamVersionDown is the first that has a way down.
+	StreamVersionDown = 2
 )
 
 // StreamPath is the WebSocket's path on the hub's stream port.
@@ -91,7 +93,8 @@ type Welcome struct {
 	// acknowledgement.
 	WindowBytes uint32 `cbor:"5,keyasint"`
 	Region      string `cbor:"6,keyasint,omitempty"`
-	// DownEpoch is the epoch of the region's own changes; 0 when it sends none.
+	// DownEpoch is the epoch of the region's own changes; 0 when it sends none in
+	// this stream.
 	DownEpoch uint64 `cbor:"7,keyasint,omitempty"`
 }
 

@@ -48,6 +48,7 @@ func New(d Deps) *Handler {
 	h.registerFleet()
 	h.registerSync()
 	h.registerVerify()
+	h.registerResync()
 	h.registerTables()
 	h.registerAccounts()
 	h.registerTokens()

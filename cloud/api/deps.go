@@ -28,6 +28,7 @@ type Deps struct {
 	Tables Tables
 	Fleet  Fleet
 	Verify Verify
+	Resync Resync
 	// Waiting says why a facility's changes cannot be applied now, nil when
 	// they can. May be nil.
 	Waiting func(facility string) *proto.Problem

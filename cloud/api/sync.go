@@ -50,6 +50,9 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	if out.Position, err = h.store.position(ctx, f.ID); err != nil {
 		return nil, err
 	}
+	if out.Down, err = h.store.down(ctx, f.ID); err != nil {
+		return nil, err
+	}
 	if out.Tables, err = h.store.tablesAt(ctx, f.ID, false); err != nil {
 		return nil, err
 	}

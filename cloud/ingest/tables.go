@@ -75,7 +75,7 @@ func (t *tables) load(ctx context.Context) error {
 func entry(t proto.SyncedTable) apply.Table {
 	return apply.Table{
 		Schema: t.Schema, Name: t.Name, Class: apply.Class(t.Class), FacilityColumn: t.FacilityColumn, TargetSchema: t.RegionSchema,
-		Policy: t.Policy, CloudColumns: t.CloudColumns,
+		Policy: apply.Policy(t.Policy), CloudColumns: t.CloudColumns,
 	}
 }
 

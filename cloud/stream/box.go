@@ -25,6 +25,7 @@ type box struct {
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
 	number    uint64              // of the stream, set when it joins
+	sender    *transfer.Sender    // of what goes down; nil when nothing does
 
 	mu     sync.Mutex
 	checks map[uint64]chan []proto.Problem
@@ -48,11 +49,16 @@ func (b *box) run(ctx context.Context) error {
 		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
 	}
 	b.remark(ctx, hello, at)
-	err = b.link.Send(proto.TypeWelcome, &proto.Welcome{
-		Version: proto.StreamVersion, Epoch: at.Epoch, Seq: at.Seq,
+	welcome := proto.Welcome{
+		Version: min(hello.Version, b.server.version()), Epoch: at.Epoch, Seq: at.Seq,
 		Tables: tables, WindowBytes: windowBytes, Region: b.server.Region,
-	})
-	if err != nil {
+	}
+	down := b.openDown(ctx, hello, welcome.Version)
+	if down != nil {
+		defer down.Close()
+		welcome.DownEpoch = down.Epoch()
+	}
+	if err := b.link.Send(proto.TypeWelcome, &welcome); err != nil {
 		return err
 	}
 	b.server.join(b)
@@ -61,7 +67,14 @@ func (b *box) run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.link.Keepalive(ctx) })
-	g.Go(func() error { return b.receive(ctx, session, hello) })
+	switch {
+	case down != nil:
+		b.sender = transfer.NewSender(b.link, downWindowBytes)
+		g.Go(func() error { return b.sendDown(ctx, down) })
+	case welcome.Version >= proto.StreamVersionDown:
+		g.Go(func() error { return b.untilDown(ctx, hello) })
+	}
+	g.Go(func() error { return b.receive(ctx, session, hello, down) })
 	g.Go(func() error { return b.acknowledge(ctx, session) })
 	g.Go(func() error { return b.tellTables(ctx, changed) })
 	g.Go(func() error { return b.tellProblems(ctx) })
@@ -114,7 +127,7 @@ func cut(s string) string {
 // textMax is how many bytes of a box's own words are kept.
 const textMax = 2000
 
-func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello) error {
+func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, down Down) error {
 	for {
 		typ, msg, err := b.link.Receive()
 		if err != nil {
@@ -133,6 +146,13 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello) 
 			if err := session.Push(ctx, f); err != nil {
 				return b.stuck(ctx, err)
 			}
+		case *proto.Ack:
+			if down == nil {
+				return b.refuse(ctx, fmt.Errorf("%w: an acknowledgement of what was not sent", proto.ErrMalformed))
+			}
+			p := change.Position{Epoch: m.Epoch, Seq: m.Seq}
+			b.sender.Acked(p)
+			down.Acked(p)
 		case *proto.TableStates:
 			if err := b.server.TableStates(ctx, b.facility, m.Tables); err != nil {
 				b.log.Warn("could not store the facility's table states", "err", err)

@@ -43,6 +43,25 @@ type Session interface {
 	Close()
 }
 
+// Down gives one facility's frames on the way down (cloud/router).
+type Down interface {
+	// Epoch is that of the way down.
+	Epoch() uint64
+	// Next waits for the frame that follows. After an error the stream begins anew.
+	Next(ctx context.Context) (DownFrame, error)
+	// Acked notes that the box has everything up to p on its disk.
+	Acked(p change.Position)
+	Close()
+}
+
+// DownFrame is one frame, and what must have come before it. More is true when
+// the next one belongs to the same transactions of the region.
+type DownFrame struct {
+	Prev  change.Position
+	Frame change.Sealed
+	More  bool
+}
+
 // Config is what a Server needs.
 type Config struct {
 	Listener net.Listener
@@ -51,6 +70,10 @@ type Config struct {
 	FacilityOf func(netip.Addr) (facility string, enrolment uint32, ok bool)
 	// Open begins a facility's session and ends its older one.
 	Open func(ctx context.Context, facility string) (Session, error)
+	// Down opens a facility's way down behind from, the last that its box has.
+	// While it returns an error the box is served without; nil is a region that
+	// sends nothing down.
+	Down func(ctx context.Context, facility string, from change.Position) (Down, error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
 	Tables func() (proto.Tables, <-chan struct{})
 	// TableStates stores how a facility's tables fare.

@@ -36,6 +36,10 @@ type Link struct {
 	Refused bool
 	// Replaced is true when another box serves the facility now.
 	Replaced bool
+	// Received is when a change from the region was last applied here, and Stuck
+	// why one cannot be.
+	Received time.Time
+	Stuck    string
 }
 
 // Queue is what waits on this box to be sent.

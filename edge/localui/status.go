@@ -51,7 +51,7 @@ func (r *Report) judge(now time.Time) {
 			"You can work: everything is saved here. It is sent once the box has been introduced.")
 	case r.Link.Replaced:
 		say("bad", "plug-connected-x", "Another box has taken this one's place.",
-			"What is saved here is not sent any more. Work on the other box, and call support.")
+			"What is saved here is not sent any more. It is kept on this box for review. Work on the other box, and call support.")
 	case r.Link.Refused && full:
 		say("bad", "filled-alert-triangle", "The region cannot take the changes, and the room for unsent changes is nearly full.",
 			"Keep working: everything is saved here. Please call support soon.")
@@ -64,6 +64,9 @@ func (r *Report) judge(now time.Time) {
 	case !r.Link.Up:
 		say("warn", "cloud-off", "Internet is down.",
 			"Keep working: everything is saved here and will be sent by itself.")
+	case r.Link.Stuck != "":
+		say("warn", "filled-alert-triangle", "A change from the region cannot be taken in here.",
+			"Keep working: what you save is sent as always. Support needs to look: the status page says why.")
 	case !r.Queue.Oldest.IsZero() && now.Sub(r.Queue.Oldest) > catchUpAfter:
 		say("info", "cloud-up", "Back online. Sending what was saved.",
 			"Keep working as usual. The region is catching up.")

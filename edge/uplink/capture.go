@@ -10,7 +10,9 @@ import (
 
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // Slot and publications of the local database.
@@ -66,6 +68,8 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 	c, err := capture.New(capture.Config{
 		ConnString: u.CaptureConn, Slot: Slot, Log: u.base,
 		Next: u.next(), Linger: u.linger,
+		// What was decided here while the region's changes were applied goes up.
+		Keep: []string{proto.ConflictTable},
 	}, u.Queue)
 	if err != nil {
 		return err
@@ -79,9 +83,9 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 // begins a new epoch where it does not, or where the stream was asked to begin
 // anew.
 func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
-	now := u.epoch.get()
+	now := u.epoch.Get()
 	from := slot.ConfirmedFlush
-	reason, above := u.gapReason(slot), now.number
+	reason, above := u.gapReason(slot), now.Number
 	if reason == "" {
 		if reason, above = u.wantedEpoch(); reason != "" {
 			// Nothing is missing here: what the queue has is not read twice.
@@ -89,13 +93,13 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 		}
 	}
 	if reason != "" {
-		now = epoch{number: max(now.number, above) + 1, opening: true, reason: reason}
-		if err := u.epoch.set(now); err != nil {
+		now = epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason}
+		if err := u.epoch.Set(now); err != nil {
 			return err
 		}
 		u.pendingGap, u.slotSpoilt = "", false
 	}
-	if !now.opening {
+	if !now.Opening {
 		return nil
 	}
 	if err := u.store.reload(ctx, nil, true); err != nil {
@@ -104,12 +108,12 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	if err := u.Queue.Remark(from); err != nil {
 		return err
 	}
-	now.opening = false
-	if err := u.epoch.set(now); err != nil {
+	now.Opening = false
+	if err := u.epoch.Set(now); err != nil {
 		return err
 	}
-	if now.reason != "" {
-		u.Log.Warn("new epoch: every table is sent again", "epoch", now.number, "reason", now.reason)
+	if now.Reason != "" {
+		u.Log.Warn("new epoch: every table is sent again", "epoch", now.Number, "reason", now.Reason)
 	}
 	u.orders.give(order{})
 	return nil
@@ -123,22 +127,16 @@ func (u *Uplink) gapReason(slot capture.SlotInfo) string {
 	switch {
 	case u.pendingGap != "":
 		return u.pendingGap
-	case u.epoch.get().opening:
+	case u.epoch.Get().Opening:
 		return ""
-	case slot.Created:
-		return "the replication slot was gone: the database was restored or replaced"
-	case slot.ConfirmedFlush > have:
-		return "the replication slot is ahead of the queue: the queue lost its end"
-	case slot.WAL < have:
-		return "the database is older than the queue: it was restored from a backup"
 	}
-	return ""
+	return slot.Gap(have)
 }
 
 // have is the end in the WAL of what the queue holds of this epoch.
 func (u *Uplink) have() uint64 {
 	tail, lsn, ok := u.Queue.Tail()
-	if !ok || tail.Epoch != u.epoch.current() {
+	if !ok || tail.Epoch != u.epoch.Current() {
 		return u.Queue.Marked()
 	}
 	return max(lsn, u.Queue.Marked())
@@ -146,11 +144,11 @@ func (u *Uplink) have() uint64 {
 
 // next is the position of the first transaction that is not in the queue yet.
 func (u *Uplink) next() change.Position {
-	epoch := u.epoch.current()
-	if tail, _, ok := u.Queue.Tail(); ok && tail.Epoch == epoch {
-		return change.Position{Epoch: epoch, Seq: tail.Seq + 1}
+	now := u.epoch.Current()
+	if tail, _, ok := u.Queue.Tail(); ok && tail.Epoch == now {
+		return change.Position{Epoch: now, Seq: tail.Seq + 1}
 	}
-	return change.Position{Epoch: epoch, Seq: 1}
+	return change.Position{Epoch: now, Seq: 1}
 }
 
 // linger is how long changes may gather now: not at all while they can leave

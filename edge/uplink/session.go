@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -33,7 +35,7 @@ const (
 )
 
 var (
-	errReplaced = errors.New("another box has taken this one's place")
+	errReplaced = errors.New("another box has taken this one's place; what this one has not sent stays in its queue, for review")
 	errStuck    = errors.New("the region cannot apply the changes now")
 )
 
@@ -65,7 +67,8 @@ func (u *Uplink) Transfer(ctx context.Context) error {
 }
 
 func (u *Uplink) session(ctx context.Context, up func()) error {
-	link, welcome, err := u.open(ctx)
+	down := u.beginDown(ctx)
+	link, welcome, err := u.open(ctx, down)
 	if err != nil {
 		return err
 	}
@@ -91,14 +94,28 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	g.Go(func() error { return link.Keepalive(ctx) })
 	g.Go(func() error { return u.send(ctx, sender, from) })
 	questions := make(chan *proto.Verify, questionsMax)
-	g.Go(func() error { return u.receive(ctx, link, sender, questions) })
 	g.Go(func() error { return u.answer(ctx, link, questions) })
 	g.Go(func() error { return u.tellTables(ctx, link) })
+	switch {
+	case down != nil && welcome.Version < proto.StreamVersionDown:
+		// An older region sends nothing down. What it has seen of the queue
+		// nobody will ask for.
+		down = nil
+		u.Queue.Hold(change.Position{Epoch: math.MaxUint64})
+	case down != nil && welcome.DownEpoch == 0:
+		down = nil // not now: the region begins the stream anew when it can
+	case down != nil:
+		g.Go(func() error { return down.Run(ctx) })
+		g.Go(func() error { return acknowledge(ctx, link, down) })
+	case u.Down != nil:
+		g.Go(func() error { return u.untilDown(ctx) })
+	}
+	g.Go(func() error { return u.receive(ctx, link, sender, down, questions) })
 	return g.Wait()
 }
 
 // open dials and exchanges Hello and Welcome.
-func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, error) {
+func (u *Uplink) open(ctx context.Context, down *downlink.Session) (*transfer.Link, *proto.Welcome, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	link, err := transfer.Dial(dialCtx, "ws://"+u.Hub+proto.StreamPath, u.Dial)
@@ -107,14 +124,18 @@ func (u *Uplink) open(ctx context.Context) (*transfer.Link, *proto.Welcome, erro
 	}
 	stop := context.AfterFunc(ctx, link.Close)
 	defer stop()
-	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.get()
+	s, acked, now := u.Queue.Stats(), u.Queue.Acked(), u.epoch.Get()
 	u.mu.Lock()
 	hello := proto.Hello{
-		Version: proto.StreamVersion, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
-		Epoch: now.number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
-		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.reason,
+		Version: versionWithoutDown, VersionMin: proto.StreamVersionMin, Facility: u.Facility,
+		Epoch: now.Number, First: s.First, Last: s.Last, Agent: u.Agent, Boot: u.Boot, TablesVersion: u.version,
+		AckedEpoch: acked.Epoch, AckedSeq: acked.Seq, Reason: now.Reason,
 	}
 	u.mu.Unlock()
+	if down != nil {
+		hello.Version = proto.StreamVersion
+		hello.DownEpoch, hello.DownSeq = down.Position().Epoch, down.Position().Seq
+	}
 	if err := link.Send(proto.TypeHello, &hello); err != nil {
 		link.Close()
 		return nil, nil, err
@@ -166,13 +187,13 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 				return err
 			}
 		case errors.Is(err, queue.ErrBehind), errors.Is(err, queue.ErrAhead):
-			at, now := cursor.Position(), u.epoch.get()
-			if at.Epoch >= now.number || now.opening {
-				return u.askEpoch(now.number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+			at, now := cursor.Position(), u.epoch.Get()
+			if at.Epoch >= now.Number || now.Opening {
+				return u.askEpoch(now.Number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
 			}
 			// What follows in the old epoch is gone; the current one begins with all tables.
 			u.Log.Warn("the rest of an epoch is not kept; the stream goes on with the next", "epoch", at.Epoch, "seq", at.Seq)
-			cursor = u.Queue.Cursor(change.Position{Epoch: now.number})
+			cursor = u.Queue.Cursor(change.Position{Epoch: now.Number})
 			continue
 		case err != nil:
 			return err
@@ -198,8 +219,11 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 	}, &change.Body{})
 }
 
-// receive hears acknowledgements and orders.
-func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, questions chan<- *proto.Verify) error {
+// receive hears acknowledgements, orders and questions, and passes on what comes
+// down. The region's window is smaller than what the downlink takes in without
+// waiting, so that a change that cannot be applied here does not keep the
+// acknowledgements of the way up from being heard.
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify) error {
 	for {
 		_, msg, err := link.Receive()
 		if err != nil {
@@ -213,6 +237,13 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 				return err
 			}
 			u.setLink(func(l *Link) { l.Acked, l.AckedAt, l.Problem = p, time.Now(), nil })
+		case *proto.Down:
+			if down == nil {
+				continue
+			}
+			if err := down.Push(ctx, m); err != nil {
+				return err
+			}
 		case *proto.Tables:
 			u.orders.give(order{tables: m})
 		case *proto.Heal:

@@ -64,7 +64,7 @@ func settle(t *testing.T, u *Uplink) entry {
 	if err := u.settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, list, err := u.store.tables(t.Context())
+	_, list, _, err := u.store.tables(t.Context())
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d tables, %v", len(list), err)
 	}

@@ -53,7 +53,8 @@ func (s store) migrate(ctx context.Context) error {
 	return nil
 }
 
-func (s store) tables(ctx context.Context) (version uint64, list []entry, err error) {
+// tables returns the list, and what is not in it any more.
+func (s store) tables(ctx context.Context) (version uint64, list []entry, removed []string, err error) {
 	err = pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, `SELECT version FROM holdfast.synced_table_version`).Scan(&version); err != nil {
 			return err
@@ -63,13 +64,19 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, err er
 		if err != nil {
 			return err
 		}
-		list, err = pgx.CollectRows(rows, scanEntry)
+		if list, err = pgx.CollectRows(rows, scanEntry); err != nil {
+			return err
+		}
+		if rows, err = tx.Query(ctx, `SELECT schema_name || '.' || table_name FROM holdfast.removed_table`); err != nil {
+			return err
+		}
+		removed, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		return err
 	})
 	if err != nil {
-		return 0, nil, fmt.Errorf("read the synced tables: %w", err)
+		return 0, nil, nil, fmt.Errorf("read the synced tables: %w", err)
 	}
-	return version, list, nil
+	return version, list, removed, nil
 }
 
 func scanEntry(row pgx.CollectableRow) (entry, error) {
@@ -109,7 +116,9 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 				WHERE schema_name = $1 AND table_name = $2 AND (policy, cloud_columns, tenant_column) IS DISTINCT FROM ($3, $4, $5)`,
 				e.Schema, e.Name, cmp.Or(e.Policy, proto.PolicyEdge), append([]string{}, e.CloudColumns...), e.TenantColumn)
 		}
-		b.Queue(`DELETE FROM holdfast.synced_table WHERE schema_name || '.' || table_name <> ALL ($1)`, keep)
+		b.Queue(`WITH gone AS (DELETE FROM holdfast.synced_table WHERE schema_name || '.' || table_name <> ALL ($1) RETURNING schema_name, table_name)
+			INSERT INTO holdfast.removed_table SELECT schema_name, table_name FROM gone ON CONFLICT DO NOTHING`, keep)
+		b.Queue(`DELETE FROM holdfast.removed_table WHERE schema_name || '.' || table_name = ANY ($1)`, keep)
 		b.Queue(`UPDATE holdfast.synced_table_version SET version = $1`, int64(t.Version))
 		return tx.SendBatch(ctx, &b).Close()
 	})

@@ -108,7 +108,7 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 // The rows of master tables are the region's to change, so that they are not
 // published; here they are only read.
 func (u *Uplink) settle(ctx context.Context) error {
-	version, list, err := u.store.tables(ctx)
+	version, list, removed, err := u.store.tables(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 	if err := schema.EnsureReadOnly(ctx, conn.Conn(), masters); err != nil {
 		return err
 	}
-	u.setTables(version, list)
+	u.setTables(version, list, removed)
 	select {
 	case <-u.settled:
 	default:
@@ -207,7 +207,7 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 	if err := u.waitForSlot(ctx); err != nil {
 		return err
 	}
-	_, list, err := u.store.tables(ctx)
+	_, list, _, err := u.store.tables(ctx)
 	if err != nil {
 		return err
 	}
@@ -250,10 +250,10 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 		return err
 	}
 	u.Log.Info("table loaded", "table", e.ID(), "rows", rows, "took", time.Since(began).Round(time.Millisecond))
-	version, list, err := u.store.tables(ctx)
+	version, list, removed, err := u.store.tables(ctx)
 	if err == nil {
 		u.keepFingerprints(list)
-		u.setTables(version, list)
+		u.setTables(version, list, removed)
 	}
 	return err
 }

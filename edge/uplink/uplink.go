@@ -16,8 +16,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/edge/downlink"
+	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -34,6 +37,8 @@ type Config struct {
 	// CaptureConn is the connection string of a role with REPLICATION.
 	CaptureConn string
 	Queue       *queue.Queue
+	// Down takes what comes down; nil speaks as a box without the way down.
+	Down *downlink.Downlink
 	// Linger is how long changes may gather while nobody waits for them.
 	Linger time.Duration
 	// Dial connects through the tunnel; Hub is the stream's host:port in it.
@@ -51,7 +56,7 @@ type Uplink struct {
 	Config
 	base  *slog.Logger // of parts that name themselves
 	store store
-	epoch epochFile
+	epoch epoch.File
 
 	// settled is closed when the list of tables was first read and the
 	// publications exist; capture begins then.
@@ -69,6 +74,7 @@ type Uplink struct {
 	link    Link
 	tables  []entry
 	version uint64
+	reg     *apply.Registry
 	// capture reads the WAL; while it is there the slot is, and what is written
 	// to the WAL now will be captured. recap ends it.
 	capture    *capture.Capture
@@ -104,12 +110,12 @@ type Captured struct {
 
 // New prepares an uplink; it does not touch the network or the database.
 func New(c Config) (*Uplink, error) {
-	e, err := openEpoch(c.EpochFile, c.EpochBase)
+	e, err := epoch.Open(c.EpochFile, c.EpochBase)
 	if err != nil {
 		return nil, err
 	}
-	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.current() {
-		if err := e.set(epoch{number: pos.Epoch + 1, opening: true, reason: "the note of the epoch is older than the queue"}); err != nil {
+	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.Current() {
+		if err := e.Set(epoch.Epoch{Number: pos.Epoch + 1, Opening: true, Reason: "the note of the epoch is older than the queue"}); err != nil {
 			return nil, err
 		}
 	}
@@ -123,7 +129,7 @@ func New(c Config) (*Uplink, error) {
 	return &Uplink{
 		Config: c, base: base, store: store{db: c.DB}, epoch: e,
 		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}),
-		link: Link{Since: now}, captured: Captured{Since: now},
+		link: Link{Since: now}, captured: Captured{Since: now}, reg: apply.NewRegistry(-1, nil),
 	}, nil
 }
 
@@ -134,8 +140,36 @@ func (u *Uplink) LinkState() Link {
 	return u.link
 }
 
+// Registry returns the tables that may come down. What is of others waits
+// until the region has told of them.
+func (u *Uplink) Registry() *apply.Registry {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.reg
+}
+
+// Settled waits until everything that was committed here before the call is in
+// the queue.
+func (u *Uplink) Settled(ctx context.Context) error {
+	u.mu.Lock()
+	c := u.capture
+	u.mu.Unlock()
+	if c == nil {
+		return errNotCaptured
+	}
+	conn, err := u.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the local database: %w", err)
+	}
+	defer conn.Release()
+	return c.Settled(ctx, conn.Conn())
+}
+
+// errNotCaptured: what is committed here now will be in the queue later.
+var errNotCaptured = fmt.Errorf("%w: the WAL is not read now", apply.ErrUnsettled)
+
 // Epoch returns the current epoch.
-func (u *Uplink) Epoch() uint64 { return u.epoch.current() }
+func (u *Uplink) Epoch() uint64 { return u.epoch.Current() }
 
 // TableStates returns how each synced table fares.
 func (u *Uplink) TableStates() []proto.TableState {
@@ -162,10 +196,18 @@ func (u *Uplink) tablesChanged() ([]proto.TableState, <-chan struct{}) {
 	return u.statesLocked(), u.changed
 }
 
-func (u *Uplink) setTables(version uint64, list []entry) {
+func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
+	entries := make([]apply.Table, len(list))
+	for i, e := range list {
+		entries[i] = apply.Table{
+			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn,
+			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
+		}
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.version, u.tables = version, list
+	u.reg = apply.NewRegistry(int64(version), entries, removed...)
 	close(u.changed)
 	u.changed = make(chan struct{})
 }
@@ -193,7 +235,7 @@ type wanted struct {
 func (u *Uplink) askEpoch(above uint64, reason string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.epoch.current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
+	if u.epoch.Current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
 		u.wanted = wanted{reason, above}
 		if u.recap != nil {
 			u.recap(errNewEpoch)
@@ -206,7 +248,7 @@ func (u *Uplink) askEpoch(above uint64, reason string) error {
 func (u *Uplink) wantedEpoch() (reason string, above uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.epoch.current() > u.wanted.above {
+	if u.epoch.Current() > u.wanted.above {
 		u.wanted = wanted{}
 	}
 	return u.wanted.reason, u.wanted.above

@@ -32,6 +32,18 @@ type Config struct {
 	Direction Direction
 	// Registry returns the tables that are synced now.
 	Registry func() *Registry
+	// Local tells what the receiver's own applications did meanwhile. It must
+	// be given when the Direction is Down, and only then: the other way nobody
+	// else may write.
+	Local Local
+	// OnSeen is called with each position of the receiver's own stream that the
+	// sender had seen, once no crash can take that back: nobody will ask Local
+	// for what changed before it. Like OnDurable it must not block.
+	OnSeen func(change.Position)
+	// NotesEvery is how long transactions that say only what the sender has
+	// seen may wait for company, so that they do not cost a commit each.
+	// Default 10 s.
+	NotesEvery time.Duration
 	// OnApplied is called after each commit, in order, from one goroutine. It
 	// must not block. What it reports is visible, and not yet durable.
 	OnApplied func(Progress)
@@ -90,12 +102,15 @@ type Applier struct {
 	lost  chan struct{}   // holds a token when the position went back
 	next  change.Position // owned by gather: the position behind all it has taken
 
-	lastCall *opCall  // owned by upsert: the statement that failed last
-	big      Progress // owned by upsert: of the big transaction that is open
+	lastCall *opCall         // owned by upsert: the statement that failed last
+	big      Progress        // owned by upsert: of the big transaction that is open
+	bigTo    change.Position // owned by upsert: where that has moved the position
 
 	mu      sync.Mutex
 	applied change.Position
 	durable change.Position
+	seen    change.Position // what OnSeen was called with last
+	toTell  []seenAt        // what it will be called with, in order
 
 	telling sync.Mutex // held while OnDurable is called
 	ended   bool       // OnDurable is not called any more
@@ -118,12 +133,26 @@ func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
 	if c.OnStuck == nil {
 		c.OnStuck = func(error) {}
 	}
+	if c.OnSeen == nil {
+		c.OnSeen = func(change.Position) {}
+	}
+	if c.NotesEvery <= 0 {
+		c.NotesEvery = 10 * time.Second
+	}
+	if (c.Direction == Down) != (c.Local != nil) {
+		return nil, fmt.Errorf("apply %s for %s: who else writes there must be told when, and only when, changes come down", c.Direction, c.Facility)
+	}
 	a := &Applier{cfg: c, pool: p, log: c.Log.With("facility", c.Facility), inbox: newInbox(), lost: make(chan struct{}, 1)}
 	pos, err := p.Position(ctx, c.Facility)
 	if err != nil {
 		return nil, err
 	}
 	a.next, a.applied, a.durable = pos, pos, pos
+	if c.Direction == Down {
+		if a.seen, err = p.readSeen(ctx, c.Facility); err != nil {
+			return nil, err
+		}
+	}
 	return a, nil
 }
 
@@ -141,10 +170,26 @@ func (a *Applier) Durable() change.Position {
 	return a.durable
 }
 
+// Seen is how much of the receiver's own stream the sender had seen at the
+// durable position.
+func (a *Applier) Seen() change.Position {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seen
+}
+
 // Push takes the next frame. It blocks while too much waits, and returns the
 // error of Run when that has ended. The frame must not be changed after.
 func (a *Applier) Push(ctx context.Context, s change.Sealed) error {
-	return a.inbox.push(ctx, s)
+	return a.inbox.push(ctx, arrived{Sealed: s})
+}
+
+// PushSparse is Push for a stream whose numbers have gaps, because its sender
+// numbers what it sends to all receivers together: prev is the last transaction
+// of this stream before the frame. With more, the next frame belongs to the same
+// transactions of the sender, and nobody will see the one without the other.
+func (a *Applier) PushSparse(ctx context.Context, s change.Sealed, prev change.Position, more bool) error {
+	return a.inbox.push(ctx, arrived{Sealed: s, sparse: true, prev: prev, more: more})
 }
 
 // Run applies what is pushed until ctx ends or the stream cannot go on: a
@@ -176,6 +221,7 @@ func (a *Applier) Run(ctx context.Context) error {
 
 // opened is an unpacked frame.
 type opened struct {
+	arrived
 	header change.Header
 	body   *change.Body
 	bytes  int
@@ -193,7 +239,7 @@ func (a *Applier) open(ctx context.Context, out chan<- opened) error {
 			return fmt.Errorf("open frame %d:%d of %s: %w", s.Header.Epoch, s.Header.First, a.cfg.Facility, err)
 		}
 		select {
-		case out <- opened{s.Header, body, len(s.Bytes)}:
+		case out <- opened{arrived{sparse: s.sparse, more: s.more, prev: s.prev}, s.Header, body, len(s.Bytes)}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -225,11 +271,19 @@ func (a *Applier) flushed(committed, pos change.Position) {
 	}
 	a.mu.Lock()
 	news := a.durable.Before(pos) && !a.applied.Before(pos)
+	before := a.seen
 	if news {
 		a.durable = pos
+		for len(a.toTell) > 0 && !pos.Before(a.toTell[0].at) {
+			a.seen, a.toTell = a.toTell[0].seen, a.toTell[1:]
+		}
 	}
+	seen := a.seen
 	a.mu.Unlock()
 	if news {
 		a.cfg.OnDurable(pos)
+	}
+	if seen != before {
+		a.cfg.OnSeen(seen)
 	}
 }

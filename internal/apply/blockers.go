@@ -60,13 +60,42 @@ func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) 
 	args = sh.facilityArg(args, x.facility)
 	calls := x.searchFor(nil, sh.schemas)
 	for _, u := range indexes {
-		if sh.sends(u.columns) {
-			calls = x.searchFor(calls, u.schemas)
-			calls = append(calls, call{sql: sh.unblockSQL(u, r.After != nil, asText), args: args, op: &opCall{shape: sh}})
+		if !sh.sends(u.columns) {
+			continue
+		}
+		calls = x.searchFor(calls, u.schemas)
+		sql := sh.unblockSQL(u, r.After != nil, asText)
+		if x.facts == nil || sh.class != Fact {
+			calls = append(calls, call{sql: "DELETE" + sql, args: args, op: &opCall{shape: sh}})
+			continue
+		}
+		// On the way down what was touched here does not give way.
+		if _, err := x.pipeline(ctx, calls); err != nil {
+			return err
+		}
+		calls = nil
+		keys, err := x.session.query(ctx, "SELECT "+sh.keyList()+sql+" FOR NO KEY UPDATE OF t", args)
+		if err != nil {
+			return fmt.Errorf("lock rows of %s: %w", sh.target.sql(), err)
+		}
+		if len(keys) == 0 {
+			continue
+		}
+		if err := x.sweepKeys(ctx, sh, x.facts.source, x.facts.source.seen, keys); err != nil {
+			return err
 		}
 	}
 	_, err = x.pipeline(ctx, calls)
 	return err
+}
+
+// keyList is the key's columns of t.
+func (sh *shape) keyList() string {
+	names := make([]string, len(sh.key))
+	for i, k := range sh.key {
+		names[i] = "t." + sh.columnName(k)
+	}
+	return strings.Join(names, ", ")
 }
 
 // sends reports whether the sender's rows have all of the target's columns.
@@ -79,7 +108,8 @@ func (sh *shape) sends(names []string) bool {
 	return true
 }
 
-// unblockSQL takes an array for each of the columns, the lower bound's values
+// unblockSQL is where the rows are that give way, for what is to be done to them.
+// It takes an array for each of the columns, the lower bound's values
 // if there is one, then the facility.
 func (sh *shape) unblockSQL(u blockIndex, after, asText bool) string {
 	a := arrays{sh, sh.columns, asText}
@@ -111,7 +141,7 @@ func (sh *shape) unblockSQL(u blockIndex, after, asText bool) string {
 		return strings.Join(k, ", ")
 	}
 	list, mine := strings.Join(selected, ", "), sh.mine(next)
-	return fmt.Sprintf(`DELETE FROM %s AS t WHERE (%s) IN (SELECT %s FROM (SELECT %s FROM %s AS t WHERE (%s)%s%s) AS have
+	return fmt.Sprintf(` FROM %s AS t WHERE (%s) IN (SELECT %s FROM (SELECT %s FROM %s AS t WHERE (%s)%s%s) AS have
  JOIN (SELECT %s FROM (SELECT %s FROM %s) AS r WHERE %s) AS new ON %s AND ROW(%s) IS DISTINCT FROM ROW(%s))%s`,
 		sh.target.from(), strings.Join(keys, ", "), key("have"), list, sh.target.from(), u.condition, bound, mine,
 		list, strings.Join(sent, ", "), a.unnest(), u.condition, strings.Join(same, " AND "), key("have"), key("new"), mine)

@@ -107,7 +107,7 @@ func (c *catalog) target(ctx context.Context, s *session, schema, name string) (
 	if t != nil {
 		return t, nil
 	}
-	t, err := readTarget(ctx, s, schema, name)
+	t, err := readTarget(ctx, s.conn.Conn(), schema, name)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog of %s: %w", id, err)
 	}
@@ -122,8 +122,7 @@ func (c *catalog) target(ctx context.Context, s *session, schema, name string) (
 	return t, nil
 }
 
-func readTarget(ctx context.Context, s *session, schema, name string) (*target, error) {
-	conn := s.conn.Conn()
+func readTarget(ctx context.Context, conn *pgx.Conn, schema, name string) (*target, error) {
 	t := &target{schema: schema, name: name, byName: map[string]int{}}
 	rows, err := conn.Query(ctx, columnsSQL, schema, name)
 	if err != nil {
@@ -210,12 +209,12 @@ func quoteAll(names []string) string {
 
 // known returns the shape if it has been found before, without asking the
 // database.
-func (c *catalog) known(reg *Registry, facility string, t *change.Table) *shape {
+func (c *catalog) known(reg *Registry, at place, t *change.Table) *shape {
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.shapes[signature(&entry, facility, t)]
+	return c.shapes[signature(&entry, at, t)]
 }

@@ -18,10 +18,14 @@ type batch struct {
 	from, to change.Position
 	txs      []txRef
 	// fold is the txs folded; nil when they are not yet.
-	fold     *folded
+	fold *folded
+	// seen is what the sender had seen after the txs.
+	seen     change.Position
 	changes  int
 	bytes    int // as sent; unpacked is what they take in memory
 	unpacked int
+	// notes: the txs say only what their sender had seen, so that it may wait.
+	notes bool
 	// event is recorded when the position moves without a transaction.
 	event *streamEvent
 	// part is set for a part of a big transaction.
@@ -32,7 +36,8 @@ type batch struct {
 
 // part says which part of a big transaction a batch is. A void one ends a
 // transaction that has no last part: its batch is the event that says why.
-type part struct{ first, last, void bool }
+// An open one ends with a transaction that goes on in the next part.
+type part struct{ first, last, void, open bool }
 
 // txRef is a transaction of an unpacked frame.
 type txRef struct {
@@ -42,6 +47,10 @@ type txRef struct {
 	// until the transaction is folded.
 	shapes          []*shape
 	bytes, unpacked int
+	// src is set on the way down.
+	src *source
+	// joined: nobody may see this transaction without the next.
+	joined bool
 }
 
 // streamEvent is something that a person should be able to read later.
@@ -56,23 +65,42 @@ const positionSQL = `WITH p AS (UPDATE holdfast.position SET epoch = $2::bigint,
  WHERE facility = $1::text AND epoch = $6::bigint AND seq = $7::bigint RETURNING 1)
 SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $8::text) FROM p`
 
+// positionDownSQL does the same on the way down, and notes what the sender had
+// seen.
+const positionDownSQL = `WITH p AS (UPDATE holdfast.position SET epoch = $2::bigint, seq = $3::bigint,
+  source_lsn = CASE WHEN $4::bigint = 0 THEN source_lsn ELSE '0/0'::pg_lsn + $4::numeric END,
+  source_commit_at = CASE WHEN $5::bigint = 0 THEN source_commit_at ELSE 'epoch'::timestamptz + $5::bigint * interval '1 microsecond' END,
+  applied_at = now(), seen_epoch = $9::bigint, seen_seq = $10::bigint
+ WHERE facility = $1::text AND epoch = $6::bigint AND seq = $7::bigint RETURNING 1)
+SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $8::text) FROM p`
+
+// politeSQL keeps what comes down from being in the way: where the facility's own
+// transactions and this one wait for each other, this one gives up, well before
+// PostgreSQL looks for deadlocks and might choose one of theirs.
+const politeSQL = `SET LOCAL lock_timeout = '300ms'`
+
 const eventSQL = `INSERT INTO holdfast.stream_event (facility, kind, epoch, seq, detail)
 VALUES ($1::text, $2::text, $3::bigint, $4::bigint, $5::text)`
 
 func number[T int64 | uint64](n T) arg { return textArg(strconv.FormatInt(int64(n), 10)) }
 
 // positionCalls are the statements that a transaction begins with.
-func (a *Applier) positionCalls(from, to change.Position, last *change.Tx) []call {
+func (a *Applier) positionCalls(from, to, seen change.Position, last *change.Tx) []call {
 	var lsn uint64
 	var at int64
 	if last != nil {
 		lsn, at = last.LSN, last.CommitMicros
 	}
 	origin := Origin{Direction: a.cfg.Direction, Facility: a.cfg.Facility, Position: to}
-	return []call{{sql: "BEGIN"}, {sql: positionSQL, args: []arg{
+	move := call{sql: positionSQL, args: []arg{
 		textArg(a.cfg.Facility), number(to.Epoch), number(to.Seq),
 		number(lsn), number(at), number(from.Epoch), number(from.Seq), textArg(origin.String()),
-	}}}
+	}}
+	if a.cfg.Direction == Down {
+		move.sql, move.args = positionDownSQL, append(move.args, number(seen.Epoch), number(seen.Seq))
+		return []call{{sql: "BEGIN"}, move, {sql: politeSQL}}
+	}
+	return []call{{sql: "BEGIN"}, move}
 }
 
 func checkPosition(counts []int64) error {
@@ -81,6 +109,10 @@ func checkPosition(counts []int64) error {
 	}
 	return nil
 }
+
+// maxRaces is how often a batch is begun anew at once because the facility's own
+// transactions were in the way. After that it waits in between.
+const maxRaces = 10
 
 // applyBatch applies b, or as much of it as can be: on a RowError everything
 // before the transaction that it names is committed and b is what remains.
@@ -99,6 +131,8 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		}
 		s.rollback(ctx)
 		switch {
+		case a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx):
+			continue
 		case gone(ctx) || !refused(err):
 			return err
 		case attempt == 0 && stale(err):
@@ -108,11 +142,10 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		case a.pool.tooEager(err, a.lastCall):
 			continue
 		}
-		switch len(b.txs) {
-		case 0:
+		switch {
+		case len(b.txs) == 0:
 			return err // the position itself could not be written
-		case 1:
-		default:
+		case b.half() > 0:
 			return a.bisect(ctx, s, b)
 		}
 		return a.applyRows(ctx, s, b)
@@ -122,8 +155,8 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 // afterFoldError deals with a transaction that does not fit its tables: what
 // is before it can still be applied.
 func (a *Applier) afterFoldError(ctx context.Context, s *session, b *batch, err error) error {
-	if !refused(err) || len(b.txs) == 1 {
-		if refused(err) && len(b.txs) == 1 {
+	if !refused(err) || b.half() == 0 {
+		if refused(err) && len(b.txs) > 0 {
 			err = describe(err, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
 		}
 		return err
@@ -135,9 +168,15 @@ func (a *Applier) afterFoldError(ctx context.Context, s *session, b *batch, err 
 // transaction. When a half fails, b is left as what is not committed.
 func (a *Applier) bisect(ctx context.Context, s *session, b *batch) error {
 	for len(b.txs) > 0 {
-		mid := max(1, len(b.txs)/2)
-		head := &batch{from: b.from, to: b.to, txs: b.txs[:mid]}
+		mid := b.half()
+		if mid == 0 {
+			mid = len(b.txs)
+		}
+		head := &batch{from: b.from, to: b.to, txs: b.txs[:mid], seen: b.seen}
 		head.to.Seq = b.txs[mid-1].tx.Seq
+		if src := b.txs[mid-1].src; src != nil {
+			head.seen = src.seen
+		}
 		head.count()
 		err := a.applyBatch(ctx, s, head)
 		if err != nil {
@@ -151,6 +190,30 @@ func (a *Applier) bisect(ctx context.Context, s *session, b *batch) error {
 		b.refold()
 	}
 	return nil
+}
+
+// half returns how many transactions, about half of them, may be committed
+// without the rest; 0 when all belong together.
+func (b *batch) half() int {
+	ends := func(n int) bool { return n > 0 && n < len(b.txs) && !b.txs[n-1].joined }
+	for mid, d := len(b.txs)/2, 0; d <= len(b.txs)/2+1; d++ {
+		if ends(mid - d) {
+			return mid - d
+		}
+		if ends(mid + d) {
+			return mid + d
+		}
+	}
+	return 0
+}
+
+// whole is how many transactions end in b.
+func (b *batch) whole() int {
+	n := len(b.txs)
+	if b.part != nil && b.part.open {
+		n--
+	}
+	return n
 }
 
 func (b *batch) count() {
@@ -177,7 +240,7 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	if len(b.txs) > 0 {
 		last = b.txs[len(b.txs)-1].tx
 	}
-	first := a.positionCalls(b.from, b.to, last)
+	first := a.positionCalls(b.from, b.to, b.seen, last)
 	if b.event != nil {
 		first = append(first, call{sql: eventSQL, args: []arg{
 			textArg(a.cfg.Facility), textArg(b.event.kind),
@@ -200,10 +263,14 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 }
 
 func (a *Applier) execution(s *session, b *batch) *execution {
-	return &execution{
+	x := &execution{
 		facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{},
-		replacement: b.to.Epoch>>32 > 1,
+		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
+	if a.cfg.Direction == Down {
+		x.facts = &facts{local: a.cfg.Local, txs: b.txs, now: time.Now()}
+	}
+	return x
 }
 
 // commit is a step of its own, so that tests can break it on both sides.
@@ -247,6 +314,7 @@ func (r *resolver) fold(ctx context.Context, s *session, f *folded, t *txRef) er
 	if err := f.check(t.tx, t.shapes); err != nil {
 		return err
 	}
+	f.source = t.src
 	f.add(t.tx, t.shapes)
 	return nil
 }
@@ -260,8 +328,8 @@ func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 		r.body, r.registry, r.shapes = t.body, reg, make([]*shape, len(t.body.Tables))
 	}
 	for i := range t.tx.Changes {
-		if t.tx.Changes[i].Op == change.Digest {
-			continue // its table is looked up when it is compared
+		if !t.tx.Changes[i].Op.OfRows() {
+			continue // a digest's table is looked up when it is compared
 		}
 		n := t.tx.Changes[i].Table
 		if r.shapes[n] != nil {
@@ -284,19 +352,21 @@ func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *chang
 	if reg.passedOver(t.Schema, t.Name) {
 		return &shape{passedOver: true, facilityColumn: -1}, nil
 	}
+	at := place{a.cfg.Facility, a.cfg.Direction}
 	if s == nil {
-		if sh := a.pool.catalog.known(reg, a.cfg.Facility, t); sh != nil {
+		if sh := a.pool.catalog.known(reg, at, t); sh != nil {
 			return sh, nil
 		}
 		return nil, errUnknown
 	}
-	return a.pool.catalog.shape(ctx, s, reg, a.cfg.Facility, t)
+	return a.pool.catalog.shape(ctx, s, reg, at, t)
 }
 
 // committed reports a committed batch.
 func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx) {
 	p := Progress{Position: b.to, Txs: len(b.txs), Changes: b.changes, Bytes: b.bytes, Missing: missing}
 	p.countTables(b.fold)
+	a.sawUpTo(b)
 	a.finish(p, last)
 	for _, v := range b.verdicts {
 		a.cfg.OnDigest(v)

@@ -88,6 +88,16 @@ func refused(err error) bool {
 	return true
 }
 
+// raced reports whether a local transaction was in the way, which most likely
+// has ended.
+func raced(err error) bool {
+	if errors.Is(err, errRaced) {
+		return true
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "55P03" || pg.Code == "40P01" || pg.Code == "40001")
+}
+
 // stale reports whether err may come from a catalog that has changed since it
 // was read.
 func stale(err error) bool {
@@ -143,6 +153,9 @@ func gone(ctx context.Context) bool { return ctx.Err() != nil }
 // passing reports whether err is a condition of the server that passes by
 // itself while the connection stays: a deadlock, a lock timeout, a full disk.
 func passing(err error) bool {
+	if errors.Is(err, ErrUnsettled) || errors.Is(err, errRaced) {
+		return true
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pg.Code) < 2 {
 		return false

@@ -27,6 +27,7 @@ const (
 	callUpsert                 // each row must be affected, or is another facility's
 	callUpdate                 // each row must be affected, or is missing
 	callPut                    // rows that an update missed
+	callNew                    // each row must be affected, or was made here meanwhile
 )
 
 // execution is the applying of one folded batch in one open transaction.
@@ -42,6 +43,9 @@ type execution struct {
 	// correct rows and remove none: an empty box must not empty the region.
 	replacement bool
 
+	// facts is set on the way down.
+	facts *facts
+
 	// lastCall is the statement that failed.
 	lastCall *opCall
 }
@@ -50,14 +54,23 @@ type execution struct {
 // the same round trip; checkFirst sees its result.
 func (x *execution) run(ctx context.Context, f *folded, first []call, checkFirst func(counts []int64) error) error {
 	f.prepare()
+	tables, facts := f.split()
+	if err := x.runSets(ctx, tables, first, checkFirst); err != nil || len(facts) == 0 {
+		return err
+	}
+	return x.runFacts(ctx, facts, f.seen, f.mixed)
+}
+
+// runSets applies the operations of tables that nobody else writes.
+func (x *execution) runSets(ctx context.Context, tables []*tableOps, first []call, checkFirst func(counts []int64) error) error {
 	stages := 1
-	for _, t := range f.tables {
+	for _, t := range tables {
 		stages = max(stages, len(t.ops))
 	}
 	for i := range stages {
 		calls := first
 		var copies []*copyData
-		for _, t := range f.tables {
+		for _, t := range tables {
 			if i >= len(t.ops) {
 				continue
 			}
@@ -126,6 +139,9 @@ func (x *execution) check(ctx context.Context, calls []call, counts []int64) err
 			x.lastCall = c
 			err := fmt.Errorf("%w: %d of %d rows have the key of a row that is not the facility's", ErrForeignRow, short, len(c.rows))
 			return &RowError{Table: c.shape.name, Err: err}
+		case callNew:
+			x.lastCall = c
+			return fmt.Errorf("%w: %d of %d rows of %s", errRaced, short, len(c.rows), c.shape.name)
 		case callUpdate:
 			if !c.full {
 				x.missing[c.shape.name] += short

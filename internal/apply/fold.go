@@ -24,6 +24,13 @@ type folded struct {
 	facility string
 	tables   []*tableOps // in the order in which they were first touched
 	byTarget map[*target]*tableOps
+	source   *source // of what is folded next
+
+	// seen is the least that the senders of fact rows had seen on the way down;
+	// mixed when some had seen more.
+	seen  change.Position
+	any   bool
+	mixed bool
 }
 
 // tableOps are the operations on one table, in order.
@@ -31,6 +38,7 @@ type tableOps struct {
 	shape   *shape // of the first change, for its names
 	ops     []*op
 	changes int64
+	source  *source // of the change that is folded
 }
 
 // op is one operation: exactly one of set, rename, truncate and keyRange.
@@ -40,13 +48,15 @@ type op struct {
 	rename   *change.Change
 	truncate bool
 	keyRange *change.KeyRange
+	src      *source // of all but a set
 }
 
 // set is a set of rows with different keys.
 type set struct {
 	index   *keyIndex // nil for a table without a key
 	entries []entry
-	plan    *plan // made of the entries, once
+	plan    *plan   // made of the entries, once
+	src     *source // of the change that is folded
 }
 
 type rowState uint8
@@ -69,6 +79,7 @@ type entry struct {
 	row    change.Row // the key's values when gone
 	absent []int      // the columns of a patch that are not known, ascending
 	id     []byte     // the key as one string of bytes
+	src    *source    // of the last change, on the way down
 }
 
 func newFolded(facility string) *folded {
@@ -79,7 +90,7 @@ func newFolded(facility string) *folded {
 func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if c.Op == change.Digest {
+		if !c.Op.OfRows() {
 			continue
 		}
 		sh := shapes[c.Table]
@@ -105,7 +116,7 @@ func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 func (f *folded) add(tx *change.Tx, shapes []*shape) {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if c.Op != change.Digest { // see digest.go
+		if c.Op.OfRows() {
 			f.change(shapes[c.Table], c)
 		}
 	}
@@ -115,6 +126,7 @@ func (f *folded) change(sh *shape, c *change.Change) {
 	if sh.passedOver {
 		return
 	}
+	c = sh.trim(c)
 	t := f.byTarget[sh.target]
 	if t == nil {
 		t = &tableOps{shape: sh}
@@ -122,6 +134,8 @@ func (f *folded) change(sh *shape, c *change.Change) {
 		f.tables = append(f.tables, t)
 	}
 	t.changes++
+	t.source = f.source
+	f.saw(sh)
 	if sh.class == Event && (c.Op == change.Delete || c.Op == change.Truncate) {
 		return // history stays, whatever the facility prunes
 	}
@@ -134,19 +148,50 @@ func (f *folded) change(sh *shape, c *change.Change) {
 		t.current(sh).remove(sh, c.Key)
 	case change.Truncate:
 		// What came before is removed as well.
-		t.ops = []*op{{shape: sh, truncate: true}}
+		t.ops = []*op{{shape: sh, truncate: true, src: f.source}}
 	case change.Range:
-		t.ops = append(t.ops, &op{shape: sh, keyRange: c.Range})
+		t.ops = append(t.ops, &op{shape: sh, keyRange: c.Range, src: f.source})
 	}
+}
+
+// saw notes what the sender of a fact row had seen.
+func (f *folded) saw(sh *shape) {
+	switch {
+	case f.source == nil || sh.class != Fact:
+	case !f.any:
+		f.seen, f.any = f.source.seen, true
+	case f.source.seen != f.seen:
+		f.mixed = true
+		if f.source.seen.Before(f.seen) {
+			f.seen = f.source.seen
+		}
+	}
+}
+
+// split parts the tables into those that only the sender writes, and those of
+// fact rows on the way down.
+func (f *folded) split() (others, facts []*tableOps) {
+	if !f.any {
+		return f.tables, nil
+	}
+	for _, t := range f.tables {
+		if t.shape.class == Fact {
+			facts = append(facts, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	return others, facts
 }
 
 // current returns the set at the end of the operations.
 func (t *tableOps) current(sh *shape) *set {
 	if n := len(t.ops); n > 0 && t.ops[n-1].set != nil && t.ops[n-1].shape == sh {
+		t.ops[n-1].set.src = t.source
 		return t.ops[n-1].set
 	}
 	n := int(sh.lastSize.Load())
-	s := &set{entries: make([]entry, 0, n)}
+	s := &set{entries: make([]entry, 0, n), src: t.source}
 	if len(sh.key) > 0 {
 		s.index = newKeyIndex(n)
 	}
@@ -164,6 +209,7 @@ func (s *set) find(id []byte) (e *entry, hash uint64) {
 }
 
 func (s *set) push(hash uint64, e entry) {
+	e.src = s.src
 	s.entries = append(s.entries, e)
 	s.index.add(s.entries, len(s.entries)-1, hash)
 }
@@ -183,7 +229,7 @@ func (s *set) put(id []byte, row change.Row, owned bool) {
 		s.push(hash, entry{state: rowPut, born: true, row: row, owned: owned, id: id})
 		return
 	}
-	*e = entry{state: rowPut, born: e.born, fresh: e.fresh || e.state == rowGone, row: row, owned: owned, id: e.id}
+	*e = entry{state: rowPut, born: e.born, fresh: e.fresh || e.state == rowGone, row: row, owned: owned, id: e.id, src: s.src}
 }
 
 func (s *set) remove(sh *shape, key change.Row) {
@@ -193,7 +239,7 @@ func (s *set) remove(sh *shape, key change.Row) {
 		s.push(hash, entry{state: rowGone, row: key, id: id})
 		return
 	}
-	*e = entry{state: rowGone, born: e.born, row: key, id: e.id}
+	*e = entry{state: rowGone, born: e.born, row: key, id: e.id, src: s.src}
 }
 
 func (t *tableOps) update(sh *shape, c *change.Change) {
@@ -234,9 +280,10 @@ func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
 		s.push(hash, entry{state: rowPatch, row: row, absent: absent, owned: owned, id: id})
 		return
 	}
+	e.src = s.src
 	switch {
 	case e.state == rowGone && len(absent) == 0:
-		*e = entry{state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
+		*e = entry{src: s.src, state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
 	case e.state == rowGone:
 		// The row is not there to be patched; it stays gone.
 	case len(absent) == 0:
@@ -277,7 +324,7 @@ func (t *tableOps) rename(sh *shape, c *change.Change, row change.Row, absent []
 		row, known, owned = full, true, true
 	}
 	if !known || sh.keepsMore || old != nil && old.state == rowGone {
-		t.ops = append(t.ops, &op{shape: sh, rename: c})
+		t.ops = append(t.ops, &op{shape: sh, rename: c, src: t.source})
 		return
 	}
 	s.remove(sh, c.Key)

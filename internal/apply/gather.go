@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -13,11 +14,11 @@ import (
 // free, so that a small change does not wait for more; while upsert is busy
 // the batch grows.
 func (a *Applier) gather(ctx context.Context, in <-chan opened, out chan<- *batch) error {
-	g := &gatherer{a: a, out: out, resolver: resolver{applier: a}}
+	g := &gatherer{a: a, out: out, resolver: resolver{applier: a}, seen: a.Seen()}
 	for {
 		var f opened
 		var send chan<- *batch
-		if g.batch != nil {
+		if g.batch != nil && !g.more && !g.waits() {
 			select { // more input first
 			case f = <-in:
 				if err := g.take(ctx, f); err != nil {
@@ -35,6 +36,11 @@ func (a *Applier) gather(ctx context.Context, in <-chan opened, out chan<- *batc
 			}
 		case send <- g.batch:
 			g.batch = nil
+		case <-g.due:
+			g.due = nil
+			if g.batch != nil && g.batch.notes {
+				g.batch.notes = false // it has waited for long enough
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -48,16 +54,27 @@ type gatherer struct {
 	batch    *batch // what is gathered so far, or nil
 	// part is how many parts of the transaction next.Seq+1 have been taken.
 	part uint32
+
+	// more: the next frame belongs to the same transactions. joined: what is
+	// added belongs to what is added next.
+	more, joined bool
+	// open: the batches before were parts, and their last is not handed over.
+	open bool
+	seen change.Position  // what the sender had seen
+	due  <-chan time.Time // when a batch of notes alone must go
 }
 
 // take adds a frame.
 func (g *gatherer) take(ctx context.Context, f opened) error {
 	h := &f.header
-	skip, err := g.number(ctx, h)
+	skip, err := g.number(ctx, &f)
 	if err != nil || skip {
 		return err
 	}
+	chained := g.more || f.more
+	g.more = f.more
 	if h.Kind == change.Gap {
+		g.more = false
 		return g.event(ctx, change.Position{Epoch: h.Epoch, Seq: h.Last},
 			streamEvent{"gap", fmt.Sprintf("transactions %d to %d are lost at the facility: %s", h.First, h.Last, h.Reason)})
 	}
@@ -69,19 +86,62 @@ func (g *gatherer) take(ctx context.Context, f opened) error {
 		if tx.Seq <= g.a.next.Seq {
 			continue // applied already
 		}
-		if err := g.add(ctx, txRef{
+		t := txRef{
 			tx: tx, body: f.body,
 			bytes: f.bytes / len(f.body.Txs), unpacked: int(h.BodyBytes) / len(f.body.Txs),
-		}); err != nil {
+		}
+		g.joined = chained && (f.more || i < len(f.body.Txs)-1)
+		g.note(&t)
+		if err := g.add(ctx, t); err != nil {
 			return err
 		}
+	}
+	if g.open && !g.more {
+		// What belonged together is complete.
+		if g.batch == nil {
+			g.batch = g.empty()
+		}
+		g.batch.part = &part{last: true}
+		g.open = false
+		return g.flush(ctx)
 	}
 	return nil
 }
 
+// note reads what the notes of a transaction from above say of it.
+func (g *gatherer) note(t *txRef) {
+	if g.a.cfg.Direction != Down {
+		return
+	}
+	if seen, ok := seenIn(t.tx); ok {
+		g.seen = seen
+	}
+	t.src = &source{tx: t.tx, epoch: g.a.next.Epoch, seen: g.seen}
+	t.joined = g.joined
+}
+
+// waits reports whether the batch has nothing but notes, which wait for company.
+func (g *gatherer) waits() bool {
+	if !g.batch.notes {
+		g.due = nil
+		return false
+	}
+	if g.due == nil {
+		g.due = time.After(g.a.cfg.NotesEvery)
+	}
+	return true
+}
+
+func (g *gatherer) empty() *batch {
+	return &batch{from: g.a.next, to: g.a.next, seen: g.seen, fold: newFolded(g.a.cfg.Facility)}
+}
+
 // number checks that the frame follows. It reports whether to skip all of it.
-func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err error) {
-	next := &g.a.next
+func (g *gatherer) number(ctx context.Context, f *opened) (skip bool, err error) {
+	h, next := &f.header, &g.a.next
+	if f.sparse {
+		return g.follow(ctx, f)
+	}
 	switch {
 	case h.Epoch < next.Epoch:
 		return false, fmt.Errorf("%w: epoch %d of %s, the region is at %s", ErrOldEpoch, h.Epoch, g.a.cfg.Facility, next)
@@ -90,11 +150,7 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 			return false, fmt.Errorf("%w: epoch %d of %s begins with transaction %d instead of 1, the region is at %s",
 				ErrGap, h.Epoch, g.a.cfg.Facility, h.First, next)
 		}
-		began := "the facility's stream begins"
-		if next.Epoch > 0 {
-			began = fmt.Sprintf("the facility's stream begins anew after %s", next)
-		}
-		if err := g.event(ctx, change.Position{Epoch: h.Epoch}, streamEvent{"epoch", began}); err != nil {
+		if err := g.begin(ctx, h.Epoch, "the facility's stream"); err != nil {
 			return false, err
 		}
 	case h.Last <= next.Seq:
@@ -102,37 +158,84 @@ func (g *gatherer) number(ctx context.Context, h *change.Header) (skip bool, err
 	case h.First > next.Seq+1:
 		return false, fmt.Errorf("%w: transaction %d of %s, the region is at %s", ErrGap, h.First, g.a.cfg.Facility, next)
 	}
+	return false, g.inParts(h)
+}
+
+// inParts checks that the parts of a transaction follow each other.
+func (g *gatherer) inParts(h *change.Header) error {
 	if h.Kind == change.Gap {
-		return false, nil // whatever part was expected, it is lost
+		return nil // whatever part was expected, it is lost
 	}
 	if isPart := h.More || h.Part > 0; !isPart && g.part > 0 || isPart && h.Part != g.part {
-		return false, fmt.Errorf("%w: part %d of transaction %d of %s, expected part %d",
+		return fmt.Errorf("%w: part %d of transaction %d of %s, expected part %d",
 			ErrGap, h.Part, h.First, g.a.cfg.Facility, g.part)
 	}
-	return false, nil
+	return nil
+}
+
+// begin moves the position to a new epoch.
+func (g *gatherer) begin(ctx context.Context, epoch uint64, stream string) error {
+	began := stream + " begins"
+	if g.a.next.Epoch > 0 {
+		began += fmt.Sprintf(" anew after %s", g.a.next)
+	}
+	return g.event(ctx, change.Position{Epoch: epoch}, streamEvent{"epoch", began})
+}
+
+// follow is number for a frame that says itself what it follows.
+func (g *gatherer) follow(ctx context.Context, f *opened) (skip bool, err error) {
+	h, next := &f.header, &g.a.next
+	gap := func() (bool, error) {
+		return false, fmt.Errorf("%w: transactions %d to %d of epoch %d for %s follow %s, here is %s",
+			ErrGap, h.First, h.Last, h.Epoch, g.a.cfg.Facility, f.prev, next)
+	}
+	switch {
+	case h.Epoch < next.Epoch:
+		return false, fmt.Errorf("%w: epoch %d for %s, here is %s", ErrOldEpoch, h.Epoch, g.a.cfg.Facility, next)
+	case h.Epoch > next.Epoch:
+		if f.prev != *next && f.prev != (change.Position{Epoch: h.Epoch}) || g.part > 0 || g.more {
+			return gap()
+		}
+		if err := g.begin(ctx, h.Epoch, "the region's stream"); err != nil {
+			return false, err
+		}
+	case h.Last <= next.Seq:
+		return true, nil
+	case f.prev == *next || next.Seq == 0 && f.prev.Epoch < next.Epoch:
+	case next.Before(f.prev) || next.Seq < h.First:
+		return gap() // neither behind the position nor around it
+	}
+	return false, g.inParts(h)
 }
 
 // add folds one transaction into the batch.
 func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b := g.batch
 	if b != nil && (b.changes+len(t.tx.Changes) > batchMaxChanges || b.unpacked+t.unpacked > batchMaxBytes) {
-		if err := g.flush(ctx); err != nil {
+		if err := g.spill(ctx); err != nil {
 			return err
 		}
 		b = nil
 	}
 	if b == nil {
-		b = &batch{from: g.a.next, fold: newFolded(g.a.cfg.Facility)}
+		b = g.empty()
+		b.notes = t.src != nil
 	}
-	if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
+	b.notes = b.notes && onlyNotes(t.tx)
+	if b.fold == nil {
+		// Something in it does not fit, and upsert folds all of it.
+	} else if err := g.resolver.fold(ctx, nil, b.fold, &t); err != nil {
 		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
 		}
 		// upsert folds it itself, and deals with what is wrong.
-		if err := g.flush(ctx); err != nil {
-			return err
+		if b.endsWhole() {
+			if err := g.flush(ctx); err != nil {
+				return err
+			}
+			b = g.empty()
 		}
-		b = &batch{from: g.a.next}
+		b.fold, b.notes = nil, false
 	}
 	g.batch = b
 	b.txs = append(b.txs, t)
@@ -140,25 +243,41 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.bytes += t.bytes
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
-	b.to = g.a.next
-	if b.fold == nil || b.changes >= batchMaxChanges || isDigest(t.tx) {
-		return g.flush(ctx)
+	b.to, b.seen = g.a.next, g.seen
+	if b.fold == nil && !t.joined || b.changes >= batchMaxChanges || isDigest(t.tx) {
+		return g.spill(ctx)
 	}
 	return nil
 }
 
+// spill hands the batch over because it is large enough. If it belongs to what
+// follows, it becomes a part.
+func (g *gatherer) spill(ctx context.Context) error {
+	if g.batch == nil {
+		return nil
+	}
+	if g.open || !g.batch.endsWhole() {
+		g.batch.part = &part{first: !g.open}
+		g.open = true
+	}
+	return g.flush(ctx)
+}
+
 // takePart hands over one part of a big transaction.
 func (g *gatherer) takePart(ctx context.Context, f opened) error {
-	if err := g.flush(ctx); err != nil {
+	if err := g.spill(ctx); err != nil {
 		return err
 	}
 	from := g.a.next
 	to := change.Position{Epoch: from.Epoch, Seq: f.header.First}
 	t := txRef{tx: &f.body.Txs[0], body: f.body, bytes: f.bytes}
+	g.joined = false
+	g.note(&t)
 	b := &batch{
-		from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes,
-		part: &part{first: g.part == 0, last: !f.header.More}, fold: newFolded(g.a.cfg.Facility),
+		from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes, seen: g.seen,
+		part: &part{first: !g.open, last: !f.header.More && !f.more, open: f.header.More}, fold: newFolded(g.a.cfg.Facility),
 	}
+	g.open = !b.part.last
 	if err := g.resolver.fold(ctx, nil, b.fold, &b.txs[0]); err != nil {
 		if !refused(err) && !errors.Is(err, errUnknown) {
 			return err
@@ -166,7 +285,7 @@ func (g *gatherer) takePart(ctx context.Context, f opened) error {
 		b.fold = nil
 	}
 	g.part++
-	if b.part.last {
+	if !f.header.More {
 		g.part = 0
 		g.a.next = to
 	}
@@ -176,14 +295,17 @@ func (g *gatherer) takePart(ctx context.Context, f opened) error {
 
 // event moves the position without a transaction and records why.
 func (g *gatherer) event(ctx context.Context, to change.Position, e streamEvent) error {
+	if g.open {
+		g.batch = nil // the rest of what belongs together is lost, and so is this
+	}
 	if err := g.flush(ctx); err != nil {
 		return err
 	}
-	g.batch = &batch{from: g.a.next, to: to, event: &e, fold: newFolded(g.a.cfg.Facility)}
-	if g.part > 0 {
+	g.batch = &batch{from: g.a.next, to: to, event: &e, seen: g.seen, fold: newFolded(g.a.cfg.Facility)}
+	if g.open {
 		g.batch.part = &part{last: true, void: true}
 	}
-	g.a.next, g.part = to, 0
+	g.a.next, g.part, g.open = to, 0, false
 	return g.flush(ctx)
 }
 

@@ -17,7 +17,8 @@ import (
 
 const coreSQL = `CREATE SCHEMA holdfast;
 CREATE TABLE holdfast.position (facility text PRIMARY KEY, epoch bigint NOT NULL, seq bigint NOT NULL,
-  source_lsn pg_lsn NOT NULL DEFAULT '0/0', source_commit_at timestamptz, applied_at timestamptz NOT NULL DEFAULT now())
+  source_lsn pg_lsn NOT NULL DEFAULT '0/0', source_commit_at timestamptz, applied_at timestamptz NOT NULL DEFAULT now(),
+  seen_epoch bigint NOT NULL DEFAULT 0, seen_seq bigint NOT NULL DEFAULT 0)
   WITH (fillfactor = 50);
 CREATE TABLE holdfast.stream_event (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, facility text NOT NULL,
   at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, epoch bigint NOT NULL DEFAULT 0, seq bigint NOT NULL DEFAULT 0, detail text NOT NULL);`
@@ -105,9 +106,17 @@ type stream struct {
 	missing map[string]int64
 	durable []change.Position
 	commits int
+	// seenTold are the positions that OnSeen was called with.
+	seenTold []change.Position
 }
 
 func (r *region) stream(facility string) *stream {
+	r.t.Helper()
+	return r.start(Config{Facility: facility})
+}
+
+// start runs an applier as configured.
+func (r *region) start(c Config) *stream {
 	r.t.Helper()
 	s := &stream{t: r.t, changed: make(chan struct{}, 1), missing: map[string]int64{}}
 	note := func(fn func()) {
@@ -116,19 +125,19 @@ func (r *region) stream(facility string) *stream {
 		s.mu.Unlock()
 		signal(s.changed)
 	}
-	a, err := New(context.Background(), r.pool, Config{
-		Facility: facility, Registry: r.current,
-		OnApplied: func(p Progress) {
-			note(func() {
-				s.commits++
-				for k, v := range p.Missing {
-					s.missing[k] += v
-				}
-			})
-		},
-		OnDurable: func(p change.Position) { note(func() { s.durable = append(s.durable, p) }) },
-		OnStuck:   func(err error) { note(func() { s.stuck = append(s.stuck, err) }) },
-	})
+	c.Registry = r.current
+	c.OnApplied = func(p Progress) {
+		note(func() {
+			s.commits++
+			for k, v := range p.Missing {
+				s.missing[k] += v
+			}
+		})
+	}
+	c.OnDurable = func(p change.Position) { note(func() { s.durable = append(s.durable, p) }) }
+	c.OnSeen = func(p change.Position) { note(func() { s.seenTold = append(s.seenTold, p) }) }
+	c.OnStuck = func(err error) { note(func() { s.stuck = append(s.stuck, err) }) }
+	a, err := New(context.Background(), r.pool, c)
 	if err != nil {
 		r.t.Fatal(err)
 	}

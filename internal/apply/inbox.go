@@ -11,10 +11,19 @@ import (
 // ErrEnded is returned by Push after Run has ended without an error of its own.
 var ErrEnded = errors.New("applying has ended")
 
+// arrived is a frame as it was pushed.
+type arrived struct {
+	change.Sealed
+	// sparse: the frame follows prev, and more says that the next one belongs
+	// to the same transactions. Otherwise its own numbers say what it follows.
+	sparse, more bool
+	prev         change.Position
+}
+
 // inbox is the sealed frames that wait, bounded by their bytes.
 type inbox struct {
 	mu     sync.Mutex
-	frames []change.Sealed
+	frames []arrived
 	bytes  int
 	err    error         // why it has ended
 	ended  chan struct{} // closed with err
@@ -26,7 +35,7 @@ func newInbox() *inbox {
 	return &inbox{ended: make(chan struct{}), more: make(chan struct{}, 1), less: make(chan struct{}, 1)}
 }
 
-func (in *inbox) push(ctx context.Context, s change.Sealed) error {
+func (in *inbox) push(ctx context.Context, s arrived) error {
 	for {
 		in.mu.Lock()
 		if in.err != nil {
@@ -50,12 +59,12 @@ func (in *inbox) push(ctx context.Context, s change.Sealed) error {
 	}
 }
 
-func (in *inbox) pop(ctx context.Context) (change.Sealed, error) {
+func (in *inbox) pop(ctx context.Context) (arrived, error) {
 	for {
 		in.mu.Lock()
 		if len(in.frames) > 0 {
 			s := in.frames[0]
-			in.frames[0] = change.Sealed{}
+			in.frames[0] = arrived{}
 			in.frames = in.frames[1:]
 			in.bytes -= len(s.Bytes)
 			in.mu.Unlock()
@@ -66,7 +75,7 @@ func (in *inbox) pop(ctx context.Context) (change.Sealed, error) {
 		select {
 		case <-in.more:
 		case <-ctx.Done():
-			return change.Sealed{}, ctx.Err()
+			return arrived{}, ctx.Err()
 		}
 	}
 }

@@ -23,7 +23,8 @@ type plan struct {
 
 // prepare makes the plans of all sets.
 func (f *folded) prepare() {
-	for _, t := range f.tables {
+	tables, _ := f.split() // what is done to fact rows on the way down is decided later
+	for _, t := range tables {
 		for _, o := range t.ops {
 			if o.set != nil && o.set.plan == nil {
 				o.set.plan = o.set.makePlan(o.shape, f.facility)

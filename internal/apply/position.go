@@ -27,6 +27,21 @@ func (p *Pool) Position(ctx context.Context, facility string) (change.Position, 
 	return readPosition(ctx, s, facility)
 }
 
+// readSeen returns how much of the receiver's own stream the sender had seen at
+// the facility's position.
+func (p *Pool) readSeen(ctx context.Context, facility string) (seen change.Position, err error) {
+	s, err := p.session(ctx)
+	if err != nil {
+		return seen, err
+	}
+	defer s.release()
+	err = s.conn.QueryRow(ctx, `SELECT seen_epoch, seen_seq FROM holdfast.position WHERE facility = $1`, facility).Scan(&seen.Epoch, &seen.Seq)
+	if err != nil {
+		return seen, fmt.Errorf("read what the region had seen of %s: %w", facility, err)
+	}
+	return seen, nil
+}
+
 func readPosition(ctx context.Context, s *session, facility string) (change.Position, error) {
 	if err := s.exec(ctx, "SET synchronous_commit = on"); err != nil {
 		return change.Position{}, err

@@ -31,21 +31,47 @@ type Table struct {
 	FacilityColumn string
 	// TargetSchema is where the rows live at the receiver: a pattern in which
 	// {schema} is the sender's schema and {facility} the facility. Empty means
-	// {schema}.
+	// {schema}. On the way down tables arrive by their name at the facility, and
+	// it means nothing.
 	TargetSchema string
-	// Policy says whose version stands in a conflict (proto.PolicyEdge, also
-	// when empty, PolicyCloud or PolicyColumns), CloudColumns which columns are
-	// the cloud's. Only Fact tables have one.
-	Policy       string
+	// Policy says on the way down whose version of a fact row stands when both
+	// sides changed it without knowing of each other; empty is PolicyEdge.
+	Policy Policy
+	// CloudColumns are the columns that PolicyColumns leaves to the sender.
 	CloudColumns []string
 }
 
-// targetSchema returns the receiver's schema for the facility's rows.
-func (t *Table) targetSchema(facility string) string {
-	if t.TargetSchema == "" {
+// Policy is whose version stands in a conflict.
+type Policy string
+
+// The policies.
+const (
+	PolicyEdge    Policy = "edge"
+	PolicyCloud   Policy = "cloud"
+	PolicyColumns Policy = "columns" // some columns are the cloud's, the others the edge's
+)
+
+// place is where changes arrive.
+type place struct {
+	facility  string
+	direction Direction
+}
+
+// schema returns the receiver's schema for the facility's rows.
+func (p place) schema(t *Table) string {
+	if t.TargetSchema == "" || p.direction == Down {
 		return t.Schema
 	}
-	return strings.NewReplacer("{schema}", t.Schema, "{facility}", facility).Replace(t.TargetSchema)
+	return strings.NewReplacer("{schema}", t.Schema, "{facility}", p.facility).Replace(t.TargetSchema)
+}
+
+// check returns an error when the entry would mix the rows of facilities. On
+// the way down there is one facility only.
+func (p place) check(t *Table) error {
+	if p.direction == Down {
+		return nil
+	}
+	return t.Check()
 }
 
 // Check returns an error when the entry would mix the rows of facilities.

@@ -8,21 +8,23 @@ import (
 	"github.com/agogsaas/holdfast/internal/change"
 )
 
-// applyRows applies the one transaction of b as it was made: change by change,
-// in order. Two rows that swap a unique value, for example, pass through the
+// applyRows applies the one transaction of b, or those that belong together, as
+// they were made: change by change, in order. Two rows that swap a unique value, for example, pass through the
 // same states as at the sender. On a RowError nothing of it is committed.
 func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
-	t := b.txs[0]
+	t := b.txs[len(b.txs)-1]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
 	x := a.execution(s, b)
 	x.careful = alwaysCareful
-	if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
+	if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, b.seen, t.tx), checkPosition); err != nil {
 		s.rollback(ctx)
 		return err
 	}
-	if err := a.changesOneByOne(ctx, x, t, pos); err != nil {
-		s.rollback(ctx)
-		return err
+	for _, t := range b.txs {
+		if err := a.changesOneByOne(ctx, x, t, change.Position{Epoch: pos.Epoch, Seq: t.tx.Seq}); err != nil {
+			s.rollback(ctx)
+			return err
+		}
 	}
 	if err := a.compare(ctx, s, b); err != nil {
 		s.rollback(ctx)
@@ -44,15 +46,19 @@ func alwaysCareful(*target) bool { return true }
 func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, pos change.Position) error {
 	for i := range t.tx.Changes {
 		c := &t.tx.Changes[i]
-		if c.Op == change.Digest {
+		if !c.Op.OfRows() {
 			continue
 		}
 		sh := t.shapes[c.Table]
 		f := newFolded(a.cfg.Facility)
+		f.source = t.src
+		if x.facts != nil {
+			x.facts.source = t.src
+		}
 		f.change(sh, c)
 		var err error
 		if c.Op == change.Range && !sh.passedOver {
-			err = x.unblock(ctx, sh, c.Range)
+			err = x.unblock(ctx, sh, sh.trim(c).Range)
 		}
 		if c.Op == change.Update && c.Key != nil {
 			err = x.makeWay(ctx, sh, c)
@@ -74,8 +80,8 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 // another one. At the sender there was none: it is left from before changes
 // were lost on the way, and the range that mends it comes behind this change.
 func (x *execution) makeWay(ctx context.Context, sh *shape, c *change.Change) error {
-	if sh.passedOver || sh.class == Event || len(sh.key) == 0 {
-		return nil
+	if sh.passedOver || sh.class == Event || len(sh.key) == 0 || x.facts != nil && sh.class == Fact {
+		return nil // on the way down the row that is there is decided about
 	}
 	row, _, _ := sh.restoreKey(c)
 	key := make(change.Row, len(sh.key))
@@ -90,8 +96,8 @@ func (x *execution) makeWay(ctx context.Context, sh *shape, c *change.Change) er
 	return x.run(ctx, f, nil, nil)
 }
 
-// applyPart applies one part of a transaction that is too big for a batch, in
-// the target transaction that its first part opens and its last one commits.
+// applyPart applies one part of a transaction, or of several that belong
+// together, that is too big for a batch, in the target transaction that its first part opens and its last one commits.
 // The session stays the same over all of them.
 func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	if b.part.void {
@@ -99,12 +105,15 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 		s.rollback(ctx)
 		return a.applyFolded(ctx, s, b)
 	}
-	t := b.txs[0]
-	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
+	var last *change.Tx
+	if len(b.txs) > 0 {
+		last = b.txs[len(b.txs)-1].tx
+	}
+	pos := b.to
 	x := a.execution(s, b)
 	if b.part.first {
-		a.big = Progress{Missing: map[string]int64{}}
-		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, t.tx), checkPosition); err != nil {
+		a.big, a.bigTo = Progress{Missing: map[string]int64{}}, b.to
+		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, b.seen, last), checkPosition); err != nil {
 			return err
 		}
 	}
@@ -116,11 +125,12 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	}
 	a.big.Changes, a.big.Bytes = a.big.Changes+b.changes, a.big.Bytes+b.bytes
 	a.big.countTables(b.fold)
+	a.big.Txs += b.whole()
 	if !b.part.last {
 		return nil
 	}
 	// The commit time and LSN are those of the last part; the first may not know them yet.
-	move := a.positionCalls(b.to, b.to, t.tx)[1:]
+	move := a.positionCalls(a.bigTo, b.to, b.seen, last)[1:]
 	if err := x.run(ctx, newFolded(a.cfg.Facility), move, nil); err != nil {
 		return err
 	}
@@ -131,8 +141,9 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 		return err
 	}
 	p := a.big
-	p.Position, p.Txs = b.to, 1
-	a.finish(p, t.tx)
+	p.Position = b.to
+	a.sawUpTo(b)
+	a.finish(p, last)
 	return nil
 }
 
@@ -168,5 +179,10 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 	}
 	clear(x.missing)
 	x.careful = alwaysCareful
-	return a.changesOneByOne(ctx, x, b.txs[0], pos)
+	for _, t := range b.txs {
+		if err := a.changesOneByOne(ctx, x, t, change.Position{Epoch: pos.Epoch, Seq: t.tx.Seq}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -144,6 +144,30 @@ func (s *session) forget(ctx context.Context) error {
 	return s.exec(ctx, "DEALLOCATE ALL")
 }
 
+// query runs one statement and returns its rows as text.
+func (s *session) query(ctx context.Context, sql string, args []arg) ([]change.Row, error) {
+	values, formats := make([][]byte, len(args)), make([]int16, len(args))
+	for i, a := range args {
+		values[i] = a.value
+		if a.binary {
+			formats[i] = 1
+		}
+	}
+	rr := s.pg.ExecParams(ctx, sql, values, nil, formats, nil)
+	var out []change.Row
+	for rr.NextRow() {
+		row := make(change.Row, len(rr.Values()))
+		for i, v := range rr.Values() {
+			if v != nil {
+				row[i] = append([]byte{}, v...)
+			}
+		}
+		out = append(out, row)
+	}
+	_, err := rr.Close()
+	return out, err
+}
+
 // exec runs statements without parameters in one round trip.
 func (s *session) exec(ctx context.Context, sql string) error {
 	_, err := s.pg.Exec(ctx, sql).ReadAll()

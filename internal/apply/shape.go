@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ type shape struct {
 	target        *target
 	// columns are the sender's columns that are written, as positions in its rows.
 	columns []int
+	// sent are the types of the sender's columns.
+	sent []string
 	// to is the target's column of each of the sender's columns.
 	to []*targetColumn
 	// key are the sender's key columns, as positions in its rows; empty for a
@@ -30,6 +33,9 @@ type shape struct {
 	// keyNames are the sender's key columns' names, conflict the columns of
 	// the target's index that finds a row by them.
 	keyNames, conflict []string
+	// keep are, on the way down, the places of the key's values in the sender's
+	// keys, where those have the facility beside it; nil when they are the same.
+	keep []int
 	// schemas must be searched for the operators that compare keys.
 	schemas []string
 	// facilityColumn is the position of the facility column in the rows, -1
@@ -39,6 +45,10 @@ type shape struct {
 	// keeps and a new row does not have: a delete followed by an insert is then
 	// not the same as an update.
 	keepsMore bool
+	// policy and cloudColumns, as positions in the sender's rows, are for fact
+	// rows on the way down.
+	policy       Policy
+	cloudColumns []int
 	// uuidKey is true when the order of the key is that of its text.
 	uuidKey bool
 
@@ -50,23 +60,23 @@ type shape struct {
 
 // shape matches the sender's table with its target. The error is a RowError
 // that wraps ErrTable when they do not fit.
-func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility string, t *change.Table) (*shape, error) {
+func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place, t *change.Table) (*shape, error) {
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
 		return nil, tableError(t.ID(), "is not registered in the region",
 			"Register it with: holdfastctl tables add %s --class fact", t.ID())
 	}
-	if err := entry.Check(); err != nil {
+	if err := at.check(&entry); err != nil {
 		return nil, &RowError{Table: t.ID(), Err: fmt.Errorf("%w: %w", ErrTable, err)}
 	}
-	id := signature(&entry, facility, t)
+	id := signature(&entry, at, t)
 	c.mu.Lock()
 	sh := c.shapes[id]
 	c.mu.Unlock()
 	if sh != nil {
 		return sh, nil
 	}
-	schema := entry.targetSchema(facility)
+	schema := at.schema(&entry)
 	tgt, err := c.target(ctx, s, schema, t.Name)
 	if err != nil {
 		return nil, err
@@ -75,7 +85,7 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility
 		return nil, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
 			"Create the table in the region with the same columns and key as at the facility; the stream then goes on by itself.")
 	}
-	sh, err = newShape(ctx, s, &entry, t, tgt)
+	sh, err = newShape(ctx, s, &entry, at, t, tgt)
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +102,9 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, facility
 }
 
 // signature is equal for tables that have the same shape.
-func signature(e *Table, facility string, t *change.Table) string {
+func signature(e *Table, at place, t *change.Table) string {
 	var b strings.Builder
-	for _, s := range []string{e.targetSchema(facility), string(e.Class), e.FacilityColumn, t.Schema, t.Name} {
+	for _, s := range []string{string(at.direction), at.schema(e), string(e.Class), e.FacilityColumn, string(e.Policy), strings.Join(e.CloudColumns, "\x00"), t.Schema, t.Name} {
 		fmt.Fprintf(&b, "%d:%s", len(s), s)
 	}
 	for i := range t.Columns {
@@ -113,14 +123,18 @@ func signature(e *Table, facility string, t *change.Table) string {
 	return b.String()
 }
 
-func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *target) (*shape, error) {
+func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Table, tgt *target) (*shape, error) {
 	sh := &shape{
 		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
-		to: make([]*targetColumn, len(t.Columns)),
+		to: make([]*targetColumn, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
+	}
+	if e.Class == Master {
+		e = &Table{Schema: e.Schema, Name: e.Name, Class: Master} // its rows are no facility's
 	}
 	sent := map[string]bool{}
 	for i := range t.Columns {
 		col := &t.Columns[i]
+		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
 			return nil, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
@@ -156,6 +170,9 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 		if e.FacilityColumn != "" && col.Name == e.FacilityColumn {
 			sh.facilityColumn = i
 		}
+		if slices.Contains(e.CloudColumns, col.Name) {
+			sh.cloudColumns = append(sh.cloudColumns, i)
+		}
 	}
 	if e.FacilityColumn != "" && sh.facilityColumn < 0 {
 		return nil, tableError(sh.name, fmt.Sprintf("is sent without its facility column %q", e.FacilityColumn),
@@ -174,6 +191,9 @@ func newShape(ctx context.Context, s *session, e *Table, t *change.Table, tgt *t
 			sh.keepsMore = true
 		}
 	}
+	if at.direction == Down {
+		sh.dropFacility()
+	}
 	if err := sh.findKey(e); err != nil {
 		return nil, err
 	}
@@ -187,6 +207,44 @@ func sameOrder(from, to string) bool {
 	// A range is never of a table whose key has lost its type.
 	return from == to || from == change.UnknownType || in("smallint", "integer", "bigint", "numeric") || in("text", "character varying") ||
 		from == "uuid" && (to == "text" || to == "character varying")
+}
+
+// dropFacility leaves the facility out of the key where the region's table needs
+// it to tell facilities apart, and the facility's own does not.
+func (sh *shape) dropFacility() {
+	n := slices.Index(sh.key, sh.facilityColumn)
+	if sh.facilityColumn < 0 || n < 0 || len(sh.key) == 1 || sh.target.conflictKey(sh.keyNames, "") != nil {
+		return
+	}
+	for i := range sh.key {
+		if i != n {
+			sh.keep = append(sh.keep, i)
+		}
+	}
+	sh.key, sh.keyNames = slices.Delete(sh.key, n, n+1), slices.Delete(sh.keyNames, n, n+1)
+}
+
+// trim returns the change with the keys that the shape has.
+func (sh *shape) trim(c *change.Change) *change.Change {
+	if sh.keep == nil || c.Key == nil && c.Range == nil {
+		return c
+	}
+	cut := func(key change.Row) change.Row {
+		if key == nil {
+			return nil
+		}
+		out := make(change.Row, len(sh.keep))
+		for i, n := range sh.keep {
+			out[i] = key[n]
+		}
+		return out
+	}
+	d := *c
+	d.Key = cut(c.Key)
+	if c.Range != nil {
+		d.Range = &change.KeyRange{After: cut(c.Range.After), UpTo: cut(c.Range.UpTo), Rows: c.Range.Rows}
+	}
+	return &d
 }
 
 func (sh *shape) findKey(e *Table) error {

@@ -234,13 +234,11 @@ func (sh *shape) bound(cmp string, next *int) string {
 	left, right := make([]string, len(sh.key)), make([]string, len(sh.key))
 	for i, k := range sh.key {
 		c := sh.to[k]
-		left[i], right[i] = "t."+sh.columnName(k), fmt.Sprintf("$%d::text", *next)
+		left[i], right[i] = sh.ordered(k), fmt.Sprintf("$%d::text", *next)
 		switch {
 		case c.enum:
-			left[i] += `::text COLLATE "C"`
 			right[i] += ` COLLATE "C"`
 		case c.collation:
-			left[i] += ` COLLATE "C"`
 			right[i] = c.cast(right[i]) + ` COLLATE "C"`
 		default:
 			right[i] = c.cast(right[i])
@@ -248,4 +246,16 @@ func (sh *shape) bound(cmp string, next *int) string {
 		*next++
 	}
 	return fmt.Sprintf(" AND ROW(%s) %s ROW(%s)", strings.Join(left, ", "), cmp, strings.Join(right, ", "))
+}
+
+// ordered is a key column in the order that keys have on the way.
+func (sh *shape) ordered(k int) string {
+	name := "t." + sh.columnName(k)
+	switch c := sh.to[k]; {
+	case c.enum:
+		return name + `::text COLLATE "C"`
+	case c.collation:
+		return name + ` COLLATE "C"`
+	}
+	return name
 }

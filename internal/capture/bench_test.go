@@ -155,3 +155,25 @@ func BenchmarkOnlineLatency(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50_µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99_µs")
 }
+
+// BenchmarkPassOver reads a backlog that the other side wrote: what the
+// region's own reader does while facilities send.
+func BenchmarkPassOver(b *testing.B) {
+	db := pgtest.New(b)
+	r := newRigWith(b, db, Config{Origins: true}, `CREATE TABLE orders (id uuid PRIMARY KEY, facility_id text, customer text, quantity int, created_at timestamptz, notes text)`,
+		Table{Schema: "public", Name: "orders"})
+	const txs, rows = 100, 3000
+	for b.Loop() {
+		b.StopTimer()
+		r.stop()
+		db.Exec(b, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP PERFORM pg_logical_emit_message(true, 'holdfast', 'up la 4294967296:' || i);
+			INSERT INTO orders SELECT gen_random_uuid(), 'la', 'customer ' || (i %% 977), i %% 500, now(), NULL FROM generate_series(1, %d); COMMIT; END LOOP; END $$`, txs, rows))
+		eventually(b, "the slot is free", func() bool { return !r.slotInfo(b, db.Conn(b)).Active })
+		before, cpu := r.queue.Stats(), cpuTime(b)
+		b.StartTimer()
+		r.start(b)
+		eventually(b, "all is read", func() bool { return r.queue.Stats().Last == before.Last+txs })
+		b.ReportMetric(float64((cpuTime(b)-cpu).Nanoseconds())/(txs*rows), "cpu_ns/change")
+	}
+	b.ReportMetric(float64(txs*rows*b.N)/b.Elapsed().Seconds(), "changes/s")
+}

@@ -29,7 +29,19 @@ const (
 	DigestPrefix = "holdfast.digest"
 	// MendPrefix carries single rows that are sent again; see MendRows.
 	MendPrefix = "holdfast.mend"
+	// RowPrefix carries one row's change (change.EncodeRow), which takes its
+	// place in the stream as if the transaction had made it.
+	RowPrefix = "holdfast.row"
+	// AuthorPrefix says who made the transaction, in the application's words.
+	AuthorPrefix = "holdfast.author"
+	// ToPrefix says that the transaction is for one facility only.
+	ToPrefix = "holdfast.to"
+	// BarrierPrefix marks a place in commit order; see Settled.
+	BarrierPrefix = "holdfast.barrier"
 )
+
+// maxWordBytes bounds what AuthorPrefix and ToPrefix carry.
+const maxWordBytes = 256
 
 // Defaults of Config.
 const (
@@ -87,7 +99,14 @@ type Config struct {
 	// MaxFrameChanges and MaxFrameBytes end a frame; 0 is the default.
 	MaxFrameChanges int
 	MaxFrameBytes   int
-	Log             *slog.Logger
+	// Origins makes a transaction of each that came from the other side: a Note
+	// says where it came from, its rows are left out. Nobody waits for such
+	// transactions, so that they may gather for up to a second.
+	Origins bool
+	// Keep names tables, as schema.name, whose changes stay in although their
+	// transaction came from the other side. So do ranges and RowPrefix's rows.
+	Keep []string
+	Log  *slog.Logger
 }
 
 // GapError says that the slot no longer gives what follows the sink's end:
@@ -133,8 +152,11 @@ type Capture struct {
 	// maxChangePacked is that of the constant; tests make it small.
 	maxChangePacked int
 
-	mu    sync.Mutex
-	stats Stats
+	ended chan struct{} // closed when Run has returned
+
+	mu       sync.Mutex
+	stats    Stats
+	barriers map[string]chan struct{} // closed when the barrier of that name is settled
 }
 
 // New checks the configuration; it does not connect.
@@ -154,7 +176,10 @@ func New(c Config, sink Sink) (*Capture, error) {
 	if c.MaxFrameBytes <= 0 {
 		c.MaxFrameBytes = DefaultFrameBytes
 	}
-	return &Capture{c: c, sink: sink, maxChangePacked: maxChangePacked, stats: Stats{State: Connecting}}, nil
+	return &Capture{
+		c: c, sink: sink, maxChangePacked: maxChangePacked, stats: Stats{State: Connecting},
+		ended: make(chan struct{}), barriers: map[string]chan struct{}{},
+	}, nil
 }
 
 // Stats is cheap and safe from any goroutine.
@@ -166,8 +191,9 @@ func (c *Capture) Stats() Stats {
 
 // Run reads until ctx ends, whatever becomes of the database or the sink's
 // disk meanwhile: it connects again and retries by itself. It returns ctx's
-// error, a *GapError, or an error that trying again cannot mend.
+// error, a *GapError, or an error that trying again cannot mend. Call it once.
 func (c *Capture) Run(ctx context.Context) error {
+	defer close(c.ended)
 	wait := retryMin
 	for {
 		streamed, err := c.session(ctx)

@@ -74,7 +74,27 @@ type Progress func(ctx context.Context, tx pgx.Tx, after change.Row, rows int64)
 // for that order, an enum key has none either, and each chunk sorts the table:
 // for text an index on (key COLLATE "C") helps.
 func LoadTable(ctx context.Context, conn *pgx.Conn, t Table, after change.Row, progress Progress) error {
-	l := &loader{conn: conn, table: t, after: after, progress: progress}
+	return LoadPart(ctx, conn, t, Part{}, after, progress)
+}
+
+// Part is those rows of a table that are meant, and for whom. Its ranges say
+// what the table's rows of that part are, and nothing of its other rows.
+type Part struct {
+	// Column is compared with Value; empty means all rows. OrNull adds the rows
+	// in which it is NULL.
+	Column, Value string
+	OrNull        bool
+	// To is the facility that the ranges are for; empty means whoever the
+	// table's changes are for.
+	To string
+	// Between is called between two chunks, outside of a transaction; its error
+	// ends the load. nil is fine.
+	Between func(ctx context.Context) error
+}
+
+// LoadPart sends the rows of a part of a table as LoadTable sends all of them.
+func LoadPart(ctx context.Context, conn *pgx.Conn, t Table, part Part, after change.Row, progress Progress) error {
+	l := &loader{conn: conn, table: t, part: part, after: after, progress: progress}
 	if len(after) == 0 {
 		l.after = nil
 	}
@@ -85,6 +105,11 @@ func LoadTable(ctx context.Context, conn *pgx.Conn, t Table, after change.Row, p
 		case err == nil && done:
 			return nil
 		case err == nil:
+			if part.Between != nil {
+				if err := part.Between(ctx); err != nil {
+					return err
+				}
+			}
 			attempt, wait = 0, lockRetryMin
 			if err := pause(ctx, max(time.Since(began), chunkPauseMin)); err != nil {
 				return err
@@ -128,6 +153,7 @@ func busy(err error) bool {
 type loader struct {
 	conn     *pgx.Conn
 	table    Table
+	part     Part
 	after    change.Row
 	progress Progress
 }
@@ -153,6 +179,9 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 			return fmt.Errorf("lock: %w", err)
 		}
 		r := change.KeyRange{After: l.after}
+		if err := s.limit(l.part); err != nil {
+			return err
+		}
 		if r.Rows, done, err = s.rows(ctx, tx, l.after); err != nil {
 			return fmt.Errorf("read rows: %w", err)
 		}
@@ -166,6 +195,11 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 		message, err := change.EncodeRange(&s.table, &r)
 		if err != nil {
 			return err
+		}
+		if l.part.To != "" {
+			if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, ToPrefix, l.part.To); err != nil {
+				return fmt.Errorf("write the addressee to the WAL: %w", err)
+			}
 		}
 		if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::bytea)`, RangePrefix, message); err != nil {
 			return fmt.Errorf("write the range to the WAL: %w", err)
@@ -220,6 +254,28 @@ type shape struct {
 	bytes   []bool // the column's order must be made that of its bytes
 	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
 	indexed bool   // the primary key's index has that order
+	// only is the condition that all rows meet, "" for none; it ends in a cast
+	// to onlyType behind the parameter onlyValue.
+	only, onlyValue, onlyType string
+	onlyNull                  string
+}
+
+// limit restricts the rows to a part.
+func (s *shape) limit(p Part) error {
+	if p.Column == "" {
+		return nil
+	}
+	for i := range s.table.Columns {
+		if s.table.Columns[i].Name != p.Column {
+			continue
+		}
+		s.only, s.onlyType, s.onlyValue = "t."+s.columns[i]+" = ", s.types[i], p.Value
+		if p.OrNull {
+			s.onlyNull = " OR t." + s.columns[i] + " IS NULL"
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no column %s", p.Column)
 }
 
 func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
@@ -306,8 +362,19 @@ func (s *shape) query(bounded bool, limit int) string {
 		order = append(order, s.order("t."+s.columns[k], k))
 	}
 	q := "SELECT t." + strings.Join(s.columns, ", t.") + " FROM " + pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize() + " AS t"
+	var where []string
 	if bounded {
-		q += " WHERE ROW(" + strings.Join(left, ", ") + ") > ROW(" + strings.Join(right, ", ") + ")"
+		where = append(where, "ROW("+strings.Join(left, ", ")+") > ROW("+strings.Join(right, ", ")+")")
+	}
+	if s.only != "" {
+		n := 1
+		if bounded {
+			n += len(s.key)
+		}
+		where = append(where, fmt.Sprintf("(%s$%d::text::%s%s)", s.only, n, s.onlyType, s.onlyNull))
+	}
+	if len(where) > 0 {
+		q += " WHERE " + strings.Join(where, " AND ")
 	}
 	return q + " ORDER BY " + strings.Join(order, ", ") + " LIMIT " + strconv.Itoa(limit)
 }
@@ -319,8 +386,11 @@ func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []c
 		limit, limitBytes = sortedChunkRows, sortedChunkBytes
 	}
 	pg := tx.Conn().PgConn()
-	params := make([][]byte, len(after))
+	params := make([][]byte, len(after), len(after)+1)
 	copy(params, after)
+	if s.only != "" {
+		params = append(params, []byte(s.onlyValue))
+	}
 	if err := pg.ExecParams(ctx, "DECLARE holdfast_chunk NO SCROLL CURSOR FOR "+s.query(after != nil, limit), params, nil, nil, nil).Read().Err; err != nil {
 		return nil, false, err
 	}

@@ -353,3 +353,22 @@ func TestLoadSeesWhatCommittedWhileItWaited(t *testing.T) {
 	}
 	r.expect(t, "insert public.t (1)", "range public.t after [] up to [] 1 rows")
 }
+
+func TestAPartIsLoadedForItsFacility(t *testing.T) {
+	t.Parallel()
+	r := newRigWith(t, pgtest.New(t), Config{Origins: true}, `CREATE TABLE item (id int PRIMARY KEY, facility uuid, v text);
+		INSERT INTO item SELECT n, CASE n % 3 WHEN 0 THEN NULL ELSE ('00000000-0000-0000-0000-00000000000' || n % 3)::uuid END, 'x' FROM generate_series(1, 9000) n`,
+		Table{Schema: "public", Name: "item"})
+	one := Part{Column: "facility", Value: "00000000-0000-0000-0000-000000000001", To: "la"}
+	if err := LoadPart(t.Context(), r.db.Conn(t), Table{Schema: "public", Name: "item"}, one, change.Row{[]byte("1000")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantWords(t, r.words(t, 4), "1 note to|la", "1 range public.item after [1000] up to [7000] 2000 rows",
+		"2 note to|la", "2 range public.item after [7000] up to [] 666 rows")
+	one.OrNull, one.To = true, ""
+	if err := LoadPart(t.Context(), r.db.Conn(t), Table{Schema: "public", Name: "item"}, one, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantWords(t, r.words(t, 3), "3 range public.item after [] up to [3000] 2000 rows",
+		"4 range public.item after [3000] up to [6000] 2000 rows", "5 range public.item after [6000] up to [9000] 2000 rows")
+}

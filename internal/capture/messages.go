@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -53,7 +52,8 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		r.u32() // transaction id
 		s.txOpen, s.txMicros = true, micros
 		// After a new connection the server may begin with what the sink has.
-		s.txSkip = final < s.have
+		s.txSkip, s.txTagged = final < s.have, false
+		s.txNotes, s.txNames, s.passed = s.txNotes[:0], s.txNames[:0], 0
 		return r.done("begin")
 	case 'C':
 		r.u8()  // flags
@@ -77,6 +77,7 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		if err != nil {
 			return err
 		}
+		rel.keep = s.keep[rel.table.ID()]
 		s.relations[m.id] = rel
 		return nil
 	case 'Y', 'O': // a type, an origin: known from the catalog, not needed
@@ -93,6 +94,9 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		if err != nil {
 			return err
 		}
+		if s.leftOut(rel) {
+			return nil
+		}
 		r.u8() // N
 		r.tuple(&s.now, len(rel.table.Columns))
 		if err := r.done("insert"); err != nil {
@@ -106,6 +110,9 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		rel, err := s.relation(&r)
 		if err != nil {
 			return err
+		}
+		if s.leftOut(rel) {
+			return nil
 		}
 		r.u8() // K or O
 		r.tuple(&s.old, len(rel.table.Columns))
@@ -126,7 +133,9 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 			if err != nil {
 				return err
 			}
-			s.add(change.Truncate, rel, nil, nil, nil)
+			if !s.leftOut(rel) {
+				s.add(change.Truncate, rel, nil, nil, nil)
+			}
 		}
 		return r.done("truncate")
 	}
@@ -137,6 +146,9 @@ func (s *stream) update(r *reader) error {
 	rel, err := s.relation(r)
 	if err != nil {
 		return err
+	}
+	if s.leftOut(rel) {
+		return nil
 	}
 	n := len(rel.table.Columns)
 	was := r.u8()
@@ -175,6 +187,9 @@ func (s *stream) relation(r *reader) (*relation, error) {
 	}
 	return rel, nil
 }
+
+// leftOut reports whether a table's changes do not count in this transaction.
+func (s *stream) leftOut(rel *relation) bool { return s.txTagged && !rel.keep }
 
 // keyless reports, and says once, that a table's updates and deletes cannot be
 // sent: nothing tells its rows apart. EnsurePublications does not publish them;
@@ -239,79 +254,5 @@ func (s *stream) addRange(t *change.Table, r *change.KeyRange) {
 		}
 		s.tooLarge(t, key)
 		r.Rows = slices.Delete(r.Rows, largest, largest+1)
-	}
-}
-
-// begin starts the open transaction in pending with its first change, so that
-// empty ones leave nothing.
-func (s *stream) begin() {
-	if !s.begun {
-		s.pending.Begin(s.next.Seq, s.txMicros)
-		s.begun = true
-	}
-}
-
-func (s *stream) commit(end uint64) {
-	s.txOpen = false
-	s.read = max(s.read, end)
-	if !s.begun {
-		return
-	}
-	s.begun = false
-	s.pending.Commit(end)
-	s.next.Seq++
-	s.whole++
-	if s.whole == 1 {
-		s.since = time.Now()
-	}
-	s.c.mu.Lock()
-	s.c.stats.LastCommit = time.UnixMicro(s.txMicros)
-	s.c.mu.Unlock()
-	if s.whole == 1 {
-		notify(s.wake) // write sets its timer
-	}
-}
-
-func (s *stream) logicalMessage(r *reader) error {
-	transactional := r.u8()&1 != 0
-	r.u64() // where it is
-	prefix := r.cstring()
-	content := r.take(int(r.u32()))
-	if err := r.done("logical message"); err != nil {
-		return err
-	}
-	if !transactional || s.txSkip {
-		return nil
-	}
-	switch prefix {
-	case TagPrefix:
-		s.abandon()
-	case RangePrefix:
-		table, rows, err := change.DecodeRange(content)
-		if err != nil {
-			// Anyone may emit a message; only the loader's mean something.
-			s.c.c.Log.Error("a range in the WAL is not the loader's and is left out", "part", "capture", "err", err)
-			return nil
-		}
-		s.addRange(table, rows)
-	case DigestPrefix:
-		s.addDigest(content)
-	case MendPrefix:
-		s.addMending(content)
-	}
-	return nil
-}
-
-// abandon drops the open transaction: it came from the other side. Parts of it
-// that are in the sink already do not count: its number is given again.
-func (s *stream) abandon() {
-	s.txSkip = true
-	if !s.begun {
-		return
-	}
-	s.pending.Abandon()
-	s.begun = false
-	if s.whole == 0 {
-		s.part = 0
 	}
 }

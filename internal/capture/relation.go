@@ -20,6 +20,7 @@ type relation struct {
 	// build and pos say where the table is in the builder.
 	build uint64
 	pos   int
+	keep  bool // its changes stay in although the other side made them
 }
 
 // resolve completes a relation from the catalog. The changes before a drop of a

@@ -42,10 +42,15 @@ var slots atomic.Int64
 // newRig makes the tables, publishes the named ones, and starts capture.
 func newRig(t testing.TB, db *pgtest.DB, ddl string, tables ...Table) *rig {
 	t.Helper()
+	return newRigWith(t, db, Config{}, ddl, tables...)
+}
+
+func newRigWith(t testing.TB, db *pgtest.DB, cfg Config, ddl string, tables ...Table) *rig {
+	t.Helper()
 	if ddl != "" {
 		db.Exec(t, ddl)
 	}
-	r := &rig{db: db, slot: fmt.Sprintf("holdfast_%d", slots.Add(1)), opts: queue.Options{Dir: t.TempDir()}}
+	r := &rig{db: db, slot: fmt.Sprintf("holdfast_%d", slots.Add(1)), cfg: cfg, opts: queue.Options{Dir: t.TempDir()}}
 	r.publish(t, tables...)
 	r.open(t)
 	info, err := EnsureSlot(t.Context(), db.Conn(t), r.slot)

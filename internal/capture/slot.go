@@ -29,6 +29,20 @@ type SlotInfo struct {
 	RetainedBytes int64
 }
 
+// Gap says why something may lie between have, the end in the WAL of what the
+// reader holds, and what the slot will give next; "" when nothing can.
+func (i SlotInfo) Gap(have uint64) string {
+	switch {
+	case i.Created:
+		return "the replication slot was gone: the database was restored or replaced"
+	case i.ConfirmedFlush > have:
+		return "the replication slot is ahead of the queue: the queue lost its end"
+	case i.WAL < have:
+		return "the database is older than the queue: it was restored from a backup"
+	}
+	return ""
+}
+
 // readSlot returns nil when there is none.
 func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, error) {
 	var flush, restart, wal *string

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
@@ -32,6 +33,9 @@ const (
 	// one long, fewer than calmBelow behind a long pause (250) a short one.
 	busyFrom  = 3
 	calmBelow = 5
+	// originsPause is how long transactions that came from the other side may
+	// gather while nothing else does.
+	originsPause = time.Second
 )
 
 // stream is one session.
@@ -45,8 +49,16 @@ type stream struct {
 	keyRow    change.Row
 	have      uint64 // transactions that committed before it are in the sink
 	txOpen    bool   // between Begin and Commit
-	txSkip    bool   // this transaction is in the sink, or came from the other side
+	txSkip    bool   // this transaction is in the sink
+	txTagged  bool   // it came from the other side: its rows are left out
+	passed    int    // rows of it that were passed over
 	txMicros  int64
+	txNotes   [][2]string     // what is to be said of it once it has changes
+	txNames   []string        // the barriers in it
+	rowTable  *change.Table   // of the last row message in the pending builder
+	rowBuild  uint64          // that builder's number
+	rowPos    int             // the table's place in it
+	keep      map[string]bool // Config.Keep
 	untold    map[string]bool // tables without a key whose updates were reported
 
 	wake   chan struct{} // something for write to look at
@@ -61,7 +73,9 @@ type stream struct {
 	begun    bool            // the open transaction has changes, it is the last in pending
 	part     uint32          // of the first transaction in pending
 	whole    int             // finished transactions in pending
-	since    time.Time       // when the first of them was finished
+	real     int             // of these, the ones that somebody may wait for
+	since    time.Time       // when the first of them was finished; of the real ones if there are any
+	settling []barrier       // barriers that wait for the sink, in order
 	busy     bool            // the pause behind the last frame is the long one
 	pauseEnd time.Time       // when the next frame may leave if Linger is 0
 	idle     bool            // the WAL has no more to give right now
@@ -72,8 +86,12 @@ type stream struct {
 }
 
 func newStream(c *Capture, cn *conn, next change.Position, have uint64) *stream {
+	keep := make(map[string]bool, len(c.c.Keep))
+	for _, id := range c.c.Keep {
+		keep[id] = true
+	}
 	return &stream{
-		c: c, cn: cn, relations: map[uint32]*relation{}, have: have, untold: map[string]bool{},
+		c: c, cn: cn, keep: keep, relations: map[uint32]*relation{}, have: have, untold: map[string]bool{},
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		pending: new(change.Builder), spare: new(change.Builder), build: 1,
 		next: next, received: have, read: have, durable: have,
@@ -107,6 +125,10 @@ func (s *stream) readLoop(ctx context.Context) error {
 			if n%4096 == 0 {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
+		case s.passed >= passedFrom:
+			if err := pause(ctx, longNap); err != nil {
+				return err
+			}
 		case p.high(n):
 			// At such a rate reading is cheaper in larger pieces.
 			if err := pause(ctx, nap); err != nil {
@@ -119,6 +141,9 @@ func (s *stream) readLoop(ctx context.Context) error {
 		data, err := s.cn.receive()
 		if err != nil {
 			return err
+		}
+		if s.passOver(data) {
+			continue
 		}
 		s.mu.Lock()
 		s.idle = false
@@ -151,7 +176,11 @@ func (s *stream) rest() {
 // that is as fast wakes up for every one of them and takes the time from the
 // workers; so it naps and lets the socket fill.
 const (
-	nap          = time.Millisecond
+	nap = time.Millisecond
+	// longNap is for a transaction of which passedFrom rows were passed over:
+	// nobody waits for the others, however slowly they come.
+	longNap      = 5 * time.Millisecond
+	passedFrom   = 64
 	paceWindow   = 20 * time.Millisecond
 	paceMessages = 400 // in a window
 )
@@ -170,6 +199,29 @@ func (p *pace) high(n int) bool {
 		p.since, p.at = time.Now(), n
 	}
 	return p.fast
+}
+
+// passOver reports whether the message is a row's change that is left out,
+// which is all there is to do about it. The other side may write a hundred
+// thousand rows a second, and the server hands over each by itself.
+func (s *stream) passOver(data []byte) bool {
+	const kind = 1 + 3*8 // behind the head of WAL data
+	if !s.txTagged && !s.txSkip || len(data) < kind+5 || data[0] != 'w' {
+		return false
+	}
+	switch data[kind] {
+	case 'I', 'U', 'D':
+	default:
+		return false
+	}
+	if !s.txSkip && len(s.keep) > 0 {
+		rel := s.relations[binary.BigEndian.Uint32(data[kind+1:])]
+		if rel == nil || rel.keep {
+			return false
+		}
+	}
+	s.passed++
+	return true
 }
 
 // full is true when pending must not grow; mu is held.
@@ -220,6 +272,7 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 		return nil, time.Hour
 	}
 	t := &batch{b: s.pending, whole: s.whole, part: s.part, more: s.whole == 0}
+	real := s.real
 	s.pending, s.spare, s.writing = s.spare, nil, true
 	if t.more {
 		// The open transaction is a frame's worth by itself.
@@ -229,12 +282,12 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 		return t, 0
 	}
 	t.lsn = t.b.Tx(t.whole - 1).LSN
-	s.busy = t.whole >= busyFrom && (!s.busy || t.whole >= calmBelow)
+	s.busy = real >= busyFrom && (!s.busy || real >= calmBelow)
 	s.pauseEnd = now.Add(calmPause)
 	if s.busy {
 		s.pauseEnd = now.Add(busyPause)
 	}
-	s.whole, s.part = 0, 0
+	s.whole, s.real, s.part = 0, 0, 0
 	if s.begun {
 		t.b.MoveTail(s.pending, t.whole)
 	} else {
@@ -245,6 +298,12 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 
 // hold is how much longer finished transactions may gather; mu is held.
 func (s *stream) hold(now time.Time, linger time.Duration) time.Duration {
+	switch {
+	case len(s.settling) > 0:
+		return 0 // somebody waits for just this
+	case s.real == 0:
+		return s.since.Add(max(linger, originsPause)).Sub(now)
+	}
 	wait := s.since.Add(max(linger, busyPause)).Sub(now)
 	if linger == 0 && s.idle {
 		wait = min(wait, s.pauseEnd.Sub(now))
@@ -351,6 +410,7 @@ func (s *stream) done(t *batch, frames []change.Sealed) {
 		s.durable = max(s.durable, t.lsn)
 	}
 	durable := s.durable
+	s.settle()
 	s.mu.Unlock()
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()

@@ -264,3 +264,11 @@ func appendRow(p []byte, r Row) []byte {
 	}
 	return p
 }
+
+// Renumber gives the transactions numbers from first on, and makes all of them
+// end at lsn, for those who put transactions together out of parts.
+func (b *Builder) Renumber(first, lsn uint64) {
+	for i := range b.txs {
+		b.txs[i].Seq, b.txs[i].LSN = first+uint64(i), lsn
+	}
+}

@@ -38,6 +38,10 @@ const (
 	NoteBy = "by"
 )
 
+// OfRows reports whether the operation is about rows: a change that is not says
+// something of its transaction or its place, and its Row is not one of the table.
+func (o Op) OfRows() bool { return o != Note && o != Digest }
+
 func (o Op) String() string {
 	switch o {
 	case Insert:

@@ -122,6 +122,9 @@ type index struct {
 	ackIndex uint64
 	ackSums  sums
 	oldest   int64
+
+	// visit is told of each entry while the index is built; nil is fine.
+	visit func(i uint64, h *change.Header, size int)
 }
 
 // check returns the entry that frames would start at, or why they do not follow.
@@ -150,6 +153,9 @@ func (x *index) add(h *change.Header, size int) {
 		x.first = 1
 	}
 	x.last = max(x.last+1, x.first)
+	if x.visit != nil {
+		x.visit(x.last, h, size)
+	}
 	if void {
 		x.voids = append(x.voids, span{x.openFrom, x.last - 1})
 		x.total = x.openSums
@@ -179,6 +185,9 @@ func (x *index) addUnreadable() {
 		x.first = 1
 	}
 	x.last = max(x.last+1, x.first)
+	if x.visit != nil {
+		x.visit(x.last, nil, 0)
+	}
 	x.recent[x.last%recentFrames] = entry{}
 }
 
@@ -234,6 +243,21 @@ func (x *index) droppable(keep, step int64) uint64 {
 		return 0
 	}
 	return x.checkpoints[i].index
+}
+
+// upTo returns the entry to keep from, min or earlier, so that everything after
+// p stays; 0 when that is everything.
+func (x *index) upTo(min uint64, p change.Position) uint64 {
+	// The first checkpoint that starts after p may be in the middle of what
+	// follows p; the one before it is not.
+	i := sort.Search(len(x.checkpoints), func(i int) bool { return p.Before(x.checkpoints[i].start) }) - 1
+	if i < 1 {
+		return 0
+	}
+	if c := x.checkpoints[i].index; c < min {
+		return c
+	}
+	return min
 }
 
 // dropBefore forgets the entries before min, which is a checkpoint's.

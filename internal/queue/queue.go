@@ -114,6 +114,7 @@ type Queue struct {
 	mu       sync.Mutex
 	ix       index
 	acked    change.Position
+	held     *change.Position // see Hold
 	marked   uint64
 	grown    chan struct{} // closed and replaced when the tail grows
 	closing  bool
@@ -393,6 +394,9 @@ func (q *Queue) drop(keep int64) error {
 	}
 	q.mu.Lock()
 	min := q.ix.droppable(keep, int64(q.o.SegmentBytes))
+	if q.held != nil && min > 0 {
+		min = q.ix.upTo(min, *q.held)
+	}
 	first := q.ix.first
 	q.mu.Unlock()
 	if min <= first {

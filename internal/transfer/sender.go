@@ -12,6 +12,7 @@ import (
 type Sender struct {
 	link   *Link
 	window int64
+	more   bool // owned by SendDown: the next frame belongs to the one before
 
 	mu       sync.Mutex
 	inFlight []flight
@@ -33,8 +34,26 @@ func NewSender(link *Link, window int64) *Sender {
 // Send waits for room in the window and sends a frame. The parts of one big
 // transaction cannot be acknowledged before the last, so they do not wait.
 func (s *Sender) Send(ctx context.Context, f change.Sealed) error {
+	if err := s.wait(ctx, f, f.Header.Part == 0); err != nil {
+		return err
+	}
+	return s.link.Send(proto.TypeFrame, f.Bytes)
+}
+
+// SendDown is Send for the way down. Frames that belong together cannot be
+// acknowledged one by one either. It is called from one goroutine.
+func (s *Sender) SendDown(ctx context.Context, f change.Sealed, prev change.Position, more bool) error {
+	if err := s.wait(ctx, f, f.Header.Part == 0 && !s.more); err != nil {
+		return err
+	}
+	s.more = more
+	return s.link.Send(proto.TypeDown, &proto.Down{PrevEpoch: prev.Epoch, PrevSeq: prev.Seq, Frame: f.Bytes, More: more})
+}
+
+// wait waits for room if the frame may wait, and counts it.
+func (s *Sender) wait(ctx context.Context, f change.Sealed, may bool) error {
 	size := int64(len(f.Bytes))
-	for f.Header.Part == 0 && !s.fits(size) {
+	for may && !s.fits(size) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -47,7 +66,7 @@ func (s *Sender) Send(ctx context.Context, f change.Sealed) error {
 	})
 	s.bytes += size
 	s.mu.Unlock()
-	return s.link.Send(proto.TypeFrame, f.Bytes)
+	return nil
 }
 
 func (s *Sender) fits(size int64) bool {

@@ -38,7 +38,7 @@ var Statuses = []Status{
 // Units that orders and stock are counted in.
 var Units = []string{"pcs", "sheets", "rolls", "pallets", "m", "m²", "kg", "l"}
 
-// products are suggestions for the order form; any other text will do too.
+// products are suggestions for the order form where the region keeps none.
 var products = []string{
 	"Corrugated box 300×200×150, single wall", "Corrugated box 400×300×250, single wall",
 	"Corrugated box 600×400×400, double wall", "Mailer box 250×200×80, printed one colour",

@@ -67,11 +67,20 @@ type orderFormData struct {
 	Statuses []Status
 	Units    []string
 	Products []string
-	Today    string
+	// Customers and Products are suggestions; any other text will do too.
+	Customers []string
+	Today     string
 }
 
 func (ws *Workspace) orderForm(w http.ResponseWriter, r *http.Request, status int, d orderFormData) {
-	d.Statuses, d.Units, d.Products, d.Today = Statuses, Units, products, ws.now().In(ws.site.Zone()).Format(time.DateOnly)
+	d.Statuses, d.Units, d.Today = Statuses, Units, ws.now().In(ws.site.Zone()).Format(time.DateOnly)
+	var err error
+	if d.Customers, d.Products, err = ws.store.suggestions(r.Context()); err != nil {
+		ws.log.Warn("nothing can be suggested for an order", "err", err) // people can type
+	}
+	if len(d.Products) == 0 {
+		d.Products = products
+	}
 	title := "New order"
 	if d.ID != "" {
 		title = "Edit order " + d.Form.Number

@@ -82,3 +82,30 @@ func Seed(ctx context.Context, pool *pgxpool.Pool, facility string, r *rand.Rand
 	}
 	return nil
 }
+
+// SeedMaster fills a region that has neither with customers and products, for
+// all its facilities.
+func SeedMaster(ctx context.Context, pool *pgxpool.Pool) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		var seeded bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM customers) OR EXISTS (SELECT FROM products)`).Scan(&seeded); err != nil {
+			return err
+		}
+		if seeded {
+			return nil
+		}
+		b := &pgx.Batch{}
+		for _, name := range Customers {
+			b.Queue(`INSERT INTO customers (id, name) VALUES ($1, $2)`, keyID("", "seed-customer", name), name)
+		}
+		for i, name := range products {
+			b.Queue(`INSERT INTO products (sku, name, price) VALUES ($1, $2, $3::text::numeric)`,
+				fmt.Sprintf("P-%03d", i+1), name, fmt.Sprintf("%d.%02d", 1+i*7%40, i*35%100))
+		}
+		return tx.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("seed the region's customers and products: %w", err)
+	}
+	return nil
+}

@@ -82,15 +82,19 @@ func (s store) item(ctx context.Context, id string) (Item, error) {
 
 // createItem adds the item under its ID, once.
 func (s store) createItem(ctx context.Context, i Item) (_ Item, made bool, err error) {
-	tag, err := s.pool.Exec(ctx, `
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
 		INSERT INTO inventory_items (id, facility_id, sku, name, quantity, unit, reorder_level, location)
 		VALUES ($1, $2, $3, $4, $5::text::numeric, $6, $7::text::numeric, $8)
 		ON CONFLICT (id) DO NOTHING`, i.ID, s.facility, i.SKU, i.Name, i.Quantity, i.Unit, i.ReorderLevel, i.Location)
+		made = tag.RowsAffected() == 1
+		return err
+	})
 	if err != nil {
 		return Item{}, false, fmt.Errorf("save item: %w", err)
 	}
 	i, err = s.item(ctx, i.ID)
-	return i, tag.RowsAffected() == 1, err
+	return i, made, err
 }
 
 func (s store) movements(ctx context.Context, itemID string) ([]Movement, error) {
@@ -121,7 +125,7 @@ func (s store) adjust(ctx context.Context, m Movement) (Item, error) {
 	if !isUUID(m.ItemID) {
 		return Item{}, errNotFound
 	}
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.write(ctx, func(tx pgx.Tx) error {
 		var enough bool
 		err := tx.QueryRow(ctx, `
 			SELECT quantity + $3::text::numeric >= 0 FROM inventory_items

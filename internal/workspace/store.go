@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/web"
 )
 
 var (
@@ -24,6 +26,19 @@ const pageMax = 200
 type store struct {
 	pool     *pgxpool.Pool
 	facility string
+}
+
+// write runs fn in a transaction that says who makes it: where two sides
+// change a row at once, people see by whom each version is.
+func (s store) write(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if who, ok := web.From(ctx); ok && who.Name != "" {
+			if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, 'holdfast.author', $1::text)`, who.Name); err != nil {
+				return fmt.Errorf("say who writes: %w", err)
+			}
+		}
+		return fn(tx)
+	})
 }
 
 const orderColumns = `id::text, facility_id, number, customer, product, quantity, unit,
@@ -105,16 +120,20 @@ func (s store) order(ctx context.Context, id string) (Order, error) {
 // create adds the order under its ID. made is false if that ID is there
 // already: then the order that is there is returned.
 func (s store) create(ctx context.Context, o Order) (_ Order, made bool, err error) {
-	tag, err := s.pool.Exec(ctx, `
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
 		INSERT INTO orders (id, facility_id, number, customer, product, quantity, unit, due_date, status, notes, created_by)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, '')::date, $9, $10, $11)
 		ON CONFLICT (id) DO NOTHING`,
-		o.ID, s.facility, o.Number, o.Customer, o.Product, o.Quantity, o.Unit, o.DueDate, o.Status, o.Notes, o.CreatedBy)
+			o.ID, s.facility, o.Number, o.Customer, o.Product, o.Quantity, o.Unit, o.DueDate, o.Status, o.Notes, o.CreatedBy)
+		made = tag.RowsAffected() == 1
+		return err
+	})
 	if err != nil {
 		return Order{}, false, fmt.Errorf("save order: %w", err)
 	}
 	o, err = s.order(ctx, o.ID)
-	return o, tag.RowsAffected() == 1, err
+	return o, made, err
 }
 
 // update writes the order. If seen is not zero and the row is not of that
@@ -127,16 +146,21 @@ func (s store) update(ctx context.Context, o Order, seen time.Time) (Order, erro
 	if !seen.IsZero() {
 		version = &seen
 	}
-	tag, err := s.pool.Exec(ctx, `
+	written := false
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
 		UPDATE orders SET number = $3, customer = $4, product = $5, quantity = $6, unit = $7,
 			due_date = nullif($8, '')::date, status = $9, notes = $10, updated_at = clock_timestamp()
 		WHERE facility_id = $1 AND id = $2 AND ($11::timestamptz IS NULL OR updated_at = $11)`,
-		s.facility, o.ID, o.Number, o.Customer, o.Product, o.Quantity, o.Unit, o.DueDate, o.Status, o.Notes, version)
+			s.facility, o.ID, o.Number, o.Customer, o.Product, o.Quantity, o.Unit, o.DueDate, o.Status, o.Notes, version)
+		written = tag.RowsAffected() == 1
+		return err
+	})
 	if err != nil {
 		return Order{}, fmt.Errorf("save order: %w", err)
 	}
 	now, err := s.order(ctx, o.ID)
-	if err == nil && tag.RowsAffected() == 0 {
+	if err == nil && !written {
 		return now, errChanged
 	}
 	return now, err
@@ -161,16 +185,43 @@ func (s store) lines(ctx context.Context, orderID string) ([]Line, error) {
 
 // addLine adds the line under its ID at the end of the order, once.
 func (s store) addLine(ctx context.Context, orderID string, l Line) error {
-	_, err := s.pool.Exec(ctx, `
+	err := s.write(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
 		INSERT INTO order_lines (id, facility_id, order_id, position, description, quantity, unit)
 		SELECT $1, $2, o.id, 1 + coalesce((SELECT max(position) FROM order_lines WHERE order_id = o.id), 0), $4, $5::text::numeric, $6
 		FROM orders o WHERE o.facility_id = $2 AND o.id = $3
 		ON CONFLICT (id) DO NOTHING`, l.ID, s.facility, orderID, l.Description, l.Quantity, l.Unit)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("save line: %w", err)
 	}
 	return nil
 }
+
+// suggestions are the names of customers and products for the order form. The
+// region keeps them; where it keeps none, nothing is suggested.
+func (s store) suggestions(ctx context.Context) (customers, products []string, err error) {
+	for _, q := range []struct {
+		sql  string
+		into *[]string
+	}{
+		{`SELECT name FROM customers ORDER BY name LIMIT $1`, &customers},
+		{`SELECT name FROM products ORDER BY name LIMIT $1`, &products},
+	} {
+		rows, err := s.pool.Query(ctx, q.sql, suggestionsMax)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list suggestions: %w", err)
+		}
+		if *q.into, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return nil, nil, fmt.Errorf("list suggestions: %w", err)
+		}
+	}
+	return customers, products, nil
+}
+
+// suggestionsMax is how many names of each kind a form offers.
+const suggestionsMax = 500
 
 // violates reports whether err is the breach of the named constraint.
 func violates(err error, constraint string) bool {

@@ -3,7 +3,7 @@
 //
 // In:  edge/localui; a region that stands in for a facility.
 // Out: the application tables (orders, order_lines, inventory_items,
-// inventory_transactions).
+// inventory_transactions; customers and products, which it only reads).
 package workspace
 
 import (

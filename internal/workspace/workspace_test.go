@@ -336,3 +336,38 @@ func TestSeedIsTheSameTwiceAndPagesThroughAllOrders(t *testing.T) {
 		t.Error("the search does not search")
 	}
 }
+
+// Where two sides change a row at once, people want to know by whom each
+// version is; what the region keeps for all is what a form suggests.
+func TestEachWriteSaysWhoMadeItAndFormsSuggestWhatTheRegionKeeps(t *testing.T) {
+	pool := newPool(t)
+	p := newPlant(t, pool, "la")
+	if _, err := pool.Exec(t.Context(), `SELECT pg_create_logical_replication_slot('workspace_author', 'pgoutput')`); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if _, err := pool.Exec(t.Context(), `SELECT pg_drop_replication_slot('workspace_author')`); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := pool.Exec(t.Context(), `CREATE PUBLICATION p FOR ALL TABLES`); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "status", p.json("POST", "/orders", map[string]any{"customer": "C", "product": "P", "quantity": 5}, "k").status, http.StatusCreated)
+	// What is decoded is what was flushed, which the test's server puts off.
+	if _, err := pool.Exec(t.Context(), `SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'flush', '')`); err != nil {
+		t.Fatal(err)
+	}
+	var said int
+	err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_logical_slot_peek_binary_changes('workspace_author', NULL, NULL,
+		'proto_version', '1', 'publication_names', 'p', 'messages', 'true') WHERE position('holdfast.author'::bytea IN data) > 0 AND position('maria-la'::bytea IN data) > 0`).Scan(&said)
+	if err != nil || said != 1 {
+		t.Errorf("%d words of an author, %v", said, err)
+	}
+	if err := workspace.SeedMaster(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	if page := p.ask(p.worker, "GET", "/orders/new", "", "", "").body; !strings.Contains(page, "<option value=\""+workspace.Customers[0]+"\">") {
+		t.Error("the form does not suggest the region's customers")
+	}
+}

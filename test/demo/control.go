@@ -36,6 +36,7 @@ type facilityStatus struct {
 //	GET  /status
 //	POST /cut/{facility}
 //	POST /restore/{facility}
+//	POST /conflict/{facility}
 func (d *demo) control() error {
 	path := d.place.file("control.sock")
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -52,6 +53,7 @@ func (d *demo) control() error {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, d.status()) })
 	mux.HandleFunc("POST /cut/{facility}", func(w http.ResponseWriter, r *http.Request) { d.switchLink(w, r, true) })
 	mux.HandleFunc("POST /restore/{facility}", func(w http.ResponseWriter, r *http.Request) { d.switchLink(w, r, false) })
+	mux.HandleFunc("POST /conflict/{facility}", d.conflictAt)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	d.parts.Close("control socket", func() error {
 		err := srv.Close()

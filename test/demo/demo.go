@@ -120,7 +120,7 @@ func (d *demo) start(ctx context.Context, o options, out io.Writer) error {
 	if err := d.startEdges(ctx, out); err != nil {
 		return err
 	}
-	step(out, "Filling empty facilities with stock and orders, and syncing their tables")
+	step(out, "Filling empty facilities with stock and orders, the region with customers and products, and syncing their tables")
 	if err := d.seed(ctx); err != nil {
 		return err
 	}
@@ -156,10 +156,18 @@ func (d *demo) startEdges(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// seed fills facilities that have nothing yet. A fixed random source gives
+// seed fills the region's master tables, and facilities that have nothing yet. A fixed random source gives
 // every demo the same beginning.
 func (d *demo) seed(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		pool, err := pgxpool.New(ctx, d.site.RegionDSN(pgcluster.App, pgcluster.Database))
+		if err != nil {
+			return fmt.Errorf("connect to the region's database: %w", err)
+		}
+		defer pool.Close()
+		return workspace.SeedMaster(ctx, pool)
+	})
 	for i, p := range plants {
 		g.Go(func() error {
 			pool, err := pgxpool.New(ctx, d.edges[p.ID].DSN(pgcluster.App, pgcluster.Database))
@@ -179,6 +187,8 @@ var workspaceTables = []v1.TableAdd{
 	{Schema: "public", Table: "order_lines", Class: "fact"},
 	{Schema: "public", Table: "inventory_items", Class: "fact"},
 	{Schema: "public", Table: "inventory_transactions", Class: "event"},
+	{Schema: "public", Table: "customers", Class: "master"},
+	{Schema: "public", Table: "products", Class: "master"},
 }
 
 func (d *demo) syncTables(ctx context.Context) error {

@@ -137,6 +137,9 @@ Try the outage:
                             scripts/psql region -c "select facility_id, count(*) from orders group by 1"
   4. Bring it back:         bin/holdfastctl demo restore la
      and see it catch up:   bin/holdfastctl sync status la
+  5. The other way:         scripts/psql region -c "update customers set contact = 'new' where name like 'Blue%%'"
+                            scripts/psql la     -c "select name, contact from customers where contact <> ''"
+  6. Both sides at once:    bin/holdfastctl demo conflict la
 
   Kill something if you like (the agent, the region, a PostgreSQL): it comes back.
 

@@ -76,7 +76,7 @@ func Start(t testing.TB) *Server {
 	})
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Verify: b,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Verify: b,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -124,6 +124,7 @@ type Below struct {
 	fleet    []v1.FacilityStatus
 	run      *v1.VerifyRun
 	refusal  error
+	up, down []string
 }
 
 // Refuse makes every table unsuitable for these reasons.
@@ -173,6 +174,29 @@ func (b *Below) checkFacilities(context.Context, proto.SyncedTable) (problems ma
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return nil, b.silent
+}
+
+// Up implements api.Resync.
+func (b *Below) Up(facility, _ string, tables ...string) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.up = append([]string{facility}, tables...)
+	return true, nil
+}
+
+// Down implements api.Resync.
+func (b *Below) Down(_ context.Context, facility string, tables ...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.down = append([]string{facility}, tables...)
+	return nil
+}
+
+// Resynced is what was asked for last: the facility and its tables.
+func (b *Below) Resynced() (up, down []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.up, b.down
 }
 
 // Snapshot implements api.Fleet.

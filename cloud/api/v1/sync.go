@@ -15,9 +15,10 @@ type SyncStatus struct {
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 
-	Position   *Position  `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
-	Throughput Throughput `json:"throughput"`
-	Tables     []TableAt  `json:"tables"`
+	Position   *Position   `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
+	Down       *DownStatus `json:"down,omitempty" doc:"How far the region's changes have come there; absent before the first"`
+	Throughput Throughput  `json:"throughput"`
+	Tables     []TableAt   `json:"tables"`
 }
 
 // Position is a place in a facility's stream.

@@ -147,6 +147,16 @@ func takes(n int) cobra.PositionalArgs {
 	}
 }
 
+func takesAtLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		err := fmt.Errorf("%s takes %s or more, not %d", cmd.CommandPath(), plural(n, "argument", "arguments"), len(args))
+		return usageError{hint.Wrap(err, "Write it as: %s", cmd.UseLine())}
+	}
+}
+
 // facilityArg completes the id of a facility, when the region answers.
 func (a *app) facilityArg(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	cl, err := a.client()

@@ -96,6 +96,11 @@ func TestEveryFailureHasItsExitCodeAndSaysWhatToDo(t *testing.T) {
 		{"sync status nowhere", exitNotFound, "facility list"},
 		{"tables remove public.nothing --yes", exitNotFound, "tables list"},
 		{"demo cut la", exitNotFound, "make demo"},
+		{"resync", exitUsage, "1 argument"},
+		{"resync nowhere", exitNotFound, "facility list"},
+		{"resync la public.nothing", exitNotFound, "tables list"},
+		{"resync la --up", exitRefused, "not connected"},
+		{"resync la --up --down", exitUsage, "exclude each other"},
 		{"facility add la", exitRefused, "facility token la"},
 		{"facility remove la --yes", exitRefused, "role admin"},
 		{"facility revoke la", exitRefused, "--yes"},
@@ -196,6 +201,19 @@ func TestUnsuitableTableIsRefusedWithEveryRemedy(t *testing.T) {
 	wants(t, s.ok("tables", "add", "orders", "--class", "fact", "--cloud-columns", "price,discount"), "Added public.orders")
 	wants(t, s.ok("tables", "list"), "master", "fact, cloud owns price, discount")
 	wants(t, s.ok("tables", "list", "--system"), "holdfast.conflict")
+	wants(t, s.ok("resync", "la", "--dry-run"), "la would send again: holdfast.conflict, public.orders", "The region would send to la again: public.customers")
+	if up, down := r.Below.Resynced(); up != nil || down != nil {
+		t.Errorf("a dry run asked for %v, %v", up, down)
+	}
+	wants(t, s.ok("resync", "la", "--down", "orders"), "The region sends to la again: public.orders", "sync status la")
+	if _, down := r.Below.Resynced(); strings.Join(down, " ") != "la public.orders" {
+		t.Errorf("asked for %v", down)
+	}
+	if _, err := r.DB.Exec(t.Context(), `INSERT INTO holdfast.down_position (facility, epoch, seq) VALUES ('la', 3, 41);
+		INSERT INTO holdfast.down_load (facility, schema_name, table_name, reason, rows_sent) VALUES ('la', 'public', 'orders', 'resync', 12)`); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, s.ok("sync", "status", "la"), "the facility has 3:41", "SENT DOWN", "on its way")
 }
 
 func TestLoginKeepsATokenForThisPersonOnly(t *testing.T) {

@@ -38,7 +38,7 @@ func (a *app) demoCmd() *cobra.Command {
 	cmd := group("demo", "Cut and restore the demo's links",
 		a.demoDo("cut", "Drop every packet between a facility and its region, on both paths"),
 		a.demoDo("restore", "Let the packets through again"),
-		a.demoStatus())
+		a.demoConflict(), a.demoStatus())
 	cmd.Long = "Commands for the demo that make demo or make demo-up started in this checkout."
 	return cmd
 }
@@ -59,6 +59,55 @@ func (a *app) demoDo(verb, short string) *cobra.Command {
 					return nil
 				}
 				a.printf("%s is connected again. Watch it catch up with: holdfastctl fleet --watch\n", f.ID)
+				return nil
+			})
+		},
+	}
+}
+
+// demoConflict is what came of a conflict that was made on cue.
+type demoConflict struct {
+	ID       string    `json:"id"`
+	Facility string    `json:"facility"`
+	Order    string    `json:"order"`
+	OrderID  string    `json:"order_id"`
+	Kind     string    `json:"kind"`
+	Decision string    `json:"decision"`
+	Fields   []string  `json:"fields"`
+	EdgeRow  demoRow   `json:"edge_row"`
+	CloudRow demoRow   `json:"cloud_row"`
+	EdgeBy   string    `json:"edge_by"`
+	CloudBy  string    `json:"cloud_by"`
+	At       time.Time `json:"at"`
+	Stands   string    `json:"stands"`
+}
+
+type demoRow map[string]*string
+
+func (r demoRow) notes() string {
+	if v := r["notes"]; v != nil {
+		return *v
+	}
+	return "–"
+}
+
+func (a *app) demoConflict() *cobra.Command {
+	return &cobra.Command{
+		Use: "conflict FACILITY", Short: "Have both sides change the same order without knowing of each other", Args: takes(1),
+		Long:              "Cut a facility's link, change the same order there and in the region, bring the link back, and wait until both sides agree.",
+		ValidArgsFunction: a.facilityArg,
+		Example:           "  holdfastctl demo conflict la",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var k demoConflict
+			if err := a.demoCall(cmd.Context(), http.MethodPost, "/conflict/"+url.PathEscape(args[0]), &k); err != nil {
+				return err
+			}
+			return a.show(k, func() error {
+				a.printf("While %s was cut off, both sides changed order %s:\n", k.Facility, k.Order)
+				a.table(a.out, []string{"SIDE", "BY", "NOTES"}, [][]cell{
+					{c(k.Facility), c(k.EdgeBy), c(k.EdgeRow.notes())}, {c("region"), c(k.CloudBy), c(k.CloudRow.notes())},
+				})
+				a.printf("Decided: %s, the version of the %s stands. Both sides have now: %s\n", k.Kind, k.Decision, k.Stands)
 				return nil
 			})
 		},
@@ -100,7 +149,7 @@ func (a *app) demoCall(ctx context.Context, method, path string, out any) error 
 		return notFoundError{hint.Wrap(errors.New("there is no demo here"), advice)}
 	}
 	socket := filepath.Join(dir, "control.sock")
-	hc := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	hc := &http.Client{Timeout: 90 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},

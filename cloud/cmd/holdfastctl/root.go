@@ -39,7 +39,7 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = false
 
 	root.AddCommand(
-		a.fleetCmd(), a.facilityCmd(), a.syncCmd(), a.verifyCmd(), a.tablesCmd(), a.eventsCmd(),
+		a.fleetCmd(), a.facilityCmd(), a.syncCmd(), a.verifyCmd(), a.resyncCmd(), a.tablesCmd(), a.eventsCmd(),
 		a.accountCmd(), a.tokenCmd(), a.auditCmd(), a.loginCmd(),
 		a.demoCmd(), a.versionCmd(),
 	)

@@ -60,6 +60,9 @@ func (a *app) printSync(s v1.SyncStatus) {
 			[2]string{"Position", fmt.Sprintf("%d:%d (epoch:seq), source LSN %s", p.Epoch, p.Seq, p.SourceLSN)},
 			[2]string{"Committed there", a.whenPtr(p.SourceCommitAt)}, [2]string{"Applied here", a.when(p.AppliedAt)})
 	}
+	if s.Down != nil {
+		rows = append(rows, [2]string{"Way down", downText(s.Down, func() string { return a.when(s.Down.At) })})
+	}
 	t := s.Throughput
 	rows = append(rows, [2]string{"Throughput", fmt.Sprintf("%.1f tx/s, %.1f changes/s; %s changes in %s transactions since the region started",
 		t.TransactionRate, t.ChangeRate, count(t.Changes), count(t.Transactions))})
@@ -70,6 +73,7 @@ func (a *app) printSync(s v1.SyncStatus) {
 		return
 	}
 	a.printTablesAt(s.Tables, false)
+	a.printDown(s.Down)
 }
 
 // reported is the queue as the facility last told it, and when that was.

@@ -11,5 +11,14 @@ END
 $$;
 -- +goose StatementEnd
 
+-- Tables that are not synced any more: changes of them that are still on their
+-- way down are passed over.
+CREATE TABLE holdfast.removed_table (
+    schema_name text NOT NULL,
+    table_name  text NOT NULL,
+    PRIMARY KEY (schema_name, table_name)
+);
+
 -- +goose Down
+DROP TABLE holdfast.removed_table;
 DROP FUNCTION holdfast.refuse_write() CASCADE;

@@ -18,6 +18,16 @@ import (
 type Table struct {
 	Schema, Name string
 	Ignore       []string // columns that may differ
+	Where        string   // SQL: only these rows; empty means all
+}
+
+// from names the table's rows for SQL.
+func (t Table) from() string {
+	name := pgx.Identifier{t.Schema, t.Name}.Sanitize()
+	if t.Where == "" {
+		return name
+	}
+	return "(SELECT * FROM " + name + " WHERE " + t.Where + ") AS part"
 }
 
 // String returns schema.name.
@@ -226,7 +236,7 @@ type digest struct {
 func digestOf(ctx context.Context, tx pgx.Tx, t Table, s shape) (digest, error) {
 	var d digest
 	err := tx.QueryRow(ctx, `SELECT count(*), coalesce(sum(('x' || left(md5(r), 16))::bit(64)::bigint::numeric), 0)::text
-		FROM (SELECT `+rowText(s.columns)+` AS r FROM `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+`) q`).Scan(&d.rows, &d.sum)
+		FROM (SELECT `+rowText(s.columns)+` AS r FROM `+t.from()+`) q`).Scan(&d.rows, &d.sum)
 	return d, err
 }
 

@@ -18,6 +18,9 @@ import (
 // EdgeOptions describe a facility and its box.
 type EdgeOptions struct {
 	ID, Tenant, Name, TimeZone string
+	// Box tells the facility's boxes apart; default the ID. Another box of a
+	// facility that is there takes the place of the one before.
+	Box string
 	// HTTP and Postgres are ports on 127.0.0.1; default free ones.
 	HTTP, Postgres int
 	// Extra is added to the box's configuration file.
@@ -61,7 +64,10 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 			return nil, err
 		}
 	}
-	e := &Edge{EdgeOptions: o, site: s, dir: filepath.Join(s.Dir, o.ID)}
+	if o.Box == "" {
+		o.Box = o.ID
+	}
+	e := &Edge{EdgeOptions: o, site: s, dir: filepath.Join(s.Dir, o.Box)}
 	if err := os.MkdirAll(e.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the facility's folder: %w", err)
 	}
@@ -75,7 +81,7 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 		return nil, err
 	}
 	e.Agent = &Proc{
-		Name: o.ID, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
+		Name: o.Box, Path: filepath.Join(s.Bin, "holdfast-edge"), Args: []string{"run", "-c", e.config},
 		LogFile: filepath.Join(e.dir, "log"), Ready: e.URL() + "/readyz", Wrap: e.Wrap, Client: e.Client, Tied: s.Tied,
 	}
 	if err := e.enrol(ctx); err != nil {

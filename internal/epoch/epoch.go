@@ -1,4 +1,9 @@
-package uplink
+// Package epoch keeps the identity of a change stream on disk: a number that
+// grows when the stream cannot go on where it was.
+//
+// In:  edge/uplink for the way up, cloud/router for the way down.
+// Out: one small file.
+package epoch
 
 import (
 	"cmp"
@@ -12,30 +17,32 @@ import (
 	"sync/atomic"
 )
 
-// epoch is a stream identity. It begins in steps that a crash may separate:
+// Epoch is a stream identity. It begins in steps that a crash may separate:
 // first it is written down as opening, then all tables are marked to be sent
 // again and the queue is told where in the WAL the stream begins, then it is
 // open. An epoch that is found opening goes through the steps again.
-type epoch struct {
-	number  uint64
-	opening bool
-	reason  string // why the one before ended; empty for the first
+type Epoch struct {
+	Number  uint64
+	Opening bool
+	Reason  string // why the one before ended; empty for the first
 }
 
-// epochFile keeps the current epoch on disk, outside the database and the
+// File keeps the current epoch on disk, outside the database and the
 // queue, because a new epoch is begun when one of those was lost. Its lines
 // are the number, "opening" or "open", and the reason.
-type epochFile struct {
+type File struct {
 	path string
-	now  *atomic.Pointer[epoch]
+	now  *atomic.Pointer[Epoch]
 }
 
-func openEpoch(path string, base uint64) (epochFile, error) {
-	e := epochFile{path: path, now: new(atomic.Pointer[epoch])}
+// Open reads the file. Without one, or with one that is older, epoch base
+// begins.
+func Open(path string, base uint64) (File, error) {
+	e := File{path: path, now: new(atomic.Pointer[Epoch])}
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return e, e.set(epoch{number: base, opening: true})
+		return e, e.Set(Epoch{Number: base, Opening: true})
 	case err != nil:
 		return e, fmt.Errorf("read the epoch: %w", err)
 	}
@@ -44,31 +51,33 @@ func openEpoch(path string, base uint64) (epochFile, error) {
 	if err != nil {
 		// A torn file cannot be: it is replaced by rename. Whatever happened,
 		// an epoch above all that this enrolment used is always right.
-		return e, e.set(epoch{number: base + 1<<31, opening: true, reason: "the note of the epoch was damaged on disk"})
+		return e, e.Set(Epoch{Number: base + 1<<31, Opening: true, Reason: "the note of the epoch was damaged on disk"})
 	}
 	if n < base {
-		return e, e.set(epoch{number: base, opening: true, reason: "the box was enrolled anew"})
+		return e, e.Set(Epoch{Number: base, Opening: true, Reason: "the box was enrolled anew"})
 	}
-	e.now.Store(&epoch{number: n, opening: lines[1] == "opening", reason: strings.TrimSpace(lines[2])})
+	e.now.Store(&Epoch{Number: n, Opening: lines[1] == "opening", Reason: strings.TrimSpace(lines[2])})
 	return e, nil
 }
 
-func (e epochFile) get() epoch { return *e.now.Load() }
+// Get returns the current epoch; it is safe from any goroutine.
+func (e File) Get() Epoch { return *e.now.Load() }
 
-func (e epochFile) current() uint64 { return e.get().number }
+// Current is its number.
+func (e File) Current() uint64 { return e.Get().Number }
 
-// set makes n the current epoch, durably. Only one goroutine may call it.
-func (e epochFile) set(n epoch) error {
+// Set makes n the current epoch, durably. Only one goroutine may call it.
+func (e File) Set(n Epoch) error {
 	f, err := os.CreateTemp(filepath.Dir(e.path), ".epoch-*")
 	if err != nil {
 		return fmt.Errorf("write the epoch: %w", err)
 	}
 	state := "open"
-	if n.opening {
+	if n.Opening {
 		state = "opening"
 	}
-	n.reason = strings.Join(strings.Fields(n.reason), " ")
-	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.number, state, n.reason)
+	n.Reason = strings.Join(strings.Fields(n.Reason), " ")
+	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.Number, state, n.Reason)
 	err = cmp.Or(err, f.Sync())
 	err = errors.Join(err, f.Close())
 	if err == nil {

@@ -1,0 +1,218 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/internal/capture"
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/epoch"
+)
+
+var errNewEpoch = errors.New("a new epoch begins")
+
+// capture reads the region's WAL into the log until ctx is done. It alone
+// begins new epochs.
+func (r *Router) capture(ctx context.Context, up func()) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.settled:
+	}
+	err := r.captureOnce(ctx, up)
+	var broken *capture.GapError
+	if errors.As(err, &broken) {
+		r.mu.Lock()
+		r.gap = gap{reason: broken.Reason, spoilt: true}
+		r.mu.Unlock()
+	}
+	if errors.Is(err, errNewEpoch) {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		r.stats.CaptureErr = err.Error()
+	}
+	return err
+}
+
+func (r *Router) captureOnce(ctx context.Context, up func()) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer func() {
+		if errors.Is(context.Cause(ctx), errNewEpoch) {
+			err = errNewEpoch
+		}
+	}()
+	r.mu.Lock()
+	r.recap = cancel
+	r.mu.Unlock()
+	slot, err := r.ensureSlot(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.openStream(ctx, slot); err != nil {
+		return err
+	}
+	next, _, _ := r.sink.Tail()
+	next.Seq++
+	c, err := capture.New(capture.Config{
+		ConnString: r.c.ConnString, Slot: r.c.Slot, Next: next, Origins: true, MaxFrameChanges: r.c.frameChanges, Log: r.c.Log.With("step", "region"),
+	}, r.sink)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.stats.CaptureErr = ""
+	r.mu.Unlock()
+	up()
+	return c.Run(ctx)
+}
+
+// ensureSlot makes the slot if there is none, or none that can be used.
+func (r *Router) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
+	conn, err := pgx.Connect(ctx, r.c.ConnString)
+	if err != nil {
+		return capture.SlotInfo{}, fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	r.mu.Lock()
+	spoilt := r.gap.spoilt
+	r.mu.Unlock()
+	if spoilt {
+		if err := capture.DropSlot(ctx, conn, r.c.Slot); err != nil {
+			return capture.SlotInfo{}, err
+		}
+		// The next slot must find its publications; publish fills them.
+		own, err := r.c.DB.Acquire(ctx)
+		if err != nil {
+			return capture.SlotInfo{}, fmt.Errorf("reach the region's database: %w", err)
+		}
+		defer own.Release()
+		if err := capture.MakePublications(ctx, own.Conn()); err != nil {
+			return capture.SlotInfo{}, err
+		}
+		notify(r.look)
+	}
+	return capture.EnsureSlot(ctx, conn, r.c.Slot)
+}
+
+// needEpoch ends the current epoch.
+func (r *Router) needEpoch(g gap) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gap.reason == "" {
+		r.gap = g
+	}
+	r.gap.above = max(r.gap.above, g.above)
+	if r.recap != nil {
+		r.recap(errNewEpoch)
+	}
+}
+
+// have is the end in the WAL of what the log holds of this epoch.
+func (r *Router) have() uint64 {
+	_, lsn, _ := r.sink.Tail()
+	return max(lsn, r.queue.Marked())
+}
+
+// openStream makes sure that the slot gives what follows the log's end, and
+// begins a new epoch where it does not. It takes the steps of epoch.Epoch.
+func (r *Router) openStream(ctx context.Context, slot capture.SlotInfo) error {
+	now, from := r.epoch.Get(), slot.ConfirmedFlush
+	r.mu.Lock()
+	g := r.gap
+	r.mu.Unlock()
+	if g.reason != "" && !g.spoilt && !slot.Created {
+		from = max(from, r.have()) // nothing is missing in the WAL
+	}
+	if g.reason == "" && !now.Opening {
+		g.reason = slot.Gap(r.have())
+	}
+	if g.reason != "" || now.Opening {
+		used, err := r.store.maxEpoch(ctx)
+		if err != nil {
+			return err
+		}
+		n := now.Number
+		if g.reason != "" || used >= n {
+			n = max(n, g.above, used) + 1
+		}
+		now = epoch.Epoch{Number: n, Opening: true, Reason: g.reason}
+		if err := r.epoch.Set(now); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.gap = gap{}
+		r.mu.Unlock()
+		if err := r.begin(ctx, now, from); err != nil {
+			return err
+		}
+	}
+	return r.setOpen(ctx)
+}
+
+// begin begins an epoch that is noted as opening.
+func (r *Router) begin(ctx context.Context, now epoch.Epoch, from uint64) error {
+	r.mu.Lock()
+	r.close()
+	r.index.reset(now.Number)
+	r.split.restart(&r.index)
+	r.cache.clear()
+	routes := r.routes
+	r.mu.Unlock()
+	r.sink.forget()
+	if err := r.store.reloadAll(ctx, now.Number, routes.tables(), "epoch"); err != nil {
+		return err
+	}
+	if err := r.queue.Remark(from); err != nil {
+		return err
+	}
+	now.Opening = false
+	if err := r.epoch.Set(now); err != nil {
+		return err
+	}
+	if now.Reason != "" {
+		r.log.Warn("new epoch of the way down: every facility is sent its tables again", "epoch", now.Number, "reason", now.Reason)
+	}
+	return nil
+}
+
+// close ends the readers; mu is held.
+func (r *Router) close() {
+	if r.open {
+		r.open, r.opened = false, make(chan struct{})
+	}
+}
+
+// setOpen lets readers in, if they are not.
+func (r *Router) setOpen(ctx context.Context) error {
+	r.mu.Lock()
+	open, epoch := r.open, r.index.epoch
+	r.mu.Unlock()
+	if open {
+		return nil
+	}
+	list, err := r.store.positions(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.acked)
+	clear(r.dirty)
+	for f, p := range list {
+		if p.Epoch != epoch || p.Seq > r.index.tail {
+			p = change.Position{Epoch: epoch}
+		}
+		r.acked[f] = p
+	}
+	r.open = true
+	close(r.opened)
+	notify(r.loadLook)
+	return nil
+}

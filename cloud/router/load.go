@@ -1,0 +1,228 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/internal/capture"
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Loading: the rows that a facility lacks are written into the region's own WAL
+// by key ranges, addressed to it, and so take their place between the changes
+// before and after them. Only connected facilities are loaded, and none gets
+// further ahead of its acknowledgements than LoadAheadBytes.
+
+var errPaused = errors.New("the load waits for its facility")
+
+// loadEvery is how often loads that wait are looked at, at most.
+const (
+	loadEvery = 200 * time.Millisecond
+	// failedEvery is how often a table that could not be sent is tried again.
+	failedEvery = 20 * time.Second
+)
+
+// load works through the loads of the connected facilities.
+func (r *Router) load(ctx context.Context, up func()) error {
+	if err := r.waitOpen(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	again := time.NewTicker(failedEvery)
+	defer again.Stop()
+	var mu sync.Mutex
+	running, failed := map[string]bool{}, map[string]time.Time{}
+	for {
+		list, err := r.due(ctx)
+		if err != nil {
+			return err
+		}
+		up()
+		for _, l := range list {
+			id := l.Facility + " " + l.Schema + "." + l.Table
+			mu.Lock()
+			if time.Since(failed[id]) < failedEvery {
+				mu.Unlock()
+				continue
+			}
+			start := !running[l.Facility] && len(running) < loadersMax
+			running[l.Facility] = running[l.Facility] || start
+			if !running[l.Facility] {
+				delete(running, l.Facility)
+			}
+			mu.Unlock()
+			if !start {
+				continue
+			}
+			wg.Go(func() {
+				err := r.loadOne(ctx, l)
+				mu.Lock()
+				defer mu.Unlock()
+				delete(running, l.Facility)
+				delete(failed, id)
+				if err != nil && ctx.Err() == nil {
+					// One table must not hold up the others, nor other facilities.
+					failed[id] = time.Now()
+					r.log.Warn("a table cannot be sent to a facility now", "facility", l.Facility, "table", l.Schema+"."+l.Table, "err", err)
+				}
+				notify(r.loadLook)
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.loadLook:
+		case <-again.C:
+		}
+	}
+}
+
+// due returns the loads of connected facilities that have room for more.
+func (r *Router) due(ctx context.Context) ([]Load, error) {
+	r.mu.Lock()
+	online := slices.Sorted(maps.Keys(r.online))
+	r.mu.Unlock()
+	online = slices.DeleteFunc(online, func(f string) bool { return r.room(f) != nil })
+	if len(online) == 0 {
+		return nil, nil
+	}
+	return r.store.loads(ctx, online, true)
+}
+
+// room returns errPaused when a facility should not be sent more rows now.
+func (r *Router) room(facility string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.online[facility] == 0 || !r.open {
+		return errPaused
+	}
+	b := r.index.buckets[facilityBucket(facility)]
+	if b == nil || len(b.refs) == 0 {
+		return nil
+	}
+	i := b.after(r.acked[facility].Seq)
+	if i == len(b.refs) {
+		return nil
+	}
+	before := int64(0)
+	if i > 0 {
+		before = b.refs[i-1].bytes
+	}
+	if b.bytes-before > r.c.LoadAheadBytes {
+		return errPaused
+	}
+	return nil
+}
+
+// loadOne sends a table's rows to its facility until all are sent or it waits.
+func (r *Router) loadOne(ctx context.Context, l Load) error {
+	r.mu.Lock()
+	routes := r.routes
+	r.mu.Unlock()
+	route := routes.of(proto.SyncedTable{Schema: l.Schema, Name: l.Table}, l.Facility)
+	if route == nil {
+		return r.store.loaded(ctx, l) // the facility gets none of it
+	}
+	there, err := r.store.existing(ctx, []string{route.schema}, []string{l.Table})
+	if err != nil {
+		return err
+	}
+	t := capture.Table{Schema: route.schema, Name: l.Table}
+	if !there[t.ID()] {
+		return r.store.loaded(ctx, l)
+	}
+	tenant, listed := routes.tenants[l.Facility]
+	if !listed {
+		notify(r.look) // it has just joined
+		return nil
+	}
+	part := capture.Part{To: l.Facility, Between: func(context.Context) error { return r.room(l.Facility) }}
+	switch {
+	case route.facility != "" || route.column == "":
+	case route.master:
+		part.Column, part.Value, part.OrNull = route.column, tenant, true
+	default:
+		part.Column, part.Value = route.column, l.Facility
+	}
+	began, rows := time.Now(), l.Rows
+	err = r.loadPart(ctx, t, part, l.after, func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
+		rows += n
+		return r.store.progress(ctx, tx, l, after, n)
+	})
+	switch {
+	case errors.Is(err, errPaused), errors.Is(err, errRestarted):
+		return nil
+	case errors.Is(err, capture.ErrNoKey):
+		r.log.Warn("a table without a key: only what changes from now on is sent down", "facility", l.Facility, "table", t.ID())
+	case err != nil:
+		return fmt.Errorf("load %s for %s: %w", t.ID(), l.Facility, err)
+	}
+	if err := r.store.loaded(ctx, l); err != nil {
+		return err
+	}
+	r.log.Info("a facility was sent a table", "facility", l.Facility, "table", t.ID(), "rows", rows, "reason", l.Reason, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// loadPart takes a connection for no longer than it loads: whoever holds one
+// must not wait for another.
+func (r *Router) loadPart(ctx context.Context, t capture.Table, part capture.Part, after change.Row, progress capture.Progress) error {
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Release()
+	return capture.LoadPart(ctx, conn.Conn(), t, part, after, progress)
+}
+
+// ErrNotSent is returned for a table of which facilities get nothing.
+var ErrNotSent = errors.New("the table is not sent down")
+
+// Resync has tables (schema.name, as facilities know them) sent to a facility
+// again, or all of its tables. It begins when the facility is connected.
+func (r *Router) Resync(ctx context.Context, facility string, tables ...string) error {
+	r.mu.Lock()
+	list := r.routes.tables()
+	r.mu.Unlock()
+	if len(tables) > 0 {
+		for _, id := range tables {
+			if !slices.ContainsFunc(list, func(t proto.SyncedTable) bool { return t.ID() == id }) {
+				return fmt.Errorf("%w: %s", ErrNotSent, id)
+			}
+		}
+		list = slices.DeleteFunc(list, func(t proto.SyncedTable) bool { return !slices.Contains(tables, t.ID()) })
+	}
+	if err := r.store.ask(ctx, facility, list, "resync"); err != nil {
+		return err
+	}
+	notify(r.loadLook)
+	return nil
+}
+
+// Loads returns how the tables fare that are sent to a facility by key ranges,
+// or to all facilities when facility is empty.
+func (r *Router) Loads(ctx context.Context, facility string) ([]Load, error) {
+	var only []string
+	if facility != "" {
+		only = []string{facility}
+	}
+	return r.store.loads(ctx, only, false)
+}

@@ -1,0 +1,205 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Piece is one frame on its way to a facility.
+type Piece struct {
+	// Prev is where the facility must be to take it.
+	Prev  change.Position
+	Frame change.Sealed
+	// More is true when the next piece stems from the same transactions of the
+	// region, so that nobody may see the one without the other. It is there.
+	More bool
+}
+
+// Down is the piece as it goes over the wire.
+func (p *Piece) Down() *proto.Down {
+	return &proto.Down{PrevEpoch: p.Prev.Epoch, PrevSeq: p.Prev.Seq, Frame: p.Frame.Bytes, More: p.More}
+}
+
+// Reader reads what one facility gets. It belongs to one goroutine.
+type Reader struct {
+	r        *Router
+	facility string
+	names    [3]string
+	prev     change.Position // what the facility has
+	at       change.Position // what was read
+	closed   bool
+}
+
+// Attach returns a reader for a facility whose box is connected and has the
+// way down up to has (zero: nothing). It waits until there is a way down. A
+// facility that is new, or that lacks what the log no longer holds, gets its
+// tables loaded beside what follows now: its reader begins at the end of the
+// log, and the first piece's Prev is what the box has all the same.
+//
+// ErrAhead says that the box has more than this region ever sent: a new epoch
+// begins, and the box should come again. Close the reader when the box goes.
+func (r *Router) Attach(ctx context.Context, facility, tenant string, has change.Position) (*Reader, error) {
+	for {
+		if err := r.waitOpen(ctx); err != nil {
+			return nil, err
+		}
+		start, again, err := r.start(ctx, facility, has)
+		if err != nil {
+			return nil, err
+		}
+		if again {
+			continue
+		}
+		r.mu.Lock()
+		r.online[facility]++
+		r.mu.Unlock()
+		notify(r.loadLook)
+		return &Reader{r: r, facility: facility, names: names(facility, tenant), prev: has, at: start}, nil
+	}
+}
+
+func (r *Router) waitOpen(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		open, opened := r.open, r.opened
+		r.mu.Unlock()
+		if open {
+			return nil
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// start says where a facility's reader begins, and makes what it lacks be
+// loaded. again is true when a new epoch came in between.
+func (r *Router) start(ctx context.Context, facility string, has change.Position) (at change.Position, again bool, err error) {
+	r.mu.Lock()
+	x := &r.index
+	epoch, first := x.epoch, x.first
+	tail := change.Position{Epoch: epoch, Seq: x.tail}
+	row, known := r.acked[facility]
+	open := r.open
+	r.mu.Unlock()
+	switch {
+	case !open:
+		return at, true, nil
+	case tail.Before(has):
+		r.needEpoch(gap{reason: fmt.Sprintf("facility %s has %s, this region has sent no more than %s: it was restored from a backup", facility, has, tail), above: has.Epoch})
+		return at, false, ErrAhead
+	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
+		return has, false, nil
+	case known && row.Seq == 0 && has.Epoch < epoch:
+		return row, false, nil // all of it is marked to be loaded in this epoch
+	}
+	reason := "joined"
+	if known {
+		reason = "resync"
+	}
+	all := known
+	f, err := r.facility(ctx, facility)
+	if err != nil {
+		return at, false, err
+	}
+	if f.Enrolments > 1 && has.Epoch == 0 {
+		reason, all = "replaced", true
+	}
+	if err := r.restartAt(ctx, facility, tail, all, reason); err != nil {
+		return at, false, err
+	}
+	if known {
+		r.log.Warn("a facility's tables are sent again: the log no longer holds what it lacks", "facility", facility, "seq", has.Seq)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index.epoch != epoch {
+		return at, true, nil
+	}
+	r.acked[facility] = tail
+	return tail, false, nil
+}
+
+func (r *Router) facility(ctx context.Context, id string) (Facility, error) {
+	list, err := r.c.Facilities(ctx)
+	if err != nil {
+		return Facility{}, fmt.Errorf("list the facilities: %w", err)
+	}
+	if i := slices.IndexFunc(list, func(f Facility) bool { return f.ID == id }); i >= 0 {
+		return list[i], nil
+	}
+	return Facility{}, fmt.Errorf("there is no facility %s", id)
+}
+
+// Next returns the next piece, and waits for it. ErrBehind is final: attach
+// anew. Other errors are ctx's, or say that the router has stopped.
+func (d *Reader) Next(ctx context.Context) (Piece, error) {
+	for {
+		now, more, wait, err := d.look()
+		if err != nil {
+			return Piece{}, err
+		}
+		if now.entry == 0 {
+			select {
+			case <-wait[0]:
+			case <-wait[1]:
+			case <-wait[2]:
+			case <-ctx.Done():
+				return Piece{}, context.Cause(ctx)
+			}
+			continue
+		}
+		f, err := d.r.frame(now.entry)
+		if err != nil {
+			return Piece{}, err
+		}
+		p := Piece{Prev: d.prev, Frame: f, More: more}
+		d.at.Seq = f.Header.Last
+		d.prev = d.at
+		return p, nil
+	}
+}
+
+// look finds the next frame, or what to wait for.
+func (d *Reader) look() (now ref, more bool, wait [3]chan struct{}, err error) {
+	r := d.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := &r.index
+	// What is dropped had been acknowledged, unless this facility was given up.
+	if row := r.acked[d.facility]; !r.open || x.epoch != d.at.Epoch || d.at.Before(row) && d.at.Seq+1 < x.first {
+		return now, false, wait, ErrBehind
+	}
+	now, then := x.next(&d.names, d.at.Seq)
+	if now.entry == 0 {
+		for i, name := range d.names {
+			wait[i] = x.bucket(name).grown
+		}
+		return now, false, wait, nil
+	}
+	return now, then.entry != 0 && then.group == now.group, wait, nil
+}
+
+// Position is the last transaction that Next returned.
+func (d *Reader) Position() change.Position { return d.at }
+
+// Close says that the box is gone.
+func (d *Reader) Close() {
+	if d.closed {
+		return
+	}
+	d.closed = true
+	r := d.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.online[d.facility]--; r.online[d.facility] <= 0 {
+		delete(r.online, d.facility)
+	}
+	notify(r.loadLook)
+}

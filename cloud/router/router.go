@@ -1,0 +1,275 @@
+// Package router sends the region's own changes to the facilities. It reads the
+// region's WAL once, puts each change into the bucket of those who get it (a
+// facility, a tenant, everybody), seals each bucket's part once and keeps all of
+// them in one log on disk, from which each facility is served the same bytes.
+//
+// In:  internal/capture, which reads the region's database; rows that are loaded take the same way.
+// Out: internal/queue, which is the log; cloud/stream reads it for each connected facility.
+package router
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/epoch"
+	"github.com/agogsaas/holdfast/internal/fault"
+	"github.com/agogsaas/holdfast/internal/queue"
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// Slot is the usual replication slot on the region's database.
+const Slot = "holdfast_down"
+
+// Defaults and limits.
+const (
+	// DefaultLogMaxBytes bounds what is kept for facilities that are away.
+	DefaultLogMaxBytes = 4 << 30
+	defaultSegment     = 16 << 20
+	defaultEvery       = 5 * time.Second
+	noteEvery          = time.Second
+	// loadAheadBytes is how much of a facility's rows may be on their way
+	// before its loading waits for the facility.
+	defaultLoadAhead = 16 << 20
+	loadersMax       = 2 // each takes a connection while it loads
+)
+
+// Errors that a session branches on.
+var (
+	// ErrBehind says that the log does not hold what follows, or never will
+	// again: attach anew.
+	ErrBehind = errors.New("the way down no longer holds what follows")
+	// ErrAhead says that the box has more than this region ever sent. A new
+	// epoch begins; come again.
+	ErrAhead = errors.New("the box is ahead of the region's changes")
+)
+
+// Facility is what the router has to know of one.
+type Facility struct {
+	ID, Tenant string
+	// Enrolments counts the boxes that the facility has had.
+	Enrolments int
+}
+
+// Config is what a Router needs. Zero limits mean the defaults.
+type Config struct {
+	// ConnString is for a role with REPLICATION on the region's database.
+	ConnString string
+	// DB connects a role that owns the synced tables and Holdfast's schema.
+	DB *pgxpool.Pool
+	// Slot is the replication slot; the default is Slot.
+	Slot string
+	// Dir keeps the log and the epoch.
+	Dir string
+	// Tables returns what is synced, and a channel that is closed when that
+	// changes. Facilities returns who is there; it is asked every few seconds.
+	Tables     func() (proto.Tables, <-chan struct{})
+	Facilities func(ctx context.Context) ([]Facility, error)
+	// LogMaxBytes is how much of the log is kept for the slowest facility.
+	// Whoever is behind that is sent its tables again.
+	LogMaxBytes  int64
+	SegmentBytes int
+	// LoadAheadBytes is how much of a facility's load may wait for it.
+	LoadAheadBytes int64
+	// Every is how often tables and facilities are looked at without being told.
+	Every time.Duration
+	Log   *slog.Logger
+
+	// AppendFault is the step to the log; nil is fine.
+	AppendFault *fault.Point
+
+	frameChanges int // of capture; tests make it small
+}
+
+// Router is the region's end of the way down. Make it with New.
+type Router struct {
+	c     Config
+	log   *slog.Logger
+	store store
+	queue *queue.Queue
+	epoch epoch.File
+	cache frames
+	sink  *sink
+
+	settled   chan struct{} // closed when the publications were first right
+	look      chan struct{} // tables or facilities changed
+	loadLook  chan struct{} // something about loads or who is connected changed
+	noteLook  chan struct{} // acknowledgements wait to be written
+	pruneLook chan struct{} // the log grew
+
+	mu     sync.Mutex
+	routes *routes
+	index  index
+	split  splitState // written by Append alone
+	gap    gap
+	// open is true while the stream of the current epoch can be read; opened is
+	// closed then, and replaced when it ends.
+	open   bool
+	opened chan struct{}
+	recap  context.CancelCauseFunc
+	acked  map[string]change.Position // positions in the current epoch
+	dirty  map[string]bool            // of these, not written yet
+	online map[string]int             // connected facilities: readers
+	stats  Stats
+}
+
+// gap is why a new epoch must begin.
+type gap struct {
+	reason string
+	above  uint64 // its number must be above this
+	spoilt bool   // the slot must be made anew
+}
+
+// Stats says what a Router does.
+type Stats struct {
+	// Opened counts captured frames that were decoded, Sealed the frames of
+	// buckets that were encoded, Read the frames that came from the disk.
+	Opened, Sealed, Read uint64
+	// Wide counts those of Sealed that are for more than one facility.
+	Wide uint64
+	// LogBytes waits for the slowest facility.
+	LogBytes int64
+	// CaptureErr is why the region's WAL is not read, or "".
+	CaptureErr string
+}
+
+// New opens the log. It does not connect.
+func New(c Config) (*Router, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.LogMaxBytes <= 0 {
+		c.LogMaxBytes = DefaultLogMaxBytes
+	}
+	if c.SegmentBytes <= 0 {
+		c.SegmentBytes = defaultSegment
+	}
+	if c.LoadAheadBytes <= 0 {
+		c.LoadAheadBytes = defaultLoadAhead
+	}
+	if c.Every <= 0 {
+		c.Every = defaultEvery
+	}
+	c.Slot = cmp.Or(c.Slot, Slot)
+	c.AppendFault = fault.Or(c.AppendFault, "router.append")
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the way down: %w", err)
+	}
+	e, err := epoch.Open(filepath.Join(c.Dir, "epoch"), 1)
+	if err != nil {
+		return nil, err
+	}
+	q, err := queue.Open(queue.Options{Dir: filepath.Join(c.Dir, "log"), KeepBytes: -1, SegmentBytes: c.SegmentBytes, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	r := &Router{
+		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
+		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
+		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
+		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{},
+	}
+	r.sink = newSink(r)
+	if err := r.findEnd(); err != nil {
+		return nil, errors.Join(err, q.Close())
+	}
+	return r, nil
+}
+
+// findEnd builds the index from the log, and sees what is wrong with it.
+func (r *Router) findEnd() error {
+	now := r.epoch.Get()
+	r.index.reset(now.Number)
+	damaged := ""
+	err := r.queue.Headers(func(i uint64, h *change.Header, size int) {
+		switch {
+		case h == nil:
+			damaged = fmt.Sprintf("entry %d of the log cannot be read", i)
+		case h.Epoch == now.Number:
+			r.index.add(i, h, size)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	switch o, tail := r.queue.Opened(), r.queue; {
+	case o.Damaged != "":
+		r.gap = gap{reason: "the log of the way down was damaged on disk: " + o.Damaged}
+	case damaged != "":
+		r.gap = gap{reason: "the log of the way down was damaged on disk: " + damaged}
+	default:
+		if pos, _, ok := tail.Tail(); ok && pos.Epoch > now.Number {
+			r.gap = gap{reason: "the note of the epoch is older than the log", above: pos.Epoch}
+		}
+	}
+	r.split.restart(&r.index)
+	return nil
+}
+
+// Run reads the region's WAL, keeps publications and loads right and prunes the
+// log, until ctx is done. Then it closes the log.
+func (r *Router) Run(ctx context.Context) error {
+	defer func() {
+		if err := r.queue.Close(); err != nil {
+			r.log.Warn("closing the log of the way down", "err", err)
+		}
+	}()
+	g, gctx := errgroup.WithContext(ctx)
+	backoff := run.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	g.Go(func() error { return run.Loop(gctx, r.log.With("step", "publish"), backoff, r.publish) })
+	g.Go(func() error { return run.Loop(gctx, r.log.With("step", "capture"), backoff, r.capture) })
+	g.Go(func() error { return run.Loop(gctx, r.log.With("step", "positions"), backoff, r.keepPositions) })
+	g.Go(func() error { return run.Loop(gctx, r.log.With("step", "load"), backoff, r.load) })
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// Refresh has tables and facilities looked at now.
+func (r *Router) Refresh() { notify(r.look) }
+
+// Epoch is the current epoch of the way down, 0 while there is none.
+func (r *Router) Epoch() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.open {
+		return 0
+	}
+	return r.index.epoch
+}
+
+// Tail is the last transaction that facilities can be sent.
+func (r *Router) Tail() change.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return change.Position{Epoch: r.index.epoch, Seq: r.index.tail}
+}
+
+// Stats is cheap and safe from any goroutine.
+func (r *Router) Stats() Stats {
+	r.mu.Lock()
+	s := r.stats
+	r.mu.Unlock()
+	s.LogBytes = r.queue.Stats().Bytes
+	return s
+}
+
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

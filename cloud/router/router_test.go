@@ -1,0 +1,207 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// wantHeard compares what came table by table: among tables the order within
+// what is committed at once is free.
+func wantHeard(t *testing.T, b *box, want ...string) {
+	t.Helper()
+	byTable := func(a, b string) int { return compare(strings.Fields(a)[1], strings.Fields(b)[1]) }
+	got := slices.DeleteFunc(slices.Clone(b.heard), func(s string) bool { return strings.HasPrefix(s, "range ") || strings.Contains(s, "mark") })
+	slices.SortStableFunc(got, byTable)
+	slices.SortStableFunc(want, byTable)
+	if !slices.Equal(got, want) {
+		t.Errorf("%s heard\n%s\nwant\n%s", b.id, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestEachFacilityGetsItsOwnAndTheMaster(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.db.Exec(t, `INSERT INTO product VALUES (1, 'foo', 'early'), (2, 'bar', 'early'), (3, NULL, 'early')`)
+	g.start(t)
+	la, ny, bonn := g.box("la", "foo"), g.box("ny", "foo"), g.box("bonn", "bar")
+	boxes := []*box{la, ny, bonn}
+	for _, b := range boxes {
+		b.attach(t)
+	}
+	g.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast.author', 'Ann'); INSERT INTO orders VALUES ('la', 1, 'a'), ('ny', 1, 'b'); COMMIT`)
+	g.db.Exec(t, `UPDATE orders SET v = 'c' WHERE facility_id = 'la'`)
+	g.db.Exec(t, `DELETE FROM orders WHERE facility_id = 'ny'`)
+	g.db.Exec(t, `INSERT INTO product VALUES (10, 'bar', 'x'), (11, NULL, 'y')`)
+	g.db.Exec(t, `INSERT INTO own_la.note VALUES (1, 'mine'); DELETE FROM own_la.note`)
+	g.db.Exec(t, `INSERT INTO loose VALUES (1, 'la', 'x')`)
+	g.db.Exec(t, `DELETE FROM loose`)
+	g.db.Exec(t, `INSERT INTO orders VALUES ('ny', 7, 'moves')`)
+	g.db.Exec(t, `UPDATE orders SET facility_id = 'bonn' WHERE id = 7`)
+	g.mark(t, 1)
+	for _, b := range boxes {
+		b.until(t, 1)
+	}
+	wantHeard(t, la, "note by|Ann", "insert public.orders la|1|a", "update public.orders la|1|c", "insert public.product 11|NULL|y",
+		"insert own.note 1|mine", "delete own.note 1", "insert public.loose 1|la|x", "delete public.loose 1")
+	wantHeard(t, ny, "note by|Ann", "insert public.orders ny|1|b", "delete public.orders ny|1", "insert public.product 11|NULL|y",
+		"delete public.loose 1", "insert public.orders ny|7|moves", "delete public.orders ny|7")
+	wantHeard(t, bonn, "insert public.product 10|bar|x", "insert public.product 11|NULL|y", "delete public.loose 1", "insert public.orders bonn|7|moves")
+	for n := 2; len(la.rows["public.product"]) < 3 || len(bonn.rows["public.product"]) < 4 || len(ny.rows["public.product"]) < 3; n++ {
+		g.mark(t, n)
+		for _, b := range boxes {
+			b.until(t, n)
+		}
+	}
+	for _, b := range boxes {
+		b.equal(t)
+	}
+}
+
+func TestATransactionOverBucketsStaysTogether(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	la := g.box("la", "foo")
+	la.attach(t)
+	g.db.Exec(t, `BEGIN; INSERT INTO product VALUES (1, 'foo', 'p'); INSERT INTO orders VALUES ('la', 1, 'a'), ('ny', 1, 'b'); INSERT INTO holiday VALUES (9, 'h');
+		INSERT INTO loose VALUES (1, 'la', 'a'); DELETE FROM loose; INSERT INTO loose VALUES (1, 'la', 'b'); COMMIT`)
+	pieces := 0
+	for pieces == 0 || la.mid {
+		if err := la.next(t); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := la.rows["public.orders"]; ok {
+			pieces++
+		}
+	}
+	la.equal(t)
+	if la.rows["public.loose"]["1"] != "1|la|b" || pieces < 4 {
+		t.Errorf("%d pieces: %v", pieces, la.heard)
+	}
+}
+
+func TestSeenNumbersStandBeforeWhatHadSeenThem(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	la, ny := g.box("la", "foo"), g.box("ny", "foo")
+	la.attach(t)
+	ny.attach(t)
+	up := func(f string, seq int) {
+		g.db.Exec(t, fmt.Sprintf(`BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'up %s 4294967296:%d'); INSERT INTO orders VALUES ('%s', %d, 'up'); COMMIT`, f, seq, f, 100+seq))
+	}
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'before')`)
+	up("la", 5)
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 2, 'after 5')`)
+	up("la", 6)
+	up("ny", 3)
+	g.db.Exec(t, `DELETE FROM loose; INSERT INTO loose VALUES (1, 'bonn', 'x')`)
+	g.db.Exec(t, `DELETE FROM loose`) // whose it was nobody knows
+	up("la", 7)
+	g.mark(t, 1)
+	up("ny", 4)
+	la.until(t, 1)
+	ny.until(t, 1)
+	for ny.seen != "4294967296:4" || la.seen != "4294967296:7" {
+		b := ny
+		if ny.seen == "4294967296:4" {
+			b = la
+		}
+		if err := b.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := func(b *box, what string) string {
+		last := ""
+		for _, h := range b.heard {
+			if s, ok := strings.CutPrefix(h, "note seen|4294967296:"); ok {
+				last = s
+			}
+			if strings.HasPrefix(h, what) {
+				return last
+			}
+		}
+		t.Errorf("%s did not hear %s: %v", b.id, what, b.heard)
+		return ""
+	}
+	for _, w := range []struct {
+		b          *box
+		what, seen string
+	}{
+		{la, "insert public.orders la|1", ""}, {la, "insert public.orders la|2", "5"}, {la, "delete public.loose", "6"}, {ny, "delete public.loose", "3"},
+	} {
+		if got := seen(w.b, w.what); got != w.seen {
+			t.Errorf("%s heard %s having seen %q, want %q", w.b.id, w.what, got, w.seen)
+		}
+	}
+	if len(la.rows["public.orders"]) != 2 {
+		t.Errorf("la gets its own changes back: %v", la.rows)
+	}
+}
+
+func TestOneChangeForAThousandFacilitiesIsEncodedOnce(t *testing.T) {
+	t.Parallel()
+	facilities := []Facility{{"la", "foo", 1}}
+	for i := range 1000 {
+		facilities = append(facilities, Facility{fmt.Sprint("f", i), "foo", 1})
+	}
+	g := newRig(t, facilities...)
+	g.db.Exec(t, `INSERT INTO holdfast.down_position (facility, epoch, seq) SELECT id, 0, 0 FROM holdfast.facility`)
+	g.start(t)
+	g.db.Exec(t, `UPDATE holdfast.down_load SET done_at = now()`)
+	boxes := make([]*box, 1000)
+	for i := range boxes {
+		boxes[i] = g.box(fmt.Sprint("f", i), "foo")
+		boxes[i].attach(t)
+	}
+	before := g.r.Stats()
+	g.mark(t, 1)
+	var first *change.Sealed
+	for _, b := range boxes {
+		for b.mid || b.rows["public.holiday"]["1"] == "" {
+			p, err := b.d.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Frame.Header.Reason != everybody {
+				continue // its first load
+			}
+			if first == nil {
+				first = &p.Frame
+			}
+			if &p.Frame.Bytes[0] != &first.Bytes[0] {
+				t.Fatalf("%s gets bytes of its own", b.id)
+			}
+			b.rows["public.holiday"] = map[string]string{"1": "mark"}
+		}
+	}
+	after := g.r.Stats()
+	if wide := after.Wide - before.Wide; wide != 1 {
+		t.Errorf("the change was sealed %d times", wide)
+	}
+}
+
+// Whoever begins at the end of the log has not heard what was said before.
+func TestABoxThatJoinsHearsWhatWasSeenOfIt(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	ny := g.box("ny", "foo")
+	ny.attach(t)
+	g.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'up la 4294967296:5');
+		INSERT INTO holdfast.position (facility, epoch, seq) VALUES ('la', 4294967296, 5); INSERT INTO orders VALUES ('la', 1, 'up'); COMMIT`)
+	g.mark(t, 1)
+	ny.until(t, 1)
+	la := g.box("la", "foo")
+	la.attach(t)
+	g.db.Exec(t, `UPDATE orders SET v = 'edited' WHERE id = 1`)
+	g.mark(t, 2)
+	la.until(t, 2)
+	if la.seen != "4294967296:5" {
+		t.Errorf("la has heard that %q was seen of it: %v", la.seen, la.heard)
+	}
+}

@@ -1,0 +1,260 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// store is the SQL of this package.
+type store struct{ db *pgxpool.Pool }
+
+// tableNames is a list of tables as two arrays.
+func tableNames(tables []proto.SyncedTable) (schemas, names []string) {
+	schemas, names = []string{}, []string{}
+	for _, t := range tables {
+		schemas, names = append(schemas, t.Schema), append(names, t.Name)
+	}
+	return schemas, names
+}
+
+func (s store) positions(ctx context.Context) (map[string]change.Position, error) {
+	rows, err := s.db.Query(ctx, `SELECT facility, epoch, seq FROM holdfast.down_position`)
+	if err != nil {
+		return nil, fmt.Errorf("read the positions of the way down: %w", err)
+	}
+	list := map[string]change.Position{}
+	var f string
+	var epoch, seq int64
+	_, err = pgx.ForEachRow(rows, []any{&f, &epoch, &seq}, func() error {
+		list[f] = change.Position{Epoch: uint64(epoch), Seq: uint64(seq)}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the positions of the way down: %w", err)
+	}
+	return list, nil
+}
+
+func (s store) maxEpoch(ctx context.Context) (uint64, error) {
+	var n int64
+	if err := s.db.QueryRow(ctx, `SELECT coalesce(max(epoch), 0) FROM holdfast.down_position`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("read the positions of the way down: %w", err)
+	}
+	return uint64(n), nil
+}
+
+// ack writes positions down; those of an older epoch do not count.
+func (s store) ack(ctx context.Context, list map[string]change.Position) error {
+	var facilities []string
+	var epochs, seqs []int64
+	for f, p := range list {
+		facilities, epochs, seqs = append(facilities, f), append(epochs, int64(p.Epoch)), append(seqs, int64(p.Seq))
+	}
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_position AS p SET epoch = u.e, seq = u.s, at = now()
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u(f, e, s)
+		WHERE p.facility = u.f AND (p.epoch, p.seq) < (u.e, u.s)`, facilities, epochs, seqs)
+	if err != nil {
+		return fmt.Errorf("write the positions of %d facilities: %w", len(list), err)
+	}
+	return nil
+}
+
+const askSQL = `INSERT INTO holdfast.down_load AS l (facility, schema_name, table_name, reason)
+	SELECT $1::text, t.schema_name, t.table_name, $4::text
+	FROM unnest($2::text[], $3::text[]) AS u(s, n) JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
+	ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
+		load_no = l.load_no + 1, asked_at = now(), done_at = NULL`
+
+// ask marks tables to be sent to a facility from their first row.
+func (s store) ask(ctx context.Context, facility string, tables []proto.SyncedTable, reason string) error {
+	schemas, names := tableNames(tables)
+	if _, err := s.db.Exec(ctx, askSQL, facility, schemas, names, reason); err != nil {
+		return fmt.Errorf("mark tables to be sent to %s: %w", facility, err)
+	}
+	return nil
+}
+
+// restart moves a facility's cursor and marks tables to be sent to it.
+//
+// What the region had seen of it was told before that place, if ever, so that
+// it is said again: a word in the WAL like that of a transaction that was
+// applied, behind all that it speaks of.
+func (s store) restart(ctx context.Context, facility string, at change.Position, tables []proto.SyncedTable, reason string) error {
+	schemas, names := tableNames(tables)
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.down_position (facility, epoch, seq) VALUES ($1, $2, $3)
+			ON CONFLICT (facility) DO UPDATE SET epoch = EXCLUDED.epoch, seq = EXCLUDED.seq, at = now()`, facility, int64(at.Epoch), int64(at.Seq))
+		if err == nil {
+			_, err = tx.Exec(ctx, askSQL, facility, schemas, names, reason)
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, seenSQL, facility)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("begin the way down of %s anew: %w", facility, err)
+	}
+	return nil
+}
+
+// seenSQL says in the WAL what the region has applied of a facility, or of all.
+const seenSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'holdfast', 'up ' || facility || ' ' || epoch || ':' || seq)
+	FROM holdfast.position WHERE epoch > 0 AND ($1 = '' OR facility = $1)`
+
+// reloadAll begins an epoch for all facilities that have a position.
+func (s store) reloadAll(ctx context.Context, epoch uint64, tables []proto.SyncedTable, reason string) error {
+	schemas, names := tableNames(tables)
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `UPDATE holdfast.down_position SET epoch = $1, seq = 0, at = now()`, int64(epoch)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.down_load AS l (facility, schema_name, table_name, reason)
+			SELECT p.facility, t.schema_name, t.table_name, $3::text
+			FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
+			JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
+			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
+				load_no = l.load_no + 1, asked_at = now(), done_at = NULL`, schemas, names, reason)
+		if err == nil {
+			_, err = tx.Exec(ctx, seenSQL, "")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("mark all tables to be sent again: %w", err)
+	}
+	return nil
+}
+
+// offer marks tables to be sent to every facility that was never sent them;
+// again says to send them to all others too.
+func (s store) offer(ctx context.Context, tables []proto.SyncedTable, again bool) error {
+	if len(tables) == 0 {
+		return nil
+	}
+	schemas, names := tableNames(tables)
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.down_load AS l (facility, schema_name, table_name, reason)
+		SELECT p.facility, t.schema_name, t.table_name, 'new table'
+		FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
+		JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
+		ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
+			load_no = l.load_no + 1, asked_at = now(), done_at = NULL WHERE $3`, schemas, names, again)
+	if err != nil {
+		return fmt.Errorf("mark new tables to be sent: %w", err)
+	}
+	return nil
+}
+
+// existing returns those of the region's tables that are there and that this
+// role may publish: no table may hold up the others.
+func (s store) existing(ctx context.Context, schemas, names []string) (map[string]bool, error) {
+	rows, err := s.db.Query(ctx, `SELECT n.nspname || '.' || c.relname FROM unnest($1::text[], $2::text[]) AS u(s, n)
+		JOIN pg_catalog.pg_namespace n ON n.nspname = u.s
+		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = u.n AND c.relkind IN ('r', 'p')
+			AND c.relpersistence = 'p' AND pg_catalog.pg_has_role(c.relowner, 'USAGE')`, schemas, names)
+	if err != nil {
+		return nil, fmt.Errorf("look tables up: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look tables up: %w", err)
+	}
+	there := map[string]bool{}
+	for _, id := range ids {
+		there[id] = true
+	}
+	return there, nil
+}
+
+// Load is a table that is, or was, sent to a facility by key ranges.
+type Load struct {
+	Facility, Schema, Table string
+	Reason                  string
+	// Rows were sent so far. Done is zero until all were.
+	Rows        int64
+	Asked, Done time.Time
+
+	after change.Row
+	no    int64
+}
+
+func scanLoad(row pgx.CollectableRow) (Load, error) {
+	var l Load
+	var after *[]*string
+	var done *time.Time
+	err := row.Scan(&l.Facility, &l.Schema, &l.Table, &l.Reason, &after, &l.Rows, &l.no, &l.Asked, &done)
+	if after != nil {
+		l.after = make(change.Row, len(*after))
+		for i, v := range *after {
+			if v != nil {
+				l.after[i] = []byte(*v)
+			}
+		}
+	}
+	if done != nil {
+		l.Done = *done
+	}
+	return l, err
+}
+
+// loads returns the loads of these facilities, of all when nil.
+func (s store) loads(ctx context.Context, facilities []string, waiting bool) ([]Load, error) {
+	rows, err := s.db.Query(ctx, `SELECT facility, schema_name, table_name, reason, load_after, rows_sent, load_no, asked_at, done_at
+		FROM holdfast.down_load WHERE ($1::text[] IS NULL OR facility = ANY ($1)) AND (NOT $2 OR done_at IS NULL)
+		ORDER BY facility, asked_at, schema_name, table_name`, facilities, waiting)
+	if err != nil {
+		return nil, fmt.Errorf("read the loads: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanLoad)
+	if err != nil {
+		return nil, fmt.Errorf("read the loads: %w", err)
+	}
+	return list, nil
+}
+
+// errRestarted ends a load that was told to begin anew.
+var errRestarted = errors.New("the load begins anew")
+
+// progress notes how far a load has come, in the transaction that sends the rows.
+func (s store) progress(ctx context.Context, tx pgx.Tx, l Load, after change.Row, rows int64) error {
+	text := make([]*string, len(after))
+	for i, v := range after {
+		if v != nil {
+			s := string(v)
+			text[i] = &s
+		}
+	}
+	tag, err := tx.Exec(ctx, `UPDATE holdfast.down_load SET load_after = to_jsonb($5::text[]), rows_sent = rows_sent + $6
+		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4 AND done_at IS NULL`,
+		l.Facility, l.Schema, l.Table, l.no, text, rows)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = errRestarted
+	}
+	return err
+}
+
+func (s store) loaded(ctx context.Context, l Load) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET done_at = now()
+		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no)
+	if err != nil {
+		return fmt.Errorf("note that %s.%s was sent to %s: %w", l.Schema, l.Table, l.Facility, err)
+	}
+	return nil
+}
+
+func (s store) event(ctx context.Context, facility, kind string, at change.Position, detail string) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, epoch, seq, detail) VALUES ($1, $2, $3, $4, $5)`,
+		facility, kind, int64(at.Epoch), int64(at.Seq), detail)
+	if err != nil {
+		return fmt.Errorf("keep an event of %s: %w", facility, err)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package unseen_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/capture"
+)
+
+// meddling is a Local whose box writes at the worst moment: when the rows that
+// are there are locked, and what is captured is known.
+type meddling struct {
+	apply.Local
+	meddle func()
+}
+
+func (m *meddling) Settled(ctx context.Context) error {
+	err := m.Local.Settled(ctx)
+	if f := m.meddle; f != nil {
+		m.meddle = nil
+		f()
+	}
+	return err
+}
+
+func TestRowsThatAreMadeMeanwhileAreMet(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 500} { // by INSERT and by COPY
+		for name, c := range map[string]struct {
+			sql       string
+			conflicts string
+			rows      int
+		}{
+			"made":             {`INSERT INTO t (id, v) VALUES (1, 'E')`, "insert_exists", n},
+			"made and removed": {`INSERT INTO t (id, v) VALUES (1, 'E'); COMMIT; BEGIN; DELETE FROM t WHERE id = 1`, "update_deleted", n - 1},
+		} {
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
+				t.Parallel()
+				m := &meddling{}
+				r := newRig(t, options{local: func(l apply.Local) apply.Local { m.Local = l; return m }})
+				r.edge.tx(`INSERT INTO t (id, v) VALUES (0, 'base')`)
+				r.rest()
+				m.meddle = func() { r.edge.db.Exec(t, "BEGIN; "+c.sql+"; COMMIT") }
+				r.region.tx(fmt.Sprintf(`INSERT INTO t (id, v) SELECT i, 'C' FROM generate_series(1, %d) i`, n))
+				r.rest()
+				if m.meddle != nil {
+					t.Fatal("nobody meddled")
+				}
+				if !r.equal() {
+					t.Error("the sides differ")
+				}
+				if got := r.region.lines(`SELECT kind, key->>'id' AS id FROM holdfast.conflict`); fmt.Sprint(got) != fmt.Sprintf("[(%s,1)]", c.conflicts) {
+					t.Errorf("records %q", got)
+				}
+				if got := r.edge.lines(`SELECT count(*) FROM t WHERE id > 0`); fmt.Sprint(got) != fmt.Sprintf("[(%d)]", c.rows) {
+					t.Errorf("%q rows, want %d", got, c.rows)
+				}
+			})
+		}
+	}
+}
+
+// A row that is locked waits for the facility's transaction, and not the other
+// way round.
+func TestTheFacilitysTransactionsAreNotHeldUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{})
+	r.edge.tx(`INSERT INTO t (id, v) VALUES (1, 'base'), (2, 'base')`)
+	r.rest()
+	tx, err := r.edge.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`UPDATE t SET v = 'E' WHERE id = 2`)
+	r.region.tx(`UPDATE t SET v = 'C'`)
+	r.downSend(10) // locks row 1 and waits for row 2
+	for {
+		if got := r.edge.lines(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`); got[0] == "(1)" {
+			break
+		}
+	}
+	exec(`UPDATE t SET v = 'E' WHERE id = 1`)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.downWait()
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	r.wantConflicts(`(update_differs,edge,1,E,C,{v},"","")`, `(update_differs,edge,2,E,C,{v},"","")`)
+}
+
+// What the region loads down by key ranges leaves alone what was touched here,
+// and mends the rest.
+func TestRangesMendWhatWasNotTouched(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{policy: apply.PolicyCloud})
+	r.edge.tx(`INSERT INTO t (id, v) SELECT i, 'base' FROM generate_series(1, 12000) i`)
+	r.rest()
+	// What the box missed: it is changed there without being captured.
+	lost := func(s *side, sql string) {
+		s.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'down la 1:1'); `+sql+`; COMMIT`)
+	}
+	lost(r.edge, `DELETE FROM t WHERE id IN (5, 9000); UPDATE t SET v = 'wrong' WHERE id IN (6, 7); INSERT INTO t (id, v) SELECT i, 'stray' FROM generate_series(20001, 26000) i`)
+	// What it did by itself, and the region does not know.
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id IN (7, 8); DELETE FROM t WHERE id = 10; INSERT INTO t (id, v) VALUES (30000, 'E')`)
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id = 20005`)
+	conn := r.region.db.Conn(t)
+	if err := capture.LoadTable(t.Context(), conn, capture.Table{Schema: "public", Name: "t"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	r.downAll(1000)
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	if got := r.edge.lines(`SELECT id, v FROM t WHERE v <> 'base' OR id > 12000 ORDER BY id`); fmt.Sprint(got) != "[(7,E) (8,E) (20005,E) (30000,E)]" {
+		t.Errorf("%q", got)
+	}
+	if got := r.edge.lines(`SELECT count(*) FROM t`); got[0] != "(12001)" {
+		t.Errorf("%s rows", got)
+	}
+	// The edge's version stands whatever the policy is: that the region has another
+	// one does not mean that anybody there made it.
+	if got := r.region.lines(`SELECT kind, decision, key->>'id' AS id FROM holdfast.conflict ORDER BY (key->>'id')::int`); fmt.Sprint(got) !=
+		"[(update_differs,edge,7) (update_differs,edge,8) (update_deleted,edge,10) (delete_updated,edge,20005)]" {
+		t.Errorf("%q", got)
+	}
+	// A table that is emptied in the region keeps what was touched here.
+	r.edge.tx(`UPDATE t SET v = 'F' WHERE id = 100; INSERT INTO t (id, v) VALUES (30001, 'F')`)
+	r.region.tx(`TRUNCATE t`)
+	r.downAll(1000)
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	if got := r.edge.lines(`SELECT id, v FROM t ORDER BY id`); fmt.Sprint(got) != "[(100,F) (30001,F)]" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A transaction that comes in parts is decided part by part, and seen whole.
+func TestABigTransactionIsDecidedToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{})
+	r.edge.tx(`INSERT INTO t (id, v) SELECT i, 'base' FROM generate_series(1, 45000) i`)
+	r.rest()
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id IN (7, 44000); DELETE FROM t WHERE id = 25000`)
+	r.region.tx(`UPDATE t SET v = 'C'; UPDATE t SET v = 'D' WHERE id > 40000; INSERT INTO t (id, v) VALUES (50000, 'C'); DELETE FROM t WHERE id = 3`)
+	r.downAll(1000)
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`, 
+		`(update_differs,edge,44000,E,D,{v},"","")`, `(update_differs,edge,7,E,C,{v},"","")`)
+}

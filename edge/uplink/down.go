@@ -1,0 +1,51 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+
+	"github.com/agogsaas/holdfast/edge/downlink"
+	"github.com/agogsaas/holdfast/internal/transfer"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// versionWithoutDown is the newest version of the stream that has no way down.
+const versionWithoutDown = proto.StreamVersionDown - 1
+
+var errDownReady = errors.New("the stream begins anew with the way down")
+
+// beginDown opens the way down for a session, or returns nil where the local
+// database does not answer: what is safe in the queue leaves without it.
+func (u *Uplink) beginDown(ctx context.Context) *downlink.Session {
+	if u.Down == nil {
+		return nil
+	}
+	s, err := u.Down.Begin(ctx)
+	if err != nil {
+		u.Log.Debug("the stream begins without the way down", "err", err)
+		return nil
+	}
+	return s
+}
+
+// untilDown ends a session that began without the way down once there can be one.
+func (u *Uplink) untilDown(ctx context.Context) error {
+	if err := u.Down.Ready(ctx); err != nil {
+		return err
+	}
+	return errDownReady
+}
+
+// acknowledge tells the region what of the way down is durable here.
+func acknowledge(ctx context.Context, link *transfer.Link, down *downlink.Session) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-down.Durable():
+			if err := link.Send(proto.TypeAck, &proto.Ack{Epoch: p.Epoch, Seq: p.Seq}); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package apply
+
+import (
+	"context"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// Local is what the receiver's own applications do while changes come down.
+// Only with it can a change that the sender made without knowing of theirs be
+// told from one that was made on top of it.
+//
+// An error of either method leaves nothing behind: the batch is rolled back.
+// One that wraps ErrUnsettled, and a deadline, make the batch wait and try
+// again; any other ends Run.
+type Local interface {
+	// Settled returns once every local transaction that was committed before
+	// the call is known to Touched. It is called while rows are locked, so it
+	// must not wait for a local transaction to end, nor for the other side; a
+	// few milliseconds are fine. The context has a deadline.
+	Settled(ctx context.Context) error
+
+	// Touched says which of the keys were changed by local transactions that
+	// are numbered after seen, by their place in keys.Rows. It may name a key
+	// that was not changed only if it cannot know, and must name each that was.
+	Touched(ctx context.Context, seen change.Position, keys Keys) (map[int]Touch, error)
+}
+
+// Keys are keys of one table.
+type Keys struct {
+	Schema, Table string
+	// Columns are the names of the key's columns, in the order of the values in
+	// Rows. The values are text as in change.Row.
+	Columns []string
+	Rows    []change.Row
+}
+
+// Touch is what local transactions did to a row that the other side did not
+// know of when it made its change.
+type Touch struct {
+	// Position, CommitMicros and By are those of the newest of them.
+	Position     change.Position
+	CommitMicros int64
+	By           string
+	// Inserted is true when the first of them made the row: there was none of
+	// its key when the other side last looked.
+	Inserted bool
+	// Unsent names the columns whose value none of them changed, as far as the
+	// WAL tells: unchanged TOAST.
+	Unsent []string
+	// Moved is the key that the row got, when not all of the row was sent with it.
+	// It has the order of Keys.Columns.
+	Moved change.Row
+	// Unsure is true when it cannot be known whether the key was changed. The
+	// row as it is here is then sent again where it stands.
+	Unsure bool
+}

@@ -1,0 +1,160 @@
+package capture
+
+import (
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// Where a transaction begins and ends, and what its logical messages say of it.
+
+// begin starts the open transaction in pending with its first change, so that
+// empty ones leave nothing.
+func (s *stream) begin() {
+	if s.begun {
+		return
+	}
+	s.pending.Begin(s.next.Seq, s.txMicros)
+	s.begun = true
+	for _, n := range s.txNotes {
+		s.pending.AddNote(n[:]...)
+	}
+	s.txNotes = s.txNotes[:0]
+}
+
+func (s *stream) commit(end uint64) {
+	s.txOpen, s.passed = false, 0
+	s.read = max(s.read, end)
+	if s.begun {
+		s.finish(end)
+	}
+	for _, name := range s.txNames {
+		s.settling = append(s.settling, barrier{name, s.next.Seq})
+	}
+	if len(s.txNames) > 0 {
+		s.txNames = s.txNames[:0]
+		s.settle()
+		notify(s.wake)
+	}
+}
+
+// finish counts the open transaction as one that is whole.
+func (s *stream) finish(end uint64) {
+	s.begun = false
+	s.pending.Commit(end)
+	s.next.Seq++
+	s.whole++
+	// That the other side's arrived is nobody's hurry.
+	hurry := !s.txTagged || !s.c.c.Origins
+	if hurry {
+		s.real++
+	}
+	if s.whole == 1 || hurry && s.real == 1 {
+		s.since = time.Now()
+		notify(s.wake) // write sets its timer
+	}
+	s.c.mu.Lock()
+	s.c.stats.LastCommit = time.UnixMicro(s.txMicros)
+	s.c.mu.Unlock()
+}
+
+func (s *stream) logicalMessage(r *reader) error {
+	transactional := r.u8()&1 != 0
+	r.u64() // where it is
+	prefix := r.cstring()
+	content := r.take(int(r.u32()))
+	if err := r.done("logical message"); err != nil {
+		return err
+	}
+	if !transactional {
+		return nil
+	}
+	if prefix == BarrierPrefix && len(content) <= maxWordBytes {
+		// Also in a transaction that the sink has: what was before it is there.
+		s.txNames = append(s.txNames, string(content))
+	}
+	if s.txSkip {
+		return nil
+	}
+	switch prefix {
+	case TagPrefix:
+		s.tag(string(content))
+	case RangePrefix:
+		table, rows, err := change.DecodeRange(content)
+		if err != nil {
+			// Anyone may emit a message; only the loader's mean something.
+			s.c.c.Log.Error("a range in the WAL is not the loader's and is left out", "part", "capture", "err", err)
+			return nil
+		}
+		s.addRange(table, rows)
+	case DigestPrefix:
+		s.addDigest(content)
+	case MendPrefix:
+		s.addMending(content)
+	case RowPrefix:
+		table, c, err := change.DecodeRow(content)
+		if err != nil {
+			s.c.c.Log.Error("a row in the WAL is malformed and is left out", "part", "capture", "err", err)
+			return nil
+		}
+		s.addRow(table, c)
+	case AuthorPrefix:
+		s.note(change.NoteBy, content)
+	case ToPrefix:
+		s.note(change.NoteTo, content)
+	}
+	return nil
+}
+
+// tag drops the open transaction, because it came from the other side; with
+// Config.Origins a note of it stays. Parts of it that are in the sink already
+// do not count: its number is given again.
+func (s *stream) tag(origin string) {
+	if s.txTagged {
+		return
+	}
+	s.txTagged, s.txNotes = true, s.txNotes[:0]
+	if s.begun {
+		s.pending.Abandon()
+		s.begun = false
+		if s.whole == 0 {
+			s.part = 0
+		}
+	}
+	if s.c.c.Origins {
+		s.begin()
+		s.pending.AddNote(change.NoteOrigin, origin)
+	}
+}
+
+// note says something of the open transaction, at its beginning or where it is
+// said. A transaction without changes is not worth it.
+func (s *stream) note(word string, content []byte) {
+	if len(content) == 0 || len(content) > maxWordBytes || !utf8.Valid(content) {
+		return
+	}
+	if s.begun {
+		s.pending.AddNote(word, string(content))
+		return
+	}
+	s.txNotes = append(s.txNotes, [2]string{word, string(content)})
+}
+
+// addRow puts a row message's change into pending.
+func (s *stream) addRow(t *change.Table, c *change.Change) {
+	s.begin()
+	if s.rowTable == nil || s.rowBuild != s.build || !sameTable(s.rowTable, t) {
+		s.rowTable, s.rowBuild, s.rowPos = t, s.build, s.pending.AddTable(*t)
+	}
+	s.pending.Add(c.Op, s.rowPos, c.Key, c.Row, c.Absent)
+	if !s.fits() {
+		s.pending.Undo()
+		s.tooLarge(t, c.Key)
+	}
+}
+
+func sameTable(a, b *change.Table) bool {
+	return a.Schema == b.Schema && a.Name == b.Name && slices.Equal(a.Columns, b.Columns)
+}

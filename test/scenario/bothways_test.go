@@ -1,0 +1,218 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/test/rig/compare"
+	"github.com/agogsaas/holdfast/test/rig/site"
+)
+
+// plants is a region with two facilities whose workspaces are synced both ways.
+type plants struct {
+	t              *testing.T // of all promises: what they share ends with it
+	site           *site.Site
+	la, frankfurt  *site.Edge
+	laDB, frankDB  *pgxpool.Pool
+	region         *pgxpool.Pool
+	customersTable compare.Table
+}
+
+// TestBothWays keeps the promises of the way down, one after the other on one
+// site: each leaves it as it found it, with more rows.
+func TestBothWays(t *testing.T) {
+	t.Parallel()
+	s := startSite(t)
+	p := &plants{t: t, site: s, la: addEdge(t, s, "la"), region: regionDB(t, s), customersTable: compare.Table{Schema: "public", Name: "customers"}}
+	p.laDB = edgeDB(t, p.la)
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.tell()
+		}
+	})
+	addWorkspace(t, s)
+	t.Run("MasterDataFlowsDown", p.masterDataFlowsDown)
+	t.Run("MasterIsReadOnlyAtTheEdge", p.masterIsReadOnly)
+	t.Run("CloudEditReachesItsFacility", p.cloudEditReachesItsFacility)
+	t.Run("EdgeWinsWhereBothChangedARow", p.edgeWins)
+	t.Run("TablesAreSentAgainByTheirOwners", p.resync)
+	t.Run("ReplacedBoxGetsItsRows", p.replacedBoxGetsItsRows)
+}
+
+// tell shows where everybody stands.
+func (p *plants) tell() {
+	ctx := context.WithoutCancel(p.t.Context())
+	dsns := map[string]string{"region": p.site.RegionDSN(pgcluster.Owner, pgcluster.Database)}
+	for _, e := range p.site.Edges() {
+		dsns[e.Box] = e.DSN(pgcluster.Owner, pgcluster.Database)
+	}
+	for name, dsn := range dsns {
+		conn, err := pgx.Connect(ctx, dsn)
+		if err != nil {
+			p.t.Logf("%s: %v", name, err)
+			continue
+		}
+		for _, sql := range []string{`SELECT row_to_json(p)::text FROM holdfast.position p`, `SELECT row_to_json(e)::text FROM holdfast.stream_event e`} {
+			rows, err := conn.Query(ctx, sql)
+			if err != nil {
+				p.t.Logf("%s: %v", name, err)
+				continue
+			}
+			list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			p.t.Logf("%s: %v %s", name, err, strings.Join(list, "\n\t"))
+		}
+		_ = conn.Close(ctx) // only looked
+	}
+}
+
+func (p *plants) masterDataFlowsDown(t *testing.T) {
+	ctx := t.Context()
+	write(t, p.region, `INSERT INTO customers (name, city) SELECT 'Customer ' || n, 'Springfield' FROM generate_series(1, 2500) n`)
+	if _, err := p.site.API.AddTable(ctx, v1.TableAdd{Schema: "public", Table: "customers", Class: "master"}); err != nil {
+		t.Fatal(err)
+	}
+	same(t, p.laDB, p.region, p.customersTable)
+	write(t, p.region, `WITH gone AS (DELETE FROM customers WHERE name LIKE '%7'), moved AS (UPDATE customers SET city = 'Shelbyville' WHERE name LIKE '%8')
+		INSERT INTO customers (name, contact) VALUES ('Bluebird', 'Ms Park')`)
+	same(t, p.laDB, p.region, p.customersTable)
+	// A facility that joins gets what was there before it.
+	p.frankfurt = addEdge(t, p.site, "frankfurt")
+	p.frankDB = edgeDB(p.t, p.frankfurt)
+	same(t, p.frankDB, p.region, p.customersTable)
+	write(t, p.region, `UPDATE customers SET contact = 'Mr Ito' WHERE name = 'Bluebird'`)
+	for _, db := range []*pgxpool.Pool{p.laDB, p.frankDB} {
+		same(t, db, p.region, p.customersTable)
+	}
+}
+
+func (p *plants) masterIsReadOnly(t *testing.T) {
+	_, err := p.laDB.Exec(t.Context(), `UPDATE customers SET city = 'here' WHERE name = 'Bluebird'`)
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || pg.Code != "25006" || pg.Hint == "" {
+		t.Fatalf("a write to master data at a facility: %v", err)
+	}
+	same(t, p.laDB, p.region, p.customersTable)
+}
+
+func (p *plants) cloudEditReachesItsFacility(t *testing.T) {
+	write(t, p.laDB, `INSERT INTO orders (facility_id, number, customer, product, quantity, created_by)
+		SELECT 'la', 'LA-' || n, 'Bluebird', 'Box', n, 'maria' FROM generate_series(1, 50) n`)
+	write(t, p.frankDB, `INSERT INTO orders (facility_id, number, customer, product, quantity, created_by) VALUES ('frankfurt', 'F-1', 'Lindner', 'Box', 5, 'anna')`)
+	count(t, p.region, `SELECT count(*) FROM orders`, 51)
+	write(t, p.region, `UPDATE orders SET notes = 'urgent' WHERE number = 'LA-7'`)
+	write(t, p.region, `DELETE FROM orders WHERE number = 'LA-8'`)
+	write(t, p.region, `INSERT INTO orders (facility_id, number, customer, product, quantity, created_by) VALUES ('la', 'LA-HQ', 'Bluebird', 'Box', 9, 'head office')`)
+	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-7' AND notes = 'urgent' OR number = 'LA-HQ'`, 2)
+	count(t, p.laDB, `SELECT count(*) FROM orders`, 50)
+	// The facility goes on with what it got, and nothing goes in circles.
+	write(t, p.laDB, `UPDATE orders SET status = 'planned' WHERE number IN ('LA-7', 'LA-HQ')`)
+	count(t, p.region, `SELECT count(*) FROM orders WHERE status = 'planned' AND (notes = 'urgent' OR number = 'LA-HQ')`, 2)
+	equalOrders(t, p.laDB, p.region, "la")
+	equalOrders(t, p.frankDB, p.region, "frankfurt")
+	count(t, p.frankDB, `SELECT count(*) FROM orders`, 1)
+	count(t, p.region, `SELECT count(*) FROM holdfast.conflict`, 0)
+}
+
+func (p *plants) edgeWins(t *testing.T) {
+	p.la.Cut()
+	write(t, p.laDB, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast.author', 'maria'); UPDATE orders SET notes = 'at gate 4' WHERE number = 'LA-1';
+		UPDATE orders SET notes = 'kept' WHERE number = 'LA-2'; DELETE FROM orders WHERE number = 'LA-3'; COMMIT`)
+	write(t, p.region, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast.author', 'head office'); UPDATE orders SET notes = 'hold it' WHERE number = 'LA-1';
+		DELETE FROM orders WHERE number = 'LA-2'; UPDATE orders SET notes = 'hold it' WHERE number = 'LA-3'; UPDATE orders SET notes = 'hold it' WHERE number = 'LA-4'; COMMIT`)
+	p.la.Restore()
+	count(t, p.region, `SELECT count(*) FROM holdfast.conflict WHERE facility_id = 'la' AND table_name = 'orders' AND decision = 'edge'`, 3)
+	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-4' AND notes = 'hold it'`, 1)
+	equalOrders(t, p.laDB, p.region, "la")
+	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-1' AND notes = 'at gate 4' OR number = 'LA-2' AND notes = 'kept'`, 2)
+	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-3'`, 0)
+	for kind, n := range map[string]int{"update_differs": 1, "update_deleted": 1, "delete_updated": 1} {
+		count(t, p.region, fmt.Sprintf(`SELECT count(*) FROM holdfast.conflict WHERE kind = '%s'`, kind), n)
+	}
+	count(t, p.region, `SELECT count(*) FROM holdfast.conflict WHERE kind = 'update_differs' AND edge_by = 'maria' AND cloud_by = 'head office'
+		AND edge_row->>'notes' = 'at gate 4' AND cloud_row->>'notes' = 'hold it' AND 'notes' = ANY (fields)`, 1)
+	same(t, pool(t, p.la.DSN(pgcluster.Owner, pgcluster.Database)), p.region, compare.Table{Schema: "holdfast", Name: "conflict"})
+}
+
+func (p *plants) resync(t *testing.T) {
+	// What nobody's WAL tells the other side: rows are missing on both.
+	tamper(t, p.site.RegionDSN(pgcluster.Apply, pgcluster.Database), "up la 0:1", `DELETE FROM orders WHERE number = 'LA-10'`)
+	tamper(t, p.la.DSN(pgcluster.Apply, pgcluster.Database), "down la 0:1", `DELETE FROM customers WHERE name = 'Bluebird'`)
+	r, err := p.site.API.Resync(t.Context(), "la", v1.ResyncRequest{})
+	if err != nil || len(r.Down) != 1 || len(r.Up) != 5 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	equalOrders(t, p.laDB, p.region, "la")
+	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-10'`, 1)
+	same(t, p.laDB, p.region, p.customersTable)
+}
+
+func (p *plants) replacedBoxGetsItsRows(t *testing.T) {
+	box := addEdgeWith(t, p.site, site.EdgeOptions{ID: "la", Box: "la-2"})
+	db := edgeDB(t, box)
+	equalOrders(t, db, p.region, "la")
+	same(t, db, p.region, p.customersTable)
+	// The old box is outside: what it does is kept there, and goes nowhere.
+	write(t, p.laDB, `UPDATE orders SET notes = 'by the old box' WHERE number = 'LA-20'`)
+	write(t, db, `UPDATE orders SET notes = 'by the new box' WHERE number = 'LA-21'`)
+	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-21' AND notes = 'by the new box'`, 1)
+	write(t, p.region, `UPDATE orders SET notes = 'seen' WHERE number = 'LA-22'`)
+	count(t, db, `SELECT count(*) FROM orders WHERE number = 'LA-22' AND notes = 'seen'`, 1)
+	equalOrders(t, db, p.region, "la")
+	count(t, p.region, `SELECT count(*) FROM orders WHERE notes = 'by the old box'`, 0)
+}
+
+// tamper changes rows as if the other side had made the change.
+func tamper(t *testing.T, dsn, origin, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), `BEGIN; SET LOCAL session_replication_role = replica;
+		SELECT pg_logical_emit_message(true, 'holdfast', '`+origin+`'); `+sql+`; COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// equalOrders waits until both databases have the same orders of a facility.
+func equalOrders(t *testing.T, edge, region *pgxpool.Pool, facility string) {
+	t.Helper()
+	same(t, edge, region, compare.Table{Schema: "public", Name: "orders", Where: "facility_id = '" + facility + "'"})
+}
+
+func write(t *testing.T, db *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := db.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// count waits until the query counts n.
+func count(t *testing.T, db *pgxpool.Pool, sql string, n int) {
+	t.Helper()
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		var got int
+		err := db.QueryRow(ctx, sql).Scan(&got)
+		if err == nil && got != n {
+			err = fmt.Errorf("%s: %d, want %d", sql, got, n)
+		}
+		return err
+	})
+}
+
+// same waits until both databases have the same rows.
+func same(t *testing.T, a, b *pgxpool.Pool, tables ...compare.Table) {
+	t.Helper()
+	eventually(t, time.Minute, func(ctx context.Context) error { return compare.Tables(ctx, a, b, tables...) })
+}
