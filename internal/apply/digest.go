@@ -169,7 +169,7 @@ func (a *Applier) measure(ctx context.Context, s *session, sh *shape, t *change.
 	after := v.Digest.After
 	for _, p := range v.Digest.Parts {
 		sql := h.partSQL(after != nil, p.UpTo != nil, p.Count+1)
-		args := textArgs(sh.facilityArg(nil, a.cfg.Facility), after, p.UpTo)
+		args := h.boundArgs(sh.facilityArg(nil, a.cfg.Facility), after, p.UpTo)
 		rows, err := s.read(ctx, sql, args, 0)
 		if err != nil {
 			return err
@@ -216,7 +216,7 @@ func (a *Applier) measureRows(ctx context.Context, s *session, h *hashed, v *Ver
 		return nil // what the facility has pruned stays here
 	}
 	upTo := d.UpTo()
-	args = append(args[:len(args):len(args)], textArgs(nil, d.After, upTo)...)
+	args = h.boundArgs(args[:len(args):len(args)], d.After, upTo)
 	if rows, err = s.read(ctx, h.extraSQL(d.After != nil, upTo != nil), args, len(h.sh.key)); err != nil {
 		return err
 	}
@@ -227,15 +227,6 @@ func (a *Applier) measureRows(ctx context.Context, s *session, h *hashed, v *Ver
 		v.Different = append(v.Different, Different{Kind: RowExtra, Key: row[:len(h.sh.key)], Mine: binary.BigEndian.Uint64(row[len(h.sh.key)])})
 	}
 	return nil
-}
-
-func textArgs(args []arg, rows ...change.Row) []arg {
-	for _, row := range rows {
-		for _, v := range row {
-			args = append(args, arg{value: v})
-		}
-	}
-	return args
 }
 
 // read runs a statement and returns its rows, as text but for the column hash,
@@ -335,15 +326,49 @@ func (h *hashed) partSQL(after, upTo bool, limit uint64) string {
 	return "SELECT " + h.expr + " FROM " + h.sh.target.from() + " AS t WHERE true" + where + " LIMIT " + strconv.FormatUint(limit, 10)
 }
 
+// bounds are in the order that keys have on the way. The facility column is left
+// out: it is the same in all rows that are compared, and beside the condition
+// that says so it would keep the index from being entered at the bound.
 func (h *hashed) bounds(after, upTo bool, next int) string {
+	sh := h.bounding()
 	where := ""
 	if after {
-		where += h.sh.bound(">", &next)
+		where += sh.bound(">", &next)
 	}
 	if upTo {
-		where += h.sh.bound("<=", &next)
+		where += sh.bound("<=", &next)
 	}
 	return where
+}
+
+// boundArgs appends the bounds' values.
+func (h *hashed) boundArgs(args []arg, bounds ...change.Row) []arg {
+	for _, row := range bounds {
+		for i, v := range row {
+			if !h.isFacility(i) {
+				args = append(args, arg{value: v})
+			}
+		}
+	}
+	return args
+}
+
+// isFacility reports whether the i-th of the key columns is the facility's, and
+// there are others.
+func (h *hashed) isFacility(i int) bool {
+	return len(h.sh.key) > 1 && h.sh.key[i] == h.sh.facilityColumn
+}
+
+// bounding is the part of the shape that bound needs, with the key columns that
+// bounds have.
+func (h *hashed) bounding() *shape {
+	b := &shape{to: h.sh.to}
+	for i, k := range h.sh.key {
+		if !h.isFacility(i) {
+			b.key = append(b.key, k)
+		}
+	}
+	return b
 }
 
 // matchSQL takes an array for each key column, then the facility, and gives the

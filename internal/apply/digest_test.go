@@ -138,6 +138,35 @@ func (c *compared) load(table int) {
 
 const workSQL = `CREATE TABLE orders (facility_id text NOT NULL, id int PRIMARY KEY, v text, qty numeric(8,2));`
 
+func TestAKeyWithTheFacilityIsComparedFromItsBoundOn(t *testing.T) {
+	t.Parallel()
+	const sql = `CREATE TABLE part (facility_id text NOT NULL, id int NOT NULL, v text, PRIMARY KEY (facility_id, id));`
+	c := newCompared(t, sql+`INSERT INTO part SELECT 'la', i, 'v' FROM generate_series(1, 900) i`,
+		sql+`INSERT INTO part SELECT f, i, 'v' FROM generate_series(1, 900) i, unnest('{fra,lyon}'::text[]) f`, Table{Name: "part", FacilityColumn: "facility_id"})
+	c.load(0)
+	if v := c.ask(0, capture.Question{Rows: 1000}); !v.Equal() {
+		t.Fatalf("not equal at first: %+v", v)
+	}
+	c.region.Exec(t, `DELETE FROM part WHERE facility_id = 'la' AND id = 601; INSERT INTO part VALUES ('la', 1000, 'v')`)
+	var wrong []int
+	for i, v := range c.walk(0, capture.Question{Rows: 300}) {
+		if !v.Equal() {
+			wrong = append(wrong, i)
+		}
+	}
+	if fmt.Sprint(wrong) != "[2 3]" {
+		t.Errorf("chunks %v differ, of rows 601 to 900 and behind", wrong)
+	}
+	after := change.Row{[]byte("la"), []byte("600")}
+	if v := c.ask(0, capture.Question{After: after, Rows: 1000, List: true}); len(v.Different) != 2 || v.Err != nil {
+		t.Errorf("different: %+v, %v", v.Different, v.Err)
+	}
+	h := &hashed{sh: &shape{key: []int{0, 1}, facilityColumn: 0, to: []*targetColumn{{name: "facility_id", typ: "text"}, {name: "id", typ: "integer"}}}}
+	if where := h.bounds(true, true, 2); where != ` AND ROW(t."id") > ROW($2::text::integer) AND ROW(t."id") <= ROW($3::text::integer)` {
+		t.Errorf("the index cannot be entered at the bound:%s", where)
+	}
+}
+
 func TestEqualSidesVerify(t *testing.T) {
 	t.Parallel()
 	c := newCompared(t, workSQL+`INSERT INTO orders SELECT 'la', i, 'before ' || i, i FROM generate_series(1, 3000) i`,
