@@ -46,12 +46,12 @@ func (w *walk) suspect(ctx context.Context, p *pass, in interval) error {
 		return err
 	}
 	for _, part := range parts {
-		first, _, err := w.list(ctx, part)
+		first, around, _, err := w.list(ctx, part)
 		if err != nil {
 			return err
 		}
 		if len(first) > 0 {
-			p.suspected = append(p.suspected, suspicion{part, first, time.Now(), p.after, p.rows})
+			p.suspected = append(p.suspected, suspicion{around, first, time.Now(), p.after, p.rows})
 		}
 	}
 	return nil
@@ -70,7 +70,7 @@ func (w *walk) lookAgain(ctx context.Context, p *pass, all bool) error {
 				return err
 			}
 		}
-		second, more, err := w.list(ctx, s.in)
+		second, _, more, err := w.list(ctx, s.in)
 		if err != nil {
 			return err
 		}
@@ -109,20 +109,52 @@ func (w *walk) suspects(ctx context.Context, in interval) (list []interval, err 
 	}
 }
 
-// list compares an interval row by row.
-func (w *walk) list(ctx context.Context, in interval) (found []apply.Different, more bool, err error) {
+// list compares an interval row by row. All that is found is around, which may be
+// a small part of the interval.
+func (w *walk) list(ctx context.Context, in interval) (found []apply.Different, around interval, more bool, err error) {
 	for at := in.after; ; {
 		a, err := w.ask(ctx, &proto.Verify{After: at, UpTo: in.upTo, Rows: listRows, List: true})
 		if err != nil {
-			return nil, false, err
+			return nil, in, false, err
 		}
 		found = append(found, a.Different...)
 		more = more || a.More
 		w.key = a.Key
+		from := at
 		if at = a.Digest.UpTo(); at == nil || sameKey(at, in.upTo) {
-			return found, more, nil
+			if sameKey(from, in.after) {
+				in = narrow(in, a)
+			}
+			return found, in, more, nil
 		}
 	}
+}
+
+// narrow returns the part of a listed interval that has all rows that differ.
+func narrow(in interval, a *apply.Verdict) interval {
+	differs := make(map[string]bool, len(a.Different))
+	for _, d := range a.Different {
+		if d.Kind == apply.RowExtra {
+			return in // between which of the facility's rows it is, is not known
+		}
+		differs[name(d.Key)] = true
+	}
+	first, last := -1, -1
+	for i, k := range a.Digest.Keys {
+		if !differs[name(k)] {
+			continue
+		}
+		if last = i; first < 0 {
+			first = i
+		}
+	}
+	if first > 0 {
+		in.after = a.Digest.Keys[first-1]
+	}
+	if first >= 0 {
+		in.upTo = a.Digest.Keys[last]
+	}
+	return in
 }
 
 // lasting are the differences that were there at both looks.
@@ -162,11 +194,11 @@ func (w *walk) repair(ctx context.Context, found []finding) (left []finding, err
 		still := map[string]bool{}
 		var seen []interval
 		for _, f := range part {
-			if slices.ContainsFunc(seen, func(i interval) bool { return sameKey(i.after, f.in.after) }) {
+			if slices.ContainsFunc(seen, func(i interval) bool { return sameKey(i.after, f.in.after) && sameKey(i.upTo, f.in.upTo) }) {
 				continue
 			}
 			seen = append(seen, f.in)
-			rest, _, err := w.list(ctx, f.in)
+			rest, _, _, err := w.list(ctx, f.in)
 			if err != nil {
 				return nil, err
 			}
