@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -124,6 +125,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("hub links", gate.Run)
 
 	var boxes *provision.Provision // the broker asks it for its devices
+	var live atomic.Pointer[stream.Server]
 	brokerConf, err := conf.MQTT.broker(filepath.Join(conf.StateDir, "mosquitto"), ca, log)
 	if err != nil {
 		return err
@@ -146,6 +148,9 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				return errors.Join(gate.Add(member(b)), mqtt.Allow(ctx, device(b)))
 			},
 			Revoked: func(ctx context.Context, b provision.Box) error {
+				if s := live.Load(); s != nil && b.State == "replaced" {
+					s.Fence(ctx, b.Facility)
+				}
 				return errors.Join(gate.Remove(b.Facility), mqtt.Revoke(ctx, device(b)))
 			},
 		},
@@ -222,6 +227,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		DB: pool, Ask: streams.Verify, Stream: streams.Stream, Connected: streams.Connected, Event: event,
 		Log: log.With("part", "verify"),
 	})
+	live.Store(streams)
 	s.Go("fleet", members.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)

@@ -138,6 +138,10 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	routes := r.routes
 	r.mu.Unlock()
 	route := routes.of(proto.SyncedTable{Schema: l.Schema, Name: l.Table}, l.Facility)
+	if _, listed := routes.tenants[l.Facility]; route == nil && !listed {
+		notify(r.look) // what it gets is not known yet
+		return nil
+	}
 	if route == nil {
 		return r.store.loaded(ctx, l) // the facility gets none of it
 	}

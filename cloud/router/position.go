@@ -103,7 +103,7 @@ func (r *Router) prune(ctx context.Context) error {
 		r.mu.Lock()
 		if r.index.epoch == tail.Epoch {
 			r.acked[slowest] = tail
-			for _, name := range names(slowest, r.routes.tenants[slowest]) {
+			for _, name := range names(slowest, r.tenant(slowest)) {
 				r.index.wake(name) // its reader learns of it
 			}
 		}
@@ -117,7 +117,7 @@ func (r *Router) slowest() (string, change.Position) {
 	x := &r.index
 	who, upTo := "", x.kept
 	for _, f := range slices.Sorted(maps.Keys(r.acked)) {
-		n := names(f, r.routes.tenants[f])
+		n := names(f, r.tenant(f))
 		now, _ := x.next(&n, r.acked[f].Seq)
 		if now.entry == 0 {
 			continue // nothing waits for it
@@ -127,4 +127,12 @@ func (r *Router) slowest() (string, change.Position) {
 		}
 	}
 	return who, change.Position{Epoch: x.epoch, Seq: upTo}
+}
+
+// tenant is a facility's; mu is held.
+func (r *Router) tenant(facility string) string {
+	if t, listed := r.routes.tenants[facility]; listed {
+		return t
+	}
+	return r.tenants[facility]
 }

@@ -56,6 +56,10 @@ func (r *Router) Attach(ctx context.Context, facility, tenant string, has change
 		}
 		r.mu.Lock()
 		r.online[facility]++
+		r.tenants[facility] = tenant
+		if _, listed := r.routes.tenants[facility]; !listed {
+			notify(r.look)
+		}
 		r.mu.Unlock()
 		notify(r.loadLook)
 		return &Reader{r: r, facility: facility, names: names(facility, tenant), prev: has, at: start}, nil
@@ -103,7 +107,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	if known {
 		reason = "resync"
 	}
-	all := known
+	all := known || has.Epoch != 0 // one that was here before lacks what came since
 	f, err := r.facility(ctx, facility)
 	if err != nil {
 		return at, false, err

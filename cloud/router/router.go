@@ -121,7 +121,9 @@ type Router struct {
 	acked  map[string]change.Position // positions in the current epoch
 	dirty  map[string]bool            // of these, not written yet
 	online map[string]int             // connected facilities: readers
-	stats  Stats
+	// tenants is what facilities attached with: the list may not have them yet.
+	tenants map[string]string
+	stats   Stats
 }
 
 // gap is why a new epoch must begin.
@@ -178,7 +180,7 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
-		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{},
+		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)
 	if err := r.findEnd(); err != nil {

@@ -25,6 +25,7 @@ type box struct {
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
 	number    uint64              // of the stream, set when it joins
+	left      chan struct{}       // closed when it is connected no more
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
 
 	mu     sync.Mutex

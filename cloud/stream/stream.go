@@ -1,9 +1,9 @@
 // Package stream receives the facilities' streams: it greets each box that
-// comes through the tunnel, hands its frames on, and acknowledges what is
-// durable.
+// comes through the tunnel, hands its frames on, acknowledges what is durable,
+// and sends what goes down.
 //
 // In:  cloud/hub, whose listener proves by the tunnel address whose stream it is.
-// Out: cloud/ingest, one session for each connected facility.
+// Out: cloud/ingest, one session for each connected facility; and to the boxes, from cloud/router.
 package stream
 
 import (
@@ -157,7 +157,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return // answered already
 	}
 	defer link.Close()
-	b := &box{server: s, facility: facility, enrolment: enrolment, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1)}
+	b := &box{server: s, facility: facility, enrolment: enrolment, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1), left: make(chan struct{})}
 	err = b.run(r.Context())
 	if r.Context().Err() != nil {
 		link.Goodbye(proto.GoodbyeShutdown, "the region stops or restarts")
@@ -209,6 +209,31 @@ func (s *Server) Stuck(facility string, err error) {
 	}
 }
 
+// Fence tells the box that serves a facility now that another takes its place,
+// and waits a moment for it to hear that: its tunnel ends next.
+func (s *Server) Fence(ctx context.Context, facility string) {
+	s.mu.Lock()
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return
+	}
+	if err := b.link.Send(proto.TypeGoodbye, &proto.Goodbye{Code: proto.GoodbyeFenced, Text: "another box takes this facility over"}); err != nil {
+		return // it is gone
+	}
+	t := time.NewTimer(fenceWait)
+	defer t.Stop()
+	select {
+	case <-b.left:
+	case <-t.C:
+		b.link.Close()
+	case <-ctx.Done():
+	}
+}
+
+// fenceWait is how long a box that is replaced has to hear so.
+const fenceWait = 2 * time.Second
+
 // Heal asks a facility to send tables again, all when none is named. It
 // reports whether the facility is connected.
 func (s *Server) Heal(facility, reason string, tables ...string) (asked bool, err error) {
@@ -257,4 +282,5 @@ func (s *Server) leave(b *box) {
 	if s.boxes[b.facility] == b {
 		delete(s.boxes, b.facility)
 	}
+	close(b.left)
 }

@@ -189,13 +189,17 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 		if i, ok := a.byText[text(t.fromKey(c.Key))]; ok {
 			old := is
 			if len(absent) > 0 {
-				old.Moved = make(change.Row, len(key))
+				to := make(change.Row, len(key))
 				for j, p := range a.places {
-					old.Moved[p] = key[j]
+					to[p] = key[j]
 				}
+				old.Moved = []change.Row{to}
 			}
 			a.touch(i, old, false, nil)
 		}
+		// What was not sent is that of the row with the old key, there as here.
+		is.Unsure = is.Unsure || len(absent) > 0
+		absent = nil
 	}
 	i, ok := a.byText[text(key)]
 	if !ok {
@@ -232,6 +236,7 @@ func (a *asked) touch(i int, is apply.Touch, made bool, absent []string) {
 	is.Inserted = made
 	if known {
 		is.Inserted, is.Unsure = t.Inserted, is.Unsure || t.Unsure
+		is.Moved = append(slices.Clip(t.Moved), is.Moved...)
 		if is.Position == t.Position {
 			is.By = cmp.Or(is.By, t.By) // the parts of a transaction share its author
 		}

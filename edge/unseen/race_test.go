@@ -2,7 +2,9 @@ package unseen_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/agogsaas/holdfast/internal/apply"
@@ -161,6 +163,45 @@ func TestABigTransactionIsDecidedToo(t *testing.T) {
 	if !r.equal() {
 		t.Error("the sides differ")
 	}
-	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`, 
+	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`,
 		`(update_differs,edge,44000,E,D,{v},"","")`, `(update_differs,edge,7,E,C,{v},"","")`)
+}
+
+// While it is not known what was changed here nothing is overwritten, and no
+// row stays locked.
+func TestWhatIsNotKnownYetIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	u := &unsettled{}
+	r := newRig(t, options{local: func(l apply.Local) apply.Local { u.Local = l; return u }})
+	r.edge.tx(`INSERT INTO t (id, v) VALUES (1, 'base')`)
+	r.rest()
+	u.failing.Store(true)
+	r.region.tx(`UPDATE t SET v = 'C'`)
+	r.downSend(10)
+	for stuck := false; !stuck; {
+		<-r.changed
+		r.mu.Lock()
+		stuck = errors.Is(r.stuck, apply.ErrUnsettled)
+		r.mu.Unlock()
+	}
+	r.edge.tx(`UPDATE t SET v = 'E'`)
+	u.failing.Store(false)
+	r.downWait()
+	r.rest()
+	if !r.equal() {
+		t.Error("the sides differ")
+	}
+	r.wantConflicts(`(update_differs,edge,1,E,C,{v},"","")`)
+}
+
+type unsettled struct {
+	apply.Local
+	failing atomic.Bool
+}
+
+func (u *unsettled) Settled(ctx context.Context) error {
+	if u.failing.Load() {
+		return errors.New("nobody reads the WAL")
+	}
+	return u.Local.Settled(ctx)
 }

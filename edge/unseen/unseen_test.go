@@ -276,19 +276,18 @@ func TestAMillionChangesTakeLittleMemory(t *testing.T) {
 	q := openQueue(t, queue.Options{})
 	const txs, perTx, perFrame = 5000, 200, 50
 	seq := uint64(0)
+	var b change.Builder
 	for range txs / perFrame {
-		b := change.Body{Tables: tables}
-		h := change.Header{Kind: change.Changes, Epoch: epoch1, First: seq + 1}
+		b.Reset()
+		b.AddTable(tables[0])
 		for range perFrame {
 			seq++
-			tx := change.Tx{Seq: seq}
+			b.Begin(seq, 1)
 			for i := range perTx {
-				tx.Changes = append(tx.Changes, change.Change{Op: change.Insert, Row: full(0, row(int(seq)*perTx+i), "b")})
+				b.Add(change.Insert, 0, nil, full(0, row(int(seq)*perTx+i), "b"), nil)
 			}
-			b.Txs = append(b.Txs, tx)
 		}
-		h.Last = seq
-		f, err := change.Seal(h, &b)
+		f, err := b.Seal(change.Header{Kind: change.Changes, Epoch: epoch1}, 0, perFrame)
 		if err != nil {
 			t.Fatal(err)
 		}

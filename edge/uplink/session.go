@@ -48,7 +48,8 @@ func (u *Uplink) Transfer(ctx context.Context) error {
 			err := u.session(ctx, up)
 			u.setLink(func(l *Link) {
 				l.Up = false
-				l.Replaced = errors.Is(err, errReplaced)
+				// It stays replaced: its tunnel ends, and nobody tells it again.
+				l.Replaced = l.Replaced || errors.Is(err, errReplaced)
 				if err != nil {
 					l.Error = err.Error()
 				}
@@ -264,8 +265,11 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 			u.Log.Warn("the region cannot apply the changes now; they wait here", "reason", m.Text)
 			u.setLink(func(l *Link) { l.Problem = m })
 		case *proto.Goodbye:
-			if m.Code == proto.GoodbyeStuck {
+			switch m.Code {
+			case proto.GoodbyeStuck:
 				return fmt.Errorf("%w: %s", errStuck, m.Text)
+			case proto.GoodbyeFenced:
+				return fmt.Errorf("%w: %s", errReplaced, m.Text)
 			}
 			return fmt.Errorf("the region ended the stream (%s): %s", m.Code, m.Text)
 		}

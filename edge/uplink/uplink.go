@@ -3,7 +3,7 @@
 // tables whose earlier rows the region does not have.
 //
 // In:  the local PostgreSQL's WAL, through internal/capture; the region's word on what is synced.
-// Out: internal/queue, and through internal/transfer the region's ingest.
+// Out: internal/queue, and through internal/transfer the region's ingest; edge/downlink, with what comes down.
 package uplink
 
 import (

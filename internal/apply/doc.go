@@ -8,6 +8,9 @@
 //	fold.go      changes of one row become one
 //	plan.go      what is folded becomes statements, beside the batch before
 //	commit.go    a batch becomes one transaction, with the position in it
+//	facts.go     what comes down is decided first where the receiver writes too
+//	decide.go    whose version of a row stands
+//	conflict.go  which version did not stand is recorded, or sent back
 //	rows.go      what cannot be applied folded is applied as it was made
 //	durable.go   what is applied becomes durable, and only then may be acknowledged
 //

@@ -102,7 +102,7 @@ func (x *execution) runFacts(ctx context.Context, tables []*tableOps, seen chang
 			// seen it: each transaction is decided by what it had seen itself.
 			return x.runBySeen(ctx)
 		}
-		if err := x.write(ctx, list); err != nil {
+		if err := x.write(ctx, list, seen); err != nil {
 			return err
 		}
 		inserted = append(inserted, list...)
@@ -252,8 +252,8 @@ func (x *execution) settle(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	err := x.facts.local.Settled(short)
-	if err != nil && ctx.Err() == nil && short.Err() != nil {
-		err = fmt.Errorf("%w: %w", ErrUnsettled, err)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", ErrUnsettled, err)
 	}
 	return err
 }
@@ -277,7 +277,7 @@ func (sh *shape) targetKey() []string {
 }
 
 // write decides and writes.
-func (x *execution) write(ctx context.Context, list []*work) error {
+func (x *execution) write(ctx context.Context, list []*work, seen change.Position) error {
 	var calls []call
 	var copies []*copyData
 	var conflicts []conflict
@@ -290,8 +290,8 @@ func (x *execution) write(ctx context.Context, list []*work) error {
 			}
 			v := decide(w.shape, &w.entries[i], w.local[i], t, w.policy)
 			w.add(i, &v)
-			if t != nil && t.Moved != nil && v.assert == nil {
-				w.elsewhere = append(w.elsewhere, t.Moved)
+			if t != nil {
+				w.elsewhere = append(w.elsewhere, t.Moved...)
 			}
 			if v.lacking {
 				x.missing[w.shape.name]++
@@ -333,18 +333,22 @@ func (x *execution) write(ctx context.Context, list []*work) error {
 			return err
 		}
 	}
-	return x.assertMoved(ctx, list)
+	return x.assertMoved(ctx, list, seen)
 }
 
 // assertMoved sends the rows back that got another key here. What was not sent
 // with it the other side takes from the row that the cloud changed or deleted.
-func (x *execution) assertMoved(ctx context.Context, list []*work) error {
+func (x *execution) assertMoved(ctx context.Context, list []*work, seen change.Position) error {
 	var calls []call
 	for _, w := range list {
 		if len(w.elsewhere) == 0 {
 			continue
 		}
-		rows, _, err := x.lockRows(ctx, w.shape, w.elsewhere)
+		keys, err := x.follow(ctx, w.shape, w.elsewhere, seen)
+		if err != nil {
+			return err
+		}
+		rows, _, err := x.lockRows(ctx, w.shape, keys)
 		if err != nil {
 			return err
 		}
@@ -358,6 +362,30 @@ func (x *execution) assertMoved(ctx context.Context, list []*work) error {
 	}
 	_, err := x.pipeline(ctx, calls)
 	return err
+}
+
+// follow returns the keys, and those that rows got from there on.
+func (x *execution) follow(ctx context.Context, sh *shape, next []change.Row, seen change.Position) (keys []change.Row, err error) {
+	known := map[string]bool{}
+	for len(next) > 0 {
+		var fresh []change.Row
+		for _, key := range next {
+			if id := string(keyID(key)); !known[id] {
+				known[id] = true
+				fresh = append(fresh, key)
+			}
+		}
+		keys = append(keys, fresh...)
+		touched, err := x.touched(ctx, sh, seen, fresh)
+		if err != nil {
+			return nil, err
+		}
+		next = nil
+		for _, t := range touched {
+			next = append(next, t.Moved...)
+		}
+	}
+	return keys, nil
 }
 
 // maxUpdates is how many statements the updates of one operation may take

@@ -10,9 +10,9 @@ import (
 // Only with it can a change that the sender made without knowing of theirs be
 // told from one that was made on top of it.
 //
-// An error of either method leaves nothing behind: the batch is rolled back.
-// One that wraps ErrUnsettled, and a deadline, make the batch wait and try
-// again; any other ends Run.
+// An error of either method leaves nothing behind: the batch is rolled back. One
+// of Settled makes it wait, without locks, and try again; one of Touched ends
+// Run, unless it wraps ErrUnsettled.
 type Local interface {
 	// Settled returns once every local transaction that was committed before
 	// the call is known to Touched. It is called while rows are locked, so it
@@ -48,10 +48,11 @@ type Touch struct {
 	// Unsent names the columns whose value none of them changed, as far as the
 	// WAL tells: unchanged TOAST.
 	Unsent []string
-	// Moved is the key that the row got, when not all of the row was sent with it.
-	// It has the order of Keys.Columns.
-	Moved change.Row
-	// Unsure is true when it cannot be known whether the key was changed. The
-	// row as it is here is then sent again where it stands.
+	// Moved are the keys that rows of this key got, when not all of the row was
+	// sent with them. They have the order of Keys.Columns.
+	Moved []change.Row
+	// Unsure is true when it cannot be known whether the key was changed, or what
+	// the row is at the other side: it got this key, and not all of it was sent
+	// with that. The row as it is here is then sent again where it stands.
 	Unsure bool
 }

@@ -79,7 +79,7 @@ func (x *execution) sweepKeys(ctx context.Context, sh *shape, src *source, seen 
 		switch {
 		case !ok:
 			gone = append(gone, key)
-		case !t.Inserted:
+		case !t.Inserted || t.Unsure:
 			w.touched[len(w.entries)] = t
 			w.entries = append(w.entries, entry{state: rowGone, row: key, src: src})
 			w.keys = append(w.keys, key)
@@ -96,7 +96,7 @@ func (x *execution) sweepKeys(ctx context.Context, sh *shape, src *source, seen 
 	if err := x.lock(ctx, w); err != nil {
 		return err
 	}
-	return x.write(ctx, []*work{w})
+	return x.write(ctx, []*work{w}, seen)
 }
 
 // lockSQL locks and reads the facility's rows with the given keys: nobody may

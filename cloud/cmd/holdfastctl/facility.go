@@ -199,9 +199,9 @@ func (a *app) facilityToken() *cobra.Command {
 		ValidArgsFunction: a.facilityArg,
 		Long: `Make a new one-time enrolment token. Earlier unused ones of the facility end. The box that uses it replaces the one before.
 
-The new box begins with what its own database has, and the region keeps the
-rows that it has not. So restore the facility's database on the new box
-before its agent starts.`,
+The new box begins with what its own database has, which may be nothing: the
+region keeps the facility's rows and sends them down beside the people's work.
+The box before it is outside; what it had not sent stays there.`,
 		Example: "  holdfastctl facility token la --ttl 1h --token-out la.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cl, err := a.client()
@@ -217,7 +217,7 @@ before its agent starts.`,
 			}
 			return a.show(t, func() error {
 				a.printEnrolSecret(t, tokenOut)
-				a.printf("The box that uses it begins with what its own database has. Restore the facility's database there before its agent starts.\n")
+				a.printf("The box that uses it takes the place of the one before, and gets the facility's rows from the region.\n")
 				return nil
 			})
 		},

@@ -96,7 +96,7 @@ func enrolCommand(file *string) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "This box is now %s of %s in region %s.\n", id.Facility, id.Tenant, id.Region)
 			if id.Enrolment > 1 {
-				fmt.Fprintf(cmd.OutOrStdout(), "It replaces box %d. Restore that box's database here before you start the agent: its rows are not sent down by themselves.\n", id.Enrolment-1)
+				fmt.Fprintf(cmd.OutOrStdout(), "It replaces box %d. The region sends it the facility's rows once the agent runs.\n", id.Enrolment-1)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Start the agent: holdfast-edge run -c %s\n", *file)
 			return nil

@@ -1,0 +1,34 @@
+package epoch
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestAnEpochIsFoundAsItWasLeft(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "epoch")
+	open := func(base uint64, want Epoch) File {
+		t.Helper()
+		f, err := Open(path, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Get(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		return f
+	}
+	f := open(7, Epoch{Number: 7, Opening: true})
+	open(7, Epoch{Number: 7, Opening: true})
+	if err := f.Set(Epoch{Number: 9, Reason: "of\nmany  words"}); err != nil {
+		t.Fatal(err)
+	}
+	open(7, Epoch{Number: 9, Reason: "of many words"})
+	open(20, Epoch{Number: 20, Opening: true, Reason: "the box was enrolled anew"})
+	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(20, Epoch{Number: 20 + 1<<31, Opening: true, Reason: "the note of the epoch was damaged on disk"})
+}
