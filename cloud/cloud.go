@@ -31,6 +31,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
+	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -188,11 +189,13 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		return err
 	}
 
-	// A row: hub, stream, ingest, apply.
+	// A row: hub, stream, ingest, apply; and what is on both sides, compared.
+	var compared *verify.Verifier // ingest and the streams tell it
 	in, err := ingest.New(ctx, ingest.Config{
 		DB: pool, ApplyConnString: db.DSN(pgcluster.Apply), Log: log.With("part", "ingest"),
 		Applied: func(facility string, p apply.Progress) { members.Applied(facility, batch(p)) },
 		Stuck:   func(facility string, err error) { streams.Stuck(facility, err) },
+		Verdict: func(facility string, a apply.Verdict) { compared.Verdict(facility, a) },
 		CheckRegion: func(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, error) {
 			return checkRegion(ctx, pool, t)
 		},
@@ -206,6 +209,11 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	event := func(ctx context.Context, facility, kind, detail string) {
+		if err := in.Event(ctx, facility, kind, detail); err != nil {
+			log.Warn("could not keep a stream's event", "facility", facility, "err", err)
+		}
 	}
 	// The same rooms the other way: router, stream.
 	ways := &downs{boxes: boxes}
@@ -226,17 +234,19 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		},
 		Down:   ways.open,
 		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
-		Event: func(ctx context.Context, facility, kind, detail string) {
-			if err := in.Event(ctx, facility, kind, detail); err != nil {
-				log.Warn("could not keep a stream's event", "facility", facility, "err", err)
-			}
-		},
+		Event:      event,
+		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
+	})
+	compared = verify.New(verify.Config{
+		DB: pool, Ask: streams.Verify, Stream: streams.Stream, Connected: streams.Connected, Event: event,
+		Log: log.With("part", "verify"),
 	})
 	live.Store(streams)
 	s.Go("fleet", members.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)
 	s.Go("streams", streams.Run)
+	s.Go("comparison", compared.Run)
 
 	// People and programs.
 	waiting := parked.New(pool, in)
@@ -252,7 +262,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
-				Resync: resync{streams, ways.router},
+				Resync: resync{streams, ways.router}, Verify: compared,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)

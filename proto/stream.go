@@ -49,6 +49,8 @@ const (
 	TypeCheck       StreamType = 10 // region → edge: could this table be synced?
 	TypeChecked     StreamType = 11 // edge → region: the answer
 	TypeDown        StreamType = 12 // region → edge: a frame of the way down; the edge's Ack is about these
+	TypeVerify      StreamType = 20 // region → edge: what do a table's rows come to?
+	TypeUnverified  StreamType = 21 // edge → region: why there is no answer to that
 )
 
 // Hello opens the stream. Who is speaking is known from the tunnel address;
@@ -325,6 +327,10 @@ func DecodeStream(b []byte) (StreamType, any, error) {
 		v = new(Checked)
 	case TypeDown:
 		v = new(Down)
+	case TypeVerify:
+		v = new(Verify)
+	case TypeUnverified:
+		v = new(Unverified)
 	default:
 		return e.Type, nil, nil
 	}

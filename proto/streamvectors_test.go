@@ -19,6 +19,7 @@ const streamVectorDir = "testdata/stream"
 var streamRules = map[StreamType]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeAck: "ack", TypeFrame: "frame", TypeTables: "tables", TypeTableStates: "table-states",
 	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down",
+	TypeVerify: "verify", TypeUnverified: "unverified",
 }
 
 // streamVectors are the messages that are frozen, by the names of their files:

@@ -49,6 +49,7 @@ func New(d Deps) *Handler {
 	h.registerFacilities()
 	h.registerFleet()
 	h.registerSync()
+	h.registerVerify()
 	h.registerResync()
 	h.registerParked()
 	h.registerTables()

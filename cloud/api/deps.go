@@ -29,6 +29,7 @@ type Deps struct {
 	Boxes  Boxes
 	Tables Tables
 	Fleet  Fleet
+	Verify Verify
 	Resync Resync
 	// Waiting says why a facility's changes cannot be applied now, nil when
 	// they can. May be nil.

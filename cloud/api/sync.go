@@ -61,6 +61,9 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	if out.Tables, err = h.tablesAt(ctx, f.ID, false); err != nil {
 		return nil, err
 	}
+	if err := h.store.addVerified(ctx, f.ID, out.Tables); err != nil {
+		return nil, err
+	}
 	return &body[v1.SyncStatus]{out}, nil
 }
 

@@ -64,6 +64,9 @@ func (h *Handler) listTables(ctx context.Context, in *tablesInput) (*body[v1.Pag
 	if err != nil {
 		return nil, err
 	}
+	if err := h.store.addVerified(ctx, in.Facility, states); err != nil {
+		return nil, err
+	}
 	by := map[[2]string][]v1.TableAt{}
 	for _, s := range states {
 		key := [2]string{s.Schema, s.Table}

@@ -114,6 +114,10 @@ func (e streamEvent) Shown() web.State {
 		return web.State{Kind: "warn", Word: "Region restored"}
 	case "heal":
 		return web.State{Kind: "ok", Word: "Healed"}
+	case "difference":
+		return web.State{Kind: "bad", Word: "Differs"}
+	case "repaired":
+		return web.State{Kind: "ok", Word: "Repaired"}
 	case "stuck":
 		return web.State{Kind: "bad", Word: "Stuck"}
 	case "parked":

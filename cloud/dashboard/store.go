@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -33,6 +34,8 @@ type tableAt struct {
 	RegionSchema                                 string
 	Fingerprint                                  int64
 	Columns                                      []proto.TableColumn
+	// Verified is what the comparison of both sides came to; nil before the first.
+	Verified *v1.Verified `db:"-"`
 }
 
 type streamEvent struct {
@@ -95,6 +98,8 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 			r.Tables, err = pgx.CollectRows(rows, pgx.RowToStructByPos[tableAt])
 			return err
 		})
+	verified := map[[2]string]*v1.Verified{}
+	b.Queue(verifiedSQL, facility).Query(func(rows pgx.Rows) error { return readVerified(rows, verified) })
 	b.Queue(`SELECT at, kind, epoch, seq, detail FROM holdfast.stream_event WHERE facility = $1 ORDER BY id DESC LIMIT $2`, facility, eventsShown).
 		Query(func(rows pgx.Rows) (err error) {
 			r.Events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[streamEvent])
@@ -118,6 +123,9 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 		})
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return record{}, fmt.Errorf("read facility %s: %w", facility, err)
+	}
+	for i := range r.Tables {
+		r.Tables[i].Verified = verified[[2]string{r.Tables[i].Schema, r.Tables[i].Table}]
 	}
 	return r, nil
 }

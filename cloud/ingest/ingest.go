@@ -35,6 +35,9 @@ type Config struct {
 	Patience time.Duration
 	// Applied is told each commit. It must not block. May be nil.
 	Applied func(facility string, p apply.Progress)
+	// Verdict is told what each comparison with a facility's rows came to. It
+	// must not block. May be nil.
+	Verdict func(facility string, v apply.Verdict)
 	// Stuck is told why a facility's stream waits, and nil when it goes on.
 	// It must not block. May be nil.
 	Stuck func(facility string, err error)
@@ -79,6 +82,9 @@ func New(ctx context.Context, c Config) (*Ingest, error) {
 	}
 	if c.Applied == nil {
 		c.Applied = func(string, apply.Progress) {}
+	}
+	if c.Verdict == nil {
+		c.Verdict = func(string, apply.Verdict) {}
 	}
 	if c.Stuck == nil {
 		c.Stuck = func(string, error) {}

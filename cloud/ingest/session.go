@@ -40,6 +40,7 @@ func (in *Ingest) newSession(ctx context.Context, facility string) (*Session, er
 			in.counters.add(facility, p)
 			in.cfg.Applied(facility, p)
 		},
+		OnDigest:  func(v apply.Verdict) { in.cfg.Verdict(facility, v) },
 		OnDurable: s.isDurable,
 		OnStuck:   func(err error) { in.setStuck(facility, err) },
 		Patience:  in.cfg.Patience,

@@ -134,11 +134,17 @@ CREATE TABLE holdfast.verified (
     pass_no     bigint NOT NULL DEFAULT 0,     -- counts the passes over the table
     began_at    timestamptz,                   -- of the pass that is under way
     rows_done   bigint NOT NULL DEFAULT 0,
+    walk_after  jsonb,                         -- key up to which it has come, as text values
+    found       jsonb NOT NULL DEFAULT '[]',   -- [{kind, key}] of the rows that it found to differ, the first of them
+    found_count bigint NOT NULL DEFAULT 0,
     equal_at    timestamptz,                   -- when a whole pass last found no difference
     equal_seq   text NOT NULL DEFAULT '',      -- epoch:seq of the way up at its end
     equal_rows  bigint NOT NULL DEFAULT 0,
     differing   bigint NOT NULL DEFAULT 0,     -- rows that differed in the last whole pass
+    differences jsonb NOT NULL DEFAULT '[]',   -- the first of them, as found
     repaired    bigint NOT NULL DEFAULT 0,     -- of these, mended since
+    problem     text NOT NULL DEFAULT '',      -- why the table cannot be compared
+    remedy      text NOT NULL DEFAULT '',
     ended_at    timestamptz,
     PRIMARY KEY (facility, schema_name, table_name),
     FOREIGN KEY (schema_name, table_name) REFERENCES holdfast.synced_table ON DELETE CASCADE

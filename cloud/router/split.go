@@ -131,7 +131,7 @@ func (p *splitter) frame(h *change.Header, body *change.Body) error {
 			switch {
 			case c.Op == change.Note:
 				p.note(c.Row)
-			case p.tx.tagged || ways[c.Table] == nil:
+			case p.tx.tagged || !c.Op.OfRows() || ways[c.Table] == nil:
 			default:
 				if err := p.change(ways[c.Table], c); err != nil {
 					return err

@@ -24,6 +24,7 @@ type box struct {
 	link      *transfer.Link
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
+	number    uint64              // of the stream, set when it joins
 	left      chan struct{}       // closed when it is connected no more
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
 
@@ -162,6 +163,9 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, 
 			}
 		case *proto.Checked:
 			b.answered(m)
+		case *proto.Unverified:
+			m.Problem.Text, m.Problem.Remedy = cut(m.Problem.Text), cut(m.Problem.Remedy)
+			b.server.Unverified(b.facility, m)
 		case *proto.Goodbye:
 			return fmt.Errorf("the box ended the stream (%s): %s", m.Code, m.Text)
 		case nil: // a newer box says something that this build does not know

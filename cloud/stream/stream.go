@@ -81,6 +81,9 @@ type Config struct {
 	// Explain turns an error of a session into words for people, or returns
 	// nil where the cause will go by itself (a lost connection).
 	Explain func(error) *proto.Problem
+	// Unverified is told which question about a table has no answer. It must
+	// not block. Default: nobody is.
+	Unverified func(facility string, u *proto.Unverified)
 	// Event keeps something about a stream that a person should be able to read later.
 	Event  func(ctx context.Context, facility, kind, detail string)
 	Region string
@@ -95,10 +98,15 @@ type Server struct {
 	boxes map[string]*box // connected, by facility
 	open  map[string]int  // streams of each facility, old ones that are ending included
 	asked uint64          // number of the last Check
+	// joined counts the streams.
+	joined uint64
 }
 
 // New prepares a server on a listener of the hub.
 func New(c Config) *Server {
+	if c.Unverified == nil {
+		c.Unverified = func(string, *proto.Unverified) {}
+	}
 	return &Server{Config: c, boxes: make(map[string]*box), open: make(map[string]int)}
 }
 
@@ -263,6 +271,8 @@ func (s *Server) exit(facility string) {
 func (s *Server) join(b *box) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.joined++
+	b.number = s.joined
 	s.boxes[b.facility] = b
 }
 

@@ -139,6 +139,8 @@ func (x *Index) look(ctx context.Context, b *block, n uint16, seen change.Positi
 				if string(c.Row[0]) == change.NoteBy {
 					by = string(c.Row[1])
 				}
+			}
+			if !c.Op.OfRows() {
 				continue
 			}
 			if t := tables[c.Table]; t != nil {

@@ -186,7 +186,7 @@ func (x *Index) indexBody(b *block, n uint16, body *change.Body) {
 	for i := range body.Txs {
 		for j := range body.Txs[i].Changes {
 			c := &body.Txs[i].Changes[j]
-			if c.Op == change.Note {
+			if !c.Op.OfRows() {
 				continue
 			}
 			t := tables[c.Table]

@@ -95,6 +95,8 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
 	g.Go(func() error { return u.send(ctx, sender, from) })
+	questions := make(chan *proto.Verify, questionsMax)
+	g.Go(func() error { return u.answer(ctx, link, questions) })
 	g.Go(func() error { return u.tellTables(ctx, link) })
 	switch {
 	case down != nil && welcome.Version < proto.StreamVersionDown:
@@ -110,7 +112,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	case u.Down != nil:
 		g.Go(func() error { return u.untilDown(ctx) })
 	}
-	g.Go(func() error { return u.receive(ctx, link, sender, down) })
+	g.Go(func() error { return u.receive(ctx, link, sender, down, questions) })
 	return g.Wait()
 }
 
@@ -220,11 +222,11 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 	}, &change.Body{})
 }
 
-// receive hears acknowledgements and orders, and passes on what comes down.
-// The region's window is smaller than what the downlink takes in without
+// receive hears acknowledgements, orders and questions, and passes on what comes
+// down. The region's window is smaller than what the downlink takes in without
 // waiting, so that a change that cannot be applied here does not keep the
 // acknowledgements of the way up from being heard.
-func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session) error {
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify) error {
 	for {
 		_, msg, err := link.Receive()
 		if err != nil {
@@ -255,6 +257,8 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 				// The asker gives up by itself; a broken link ends the session.
 				_ = link.Send(proto.TypeChecked, &proto.Checked{ID: m.ID, Problems: p})
 			}}}})
+		case *proto.Verify:
+			heard(questions, m)
 		case *proto.Problem:
 			if m.Text == "" {
 				u.setLink(func(l *Link) { l.Problem = nil })

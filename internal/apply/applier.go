@@ -51,6 +51,10 @@ type Config struct {
 	// more: this, and not what is applied, may be acknowledged to the sender.
 	// It grows strictly, must not block, and is not called after Run.
 	OnDurable func(change.Position)
+	// OnDigest is called with what each digest in the stream came to, in order,
+	// after the commit that compared it. It must not block. nil leaves digests
+	// uncompared.
+	OnDigest func(Verdict)
 	// OnStuck is called when a transaction cannot be applied, and with nil
 	// when it could be after all.
 	OnStuck func(error)

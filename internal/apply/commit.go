@@ -32,6 +32,8 @@ type batch struct {
 	part *part
 	// draft is what it parks; nil without parked rows.
 	draft *draft
+	// verdicts on the digests at its end; see digest.go.
+	verdicts []Verdict
 }
 
 // part says which part of a big transaction a batch is. A void one ends a
@@ -266,6 +268,9 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	if err != nil {
 		return err
 	}
+	if err := a.compare(ctx, s, b); err != nil {
+		return err
+	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
 	}
@@ -342,8 +347,8 @@ func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
 		r.body, r.registry, r.shapes = t.body, reg, make([]*shape, len(t.body.Tables))
 	}
 	for i := range t.tx.Changes {
-		if t.tx.Changes[i].Op == change.Note {
-			continue
+		if !t.tx.Changes[i].Op.OfRows() {
+			continue // a digest's table is looked up when it is compared
 		}
 		n := t.tx.Changes[i].Table
 		if r.shapes[n] != nil {
@@ -385,6 +390,9 @@ func (a *Applier) committed(b *batch, missing map[string]int64, last *change.Tx)
 	p.countTables(b.fold)
 	a.sawUpTo(b)
 	a.finish(p, last)
+	for _, v := range b.verdicts {
+		a.cfg.OnDigest(v)
+	}
 }
 
 func (p *Progress) countTables(f *folded) {

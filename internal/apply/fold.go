@@ -90,7 +90,7 @@ func newFolded(facility string) *folded {
 func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		sh := shapes[c.Table]
@@ -116,7 +116,7 @@ func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 func (f *folded) add(tx *change.Tx, shapes []*shape) {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if c.Op != change.Note {
+		if c.Op.OfRows() {
 			f.change(shapes[c.Table], c)
 		}
 	}

@@ -244,7 +244,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to, b.seen = g.a.next, g.seen
-	if b.fold == nil && !t.joined && g.a.parked == nil || b.full(1) {
+	if b.fold == nil && !t.joined && g.a.parked == nil || b.full(1) || isDigest(t.tx) {
 		return g.spill(ctx)
 	}
 	return nil

@@ -26,6 +26,10 @@ func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
 			return err
 		}
 	}
+	if err := a.compare(ctx, s, b); err != nil {
+		s.rollback(ctx)
+		return err
+	}
 	if err := a.commit(ctx, s); err != nil {
 		s.rollback(ctx)
 		if refused(err) {
@@ -42,7 +46,7 @@ func alwaysCareful(*target) bool { return true }
 func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, pos change.Position) error {
 	for i := range t.tx.Changes {
 		c := &t.tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		sh := t.shapes[c.Table]

@@ -25,6 +25,10 @@ const (
 	TagPrefix = "holdfast"
 	// RangePrefix carries a range of rows; see LoadTable.
 	RangePrefix = "holdfast.range"
+	// DigestPrefix carries what a range of rows comes to; see DigestTable.
+	DigestPrefix = "holdfast.digest"
+	// MendPrefix carries single rows that are sent again; see MendRows.
+	MendPrefix = "holdfast.mend"
 	// RowPrefix carries one row's change (change.EncodeRow), which takes its
 	// place in the stream as if the transaction had made it.
 	RowPrefix = "holdfast.row"

@@ -89,6 +89,10 @@ func (s *stream) logicalMessage(r *reader) error {
 			return nil
 		}
 		s.addRange(table, rows)
+	case DigestPrefix:
+		s.addDigest(content)
+	case MendPrefix:
+		s.addMending(content)
 	case RowPrefix:
 		table, c, err := change.DecodeRow(content)
 		if err != nil {

@@ -19,6 +19,7 @@ const (
 	Truncate Op = 4 // every row of the table that belongs to the sender
 	Range    Op = 5 // a key range is exactly these rows; see Change.Range
 	Note     Op = 6 // about its transaction rather than about a row; see the notes
+	Digest   Op = 7 // what a key range comes to here; Row holds one value, see DigestRecord
 )
 
 // Notes are changes with the Op Note: Row holds a word of these and what it is
@@ -37,6 +38,10 @@ const (
 	NoteBy = "by"
 )
 
+// OfRows reports whether the operation is about rows: a change that is not says
+// something of its transaction or its place, and its Row is not one of the table.
+func (o Op) OfRows() bool { return o != Note && o != Digest }
+
 func (o Op) String() string {
 	switch o {
 	case Insert:
@@ -51,6 +56,8 @@ func (o Op) String() string {
 		return "range"
 	case Note:
 		return "note"
+	case Digest:
+		return "digest"
 	}
 	return fmt.Sprintf("op(%d)", uint8(o))
 }

@@ -244,6 +244,12 @@ func (b *Body) checkChange(c *Change) error {
 			keys++
 		}
 	}
+	if c.Op == Digest {
+		if len(c.Row) != 1 || c.Key != nil || c.Absent != nil || c.Range != nil || keys == 0 {
+			return fmt.Errorf("digest of %s with %d values", t.ID(), len(c.Row))
+		}
+		return nil
+	}
 	if c.Range != nil && c.Op != Range {
 		return fmt.Errorf("%s of %s with a range", c.Op, t.ID())
 	}

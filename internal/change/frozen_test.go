@@ -41,7 +41,18 @@ func frozenFrames() map[string]frozenFrame {
 		return r
 	}
 	const epoch, micros = 3<<32 | 2, 1_795_401_064_123_456
+	_, digest, err := DecodeDigest(must(EncodeDigest(&orders, &DigestRecord{
+		ID: 7, TookMicros: 1500, After: row("5"), Parts: []DigestPart{{UpTo: row("9"), Count: 2, Sum: 1 << 63}},
+		Listed: true, Keys: []Row{row("6"), row("9")}, Hashes: []uint64{1 << 62, 1 << 62},
+	})))
+	if err != nil {
+		panic(err) // it was just encoded
+	}
 	return map[string]frozenFrame{
+		"digest": {
+			Header{Kind: Changes, Epoch: epoch, First: 102, Last: 102, LSN: 0x1_5A70000, CommitMicros: micros},
+			Body{Tables: []Table{orders}, Txs: []Tx{{Seq: 102, LSN: 0x1_5A70000, CommitMicros: micros, Changes: []Change{{Op: Digest, Row: Row{digest}}}}}},
+		},
 		"every-operation": {
 			Header{Kind: Changes, Epoch: epoch, First: 41, Last: 43, LSN: 0x1_5A3F1C8, CommitMicros: micros},
 			Body{Tables: []Table{orders, log}, Txs: []Tx{
@@ -90,6 +101,13 @@ func frozenFrames() map[string]frozenFrame {
 			}},
 		},
 	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // What earlier builds have sealed, in queues on disk and on the wire, is read by

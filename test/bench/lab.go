@@ -27,8 +27,10 @@ type lab struct {
 	log    *slog.Logger
 	keep   bool
 	rounds int
-	dir    string
-	bin    string
+	// verifyRows is the size of the table that is compared.
+	verifyRows int64
+	dir        string
+	bin        string
 
 	site   *site.Site
 	edge   *site.Edge
@@ -47,7 +49,7 @@ func newLab(o options) (*lab, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open the laboratory's folder: %w", err)
 	}
-	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, dir: dir, bin: o.bin}, nil
+	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, dir: dir, bin: o.bin}, nil
 }
 
 // build makes the programs as they are delivered.

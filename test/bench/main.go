@@ -33,6 +33,7 @@ var measurements = []measurement{
 	{"drain of pgbench", []string{"drain_pgbench_ratio", "wal_retained_busy_mb"}, benchDrainPgbench},
 	{"lag", []string{"lag_p50_ms", "lag_p99_ms"}, benchLag},
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
+	{"comparison", []string{"verify_bytes_mb", "verify_cpu_pct"}, benchVerify},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
 	{"black hole", []string{"tunnel_recover_s"}, benchBlackHole},
 }
@@ -49,11 +50,16 @@ func main() {
 	out := flag.String("out", "docs", "folder of bench.md and bench.json")
 	keep := flag.Bool("keep", false, "keep the work folder and its logs")
 	rounds := flag.Int("rounds", 3, "how often each comparison is made; the median counts")
+	verifyRows := int64(10_000_000)
+	flag.Func("verify-rows", "rows of the table that is compared, such as 200k; 10M take 5 GB of disk (default 10M)", func(s string) (err error) {
+		verifyRows, err = parseRows(s)
+		return err
+	})
 	flag.Parse()
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
+	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -65,7 +71,9 @@ type options struct {
 	only, out string
 	keep      bool
 	rounds    int
-	bin       string
+	// verifyRows is for the comparison.
+	verifyRows int64
+	bin        string
 }
 
 func bench(ctx context.Context, o options) error {

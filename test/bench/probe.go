@@ -22,13 +22,17 @@ import (
 
 // metric reads one value of the agent's /metrics.
 func (l *lab) metric(ctx context.Context, name string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.edge.URL()+"/metrics", nil)
+	return metricOf(ctx, l.edge.URL(), name)
+}
+
+func metricOf(ctx context.Context, url, name string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("ask the agent: %w", err)
+		return 0, fmt.Errorf("ask %s: %w", url, err)
 	}
 	defer resp.Body.Close()
 	value, found := 0.0, false
@@ -41,7 +45,7 @@ func (l *lab) metric(ctx context.Context, name string) (float64, error) {
 		}
 	}
 	if !found {
-		return 0, fmt.Errorf("the agent has no %s", name)
+		return 0, fmt.Errorf("%s has no %s", url, name)
 	}
 	return value, nil
 }

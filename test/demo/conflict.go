@@ -79,6 +79,10 @@ func (d *demo) makeConflict(ctx context.Context, e *site.Edge) (conflict, error)
 	if err != nil {
 		return c, fmt.Errorf("find an open order of %s in the region: %w", e.ID, err)
 	}
+	var known []string // of earlier times
+	if err := region.QueryRow(ctx, `SELECT coalesce(array_agg(id::text), '{}') FROM holdfast.conflict WHERE facility_id = $1`, e.ID).Scan(&known); err != nil {
+		return c, fmt.Errorf("list the conflicts of %s: %w", e.ID, err)
+	}
 	e.Cut()
 	defer e.Restore()
 	if err := edit(ctx, e, c.OrderID); err != nil {
@@ -88,14 +92,16 @@ func (d *demo) makeConflict(ctx context.Context, e *site.Edge) (conflict, error)
 		if _, err := tx.Exec(ctx, `SELECT pg_logical_emit_message(true, 'holdfast.author', 'head office')`); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `UPDATE orders SET notes = 'Head office: hold this order until it is paid', updated_at = now() WHERE id = $1`, c.OrderID)
+		_, err := tx.Exec(ctx, `UPDATE orders SET notes = 'Head office: hold this order until it is paid (' || $2 || ')', updated_at = now()
+			WHERE id = $1`, c.OrderID, rand.Text()[:4])
 		return err
 	})
 	if err != nil {
 		return c, fmt.Errorf("change the order in the region: %w", err)
 	}
 	e.Restore()
-	return c, d.awaitConflict(ctx, region, e, &c)
+	err = d.awaitConflict(ctx, region, known, &c)
+	return c, err
 }
 
 // edit changes the order at the facility, in the facility's own database.
@@ -120,11 +126,11 @@ func edit(ctx context.Context, e *site.Edge, order string) error {
 }
 
 // awaitConflict waits until the decision has reached the region.
-func (d *demo) awaitConflict(ctx context.Context, region *pgx.Conn, e *site.Edge, c *conflict) error {
+func (d *demo) awaitConflict(ctx context.Context, region *pgx.Conn, known []string, c *conflict) error {
 	for {
 		err := region.QueryRow(ctx, `SELECT id::text, kind, decision, fields, edge_row, cloud_row, edge_by, cloud_by, at,
 				(SELECT notes FROM orders WHERE orders.id::text = $2)
-			FROM holdfast.conflict WHERE facility_id = $1 AND table_name = 'orders' AND key->>'id' = $2 ORDER BY at DESC LIMIT 1`, e.ID, c.OrderID).
+			FROM holdfast.conflict WHERE facility_id = $1 AND table_name = 'orders' AND key->>'id' = $2 AND id::text <> ALL ($3) LIMIT 1`, c.Facility, c.OrderID, known).
 			Scan(&c.ID, &c.Kind, &c.Decision, &c.Fields, &c.EdgeRow, &c.CloudRow, &c.EdgeBy, &c.CloudBy, &c.At, &c.Stands)
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return err

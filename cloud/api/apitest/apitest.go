@@ -80,7 +80,7 @@ func Start(t testing.TB) *Server {
 	room := parked.New(pool, tables)
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -126,6 +126,8 @@ type Below struct {
 	problems []proto.Problem
 	silent   []string
 	fleet    []v1.FacilityStatus
+	run      *v1.VerifyRun
+	refusal  error
 	up, down []string
 }
 
@@ -137,6 +139,34 @@ func (b *Below) Silence(facilities ...string) { b.mu.Lock(); b.silent = faciliti
 
 // Show is the fleet from now on, ordered by id.
 func (b *Below) Show(f ...v1.FacilityStatus) { b.mu.Lock(); b.fleet = f; b.mu.Unlock() }
+
+// Find is what a comparison finds from now on; a refusal begins none.
+func (b *Below) Find(r v1.VerifyRun, refusal error) {
+	b.mu.Lock()
+	b.run, b.refusal = &r, refusal
+	b.mu.Unlock()
+}
+
+// Start implements api.Verify.
+func (b *Below) Start(_ context.Context, facility string, in v1.VerifyRequest, by string) (v1.VerifyRun, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refusal != nil {
+		return v1.VerifyRun{}, b.refusal
+	}
+	b.run.Facility, b.run.Repair, b.run.DryRun, b.run.StartedBy = facility, in.Repair, in.DryRun, by
+	return v1.VerifyRun{Facility: facility, State: v1.VerifyRunning, Repair: in.Repair, DryRun: in.DryRun, StartedBy: by}, nil
+}
+
+// Latest implements api.Verify.
+func (b *Below) Latest(string) (v1.VerifyRun, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.run == nil {
+		return v1.VerifyRun{}, false
+	}
+	return *b.run, true
+}
 
 func (b *Below) checkRegion(context.Context, proto.SyncedTable) ([]proto.Problem, error) {
 	b.mu.Lock()

@@ -145,6 +145,16 @@ func (c *Client) tables(ctx context.Context, facility string, system bool) ([]Ta
 	return page.Items, err
 }
 
+// StartVerify begins to compare a facility's rows with the region's.
+func (c *Client) StartVerify(ctx context.Context, facility string, in VerifyRequest) (VerifyRun, error) {
+	return send[VerifyRun](ctx, c, http.MethodPost, facilityPath(facility, "/verify"), in)
+}
+
+// VerifyStatus returns the newest comparison that somebody asked for.
+func (c *Client) VerifyStatus(ctx context.Context, facility string) (VerifyRun, error) {
+	return get[VerifyRun](ctx, c, facilityPath(facility, "/verify"))
+}
+
 // AddTable registers a table, or with DryRun only checks it.
 func (c *Client) AddTable(ctx context.Context, in TableAdd) (TableAdded, error) {
 	return send[TableAdded](ctx, c, http.MethodPost, root+"/tables", in)

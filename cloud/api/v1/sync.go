@@ -56,6 +56,7 @@ type TableAt struct {
 	Changes    int64      `json:"changes"`
 	LastSeq    int64      `json:"last_seq"`
 	UpdatedAt  *time.Time `json:"updated_at,omitempty"`
+	Verified   *Verified  `json:"verified,omitempty" doc:"What the comparison of both sides has come to; absent before the first"`
 	// Differs is empty when the columns are the same on both sides.
 	Differs []Difference `json:"differs,omitempty" doc:"How its columns at the facility differ from the region's"`
 }
@@ -120,7 +121,7 @@ type Event struct {
 	ID       int64     `json:"id"`
 	Facility string    `json:"facility"`
 	At       time.Time `json:"at"`
-	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, heal, stuck, parked, passed_over, refused"`
+	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, heal, stuck, parked, passed_over, refused, difference, repaired"`
 	Epoch    uint64    `json:"epoch"`
 	Seq      uint64    `json:"seq"`
 	Detail   string    `json:"detail"`

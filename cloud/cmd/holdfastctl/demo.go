@@ -107,7 +107,8 @@ func (a *app) demoConflict() *cobra.Command {
 				a.table(a.out, []string{"SIDE", "BY", "NOTES"}, [][]cell{
 					{c(k.Facility), c(k.EdgeBy), c(k.EdgeRow.notes())}, {c("region"), c(k.CloudBy), c(k.CloudRow.notes())},
 				})
-				a.printf("Decided: %s, the version of the %s stands. Both sides have now: %s\n", k.Kind, k.Decision, k.Stands)
+				stands := map[string]string{"edge": k.Facility + "'s version stands", "cloud": "the region's version stands", "merged": "each side's own columns stand"}
+				a.printf("Decided: %s, %s. The order's notes are now: %s\n", k.Kind, stands[k.Decision], k.Stands)
 				return nil
 			})
 		},

@@ -39,7 +39,7 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = false
 
 	root.AddCommand(
-		a.fleetCmd(), a.facilityCmd(), a.syncCmd(), a.resyncCmd(), a.conflictsCmd(), a.parkedCmd(), a.tablesCmd(), a.migrateCmd(), a.eventsCmd(),
+		a.fleetCmd(), a.facilityCmd(), a.syncCmd(), a.verifyCmd(), a.resyncCmd(), a.conflictsCmd(), a.parkedCmd(), a.tablesCmd(), a.migrateCmd(), a.eventsCmd(),
 		a.accountCmd(), a.tokenCmd(), a.auditCmd(), a.loginCmd(),
 		a.demoCmd(), a.versionCmd(),
 	)

@@ -107,7 +107,7 @@ func fullText(q v1.Queue, now time.Time) string {
 }
 
 func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
-	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "PROBLEM"}
+	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "VERIFIED", "PROBLEM"}
 	if withFacility {
 		header[0] = "FACILITY"
 	}
@@ -117,7 +117,7 @@ func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
 		if withFacility {
 			first = t.Facility
 		}
-		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), problemCell(t)})
+		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), a.verifiedCell(t.Verified), problemCell(t)})
 	}
 	a.table(a.out, header, rows)
 	a.printDifferences(list)

@@ -153,14 +153,14 @@ func (a *app) printTables(list []v1.Table) {
 	for _, t := range list {
 		name, class, place := tableName(t.Schema, t.Table), classAndPolicy(t), regionSchema(t)
 		if len(t.Facilities) == 0 {
-			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c("")})
+			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c(""), c("")})
 		}
 		for _, at := range t.Facilities {
-			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), problemCell(at)})
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), a.verifiedCell(at.Verified), problemCell(at)})
 			name, class, place = "", "", ""
 		}
 	}
-	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "PROBLEM"}, rows)
+	a.table(a.out, []string{"TABLE", "CLASS", "REGION SCHEMA", "FACILITY", "STATE", "CHANGES", "VERIFIED", "PROBLEM"}, rows)
 	for _, t := range list {
 		a.printDifferences(t.Facilities)
 	}
