@@ -67,8 +67,13 @@ func (r *Router) captureOnce(ctx context.Context, up func()) (err error) {
 		return err
 	}
 	r.mu.Lock()
-	r.stats.CaptureErr = ""
+	r.stats.CaptureErr, r.reading = "", c
 	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.reading = nil
+		r.mu.Unlock()
+	}()
 	up()
 	return c.Run(ctx)
 }
@@ -166,7 +171,7 @@ func (r *Router) begin(ctx context.Context, now epoch.Epoch, from uint64) error 
 	routes := r.routes
 	r.mu.Unlock()
 	r.sink.forget()
-	if err := r.store.reloadAll(ctx, now.Number, routes.tables(), "epoch"); err != nil {
+	if err := r.store.reloadAll(ctx, now.Number, routes.tables(), reasonEpoch); err != nil {
 		return err
 	}
 	if err := r.queue.Remark(from); err != nil {

@@ -51,6 +51,11 @@ func (r *Router) load(ctx context.Context, up func()) error {
 			return err
 		}
 		up()
+		for facility, tables := range r.mended() {
+			for _, t := range tables {
+				r.c.Mended(facility, t)
+			}
+		}
 		for _, l := range list {
 			id := l.Facility + " " + l.Schema + "." + l.Table
 			mu.Lock()
@@ -132,6 +137,14 @@ func (r *Router) room(facility string) error {
 	return nil
 }
 
+// Why a facility is sent a table.
+const (
+	reasonJoined   = "joined"   // it has not heard of master data yet
+	reasonReplaced = "replaced" // its box is a new one
+	reasonEpoch    = "epoch"    // the way down began anew
+	reasonResync   = "resync"   // it was away for too long, or somebody asked
+)
+
 // loadOne sends a table's rows to its facility until all are sent or it waits.
 func (r *Router) loadOne(ctx context.Context, l Load) error {
 	r.mu.Lock()
@@ -158,6 +171,12 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		notify(r.look) // it has just joined
 		return nil
 	}
+	if !route.master && l.Reason != reasonReplaced {
+		// What is parked here is newer than what this region would send.
+		if parked, err := r.store.parked(ctx, l); err != nil || parked {
+			return err
+		}
+	}
 	part := capture.Part{To: l.Facility, Between: func(context.Context) error { return r.room(l.Facility) }}
 	switch {
 	case route.facility != "" || route.column == "":
@@ -178,6 +197,13 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		r.log.Warn("a table without a key: only what changes from now on is sent down", "facility", l.Facility, "table", t.ID())
 	case err != nil:
 		return fmt.Errorf("load %s for %s: %w", t.ID(), l.Facility, err)
+	}
+	if !route.master && (l.Reason == reasonEpoch || l.Reason == reasonResync) {
+		if err := r.mendLater(ctx, l.Facility, l.Schema+"."+l.Table); errors.Is(err, errPaused) {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 	if err := r.store.loaded(ctx, l); err != nil {
 		return err
@@ -214,7 +240,7 @@ func (r *Router) Resync(ctx context.Context, facility string, tables ...string) 
 		}
 		list = slices.DeleteFunc(list, func(t proto.SyncedTable) bool { return !slices.Contains(tables, t.ID()) })
 	}
-	if err := r.store.ask(ctx, facility, list, "resync"); err != nil {
+	if err := r.store.ask(ctx, facility, list, reasonResync); err != nil {
 		return err
 	}
 	notify(r.loadLook)

@@ -103,9 +103,9 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	case known && row.Seq == 0 && has.Epoch < epoch:
 		return row, false, nil // all of it is marked to be loaded in this epoch
 	}
-	reason := "joined"
+	reason := reasonJoined
 	if known {
-		reason = "resync"
+		reason = reasonResync
 	}
 	all := known || has.Epoch != 0 // one that was here before lacks what came since
 	f, err := r.facility(ctx, facility)
@@ -113,7 +113,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 		return at, false, err
 	}
 	if f.Enrolments > 1 && has.Epoch == 0 {
-		reason, all = "replaced", true
+		reason, all = reasonReplaced, true
 	}
 	if err := r.restartAt(ctx, facility, tail, all, reason); err != nil {
 		return at, false, err

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/fault"
@@ -76,6 +77,11 @@ type Config struct {
 	// changes. Facilities returns who is there; it is asked every few seconds.
 	Tables     func() (proto.Tables, <-chan struct{})
 	Facilities func(ctx context.Context) ([]Facility, error)
+	// Mended is told of a fact table that a connected facility was sent again
+	// because something on the way down was lost: what was removed meanwhile
+	// does not show in what it was sent, so the facility's own rows must come
+	// up behind it. May be nil.
+	Mended func(facility, table string)
 	// LogMaxBytes is how much of the log is kept for the slowest facility.
 	// Whoever is behind that is sent its tables again.
 	LogMaxBytes  int64
@@ -115,9 +121,11 @@ type Router struct {
 	gap    gap
 	// open is true while the stream of the current epoch can be read; opened is
 	// closed then, and replaced when it ends.
-	open   bool
-	opened chan struct{}
-	recap  context.CancelCauseFunc
+	open    bool
+	opened  chan struct{}
+	recap   context.CancelCauseFunc
+	reading *capture.Capture  // nil while nothing reads the WAL
+	mends   map[string][]mend // of each facility
 	// announced is what the facilities are told of tables.
 	announced announced
 	acked     map[string]change.Position // positions in the current epoch
@@ -182,8 +190,8 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
-		announced: announced{changed: make(chan struct{})},
-		routes:    newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
+		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{},
+		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)
 	if err := r.findEnd(); err != nil {

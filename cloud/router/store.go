@@ -258,3 +258,14 @@ func (s store) event(ctx context.Context, facility, kind string, at change.Posit
 	}
 	return nil
 }
+
+// parked reports whether changes of the table are parked here.
+func (s store) parked(ctx context.Context, l Load) (bool, error) {
+	var waits bool
+	err := s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.parked WHERE facility = $1 AND direction = 'up' AND state = 'waiting'
+		AND schema_name = $2 AND table_name = $3)`, l.Facility, l.Schema, l.Table).Scan(&waits)
+	if err != nil {
+		return false, fmt.Errorf("look for parked changes of %s.%s: %w", l.Schema, l.Table, err)
+	}
+	return waits, nil
+}

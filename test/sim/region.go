@@ -35,9 +35,10 @@ type region struct {
 	// toLog is the step to the log of the way down.
 	toLog fault.Point
 
-	accept chan net.Conn
-	stack  *run.Stack
-	router *router.Router
+	accept  chan net.Conn
+	stack   *run.Stack
+	router  *router.Router
+	streams *stream.Server
 }
 
 func (r *region) start(ctx context.Context) error {
@@ -55,13 +56,14 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return list, nil
 		},
-		Log: r.log,
+		Mended: func(facility, table string) { _, _ = r.streams.Heal(facility, "the way down was mended", table) },
+		Log:    r.log,
 	})
 	if err != nil {
 		return err
 	}
 	sock := newSocket(r.accept)
-	streams := stream.New(stream.Config{
+	r.streams = stream.New(stream.Config{
 		Listener: sock, Region: "sim", Log: r.log.With("part", "stream"),
 		FacilityOf: func(a netip.Addr) (string, uint32, bool) { f, ok := r.addrs[a]; return f, 1, ok },
 		Open: func(ctx context.Context, facility string) (stream.Session, error) {
@@ -81,7 +83,7 @@ func (r *region) start(ctx context.Context) error {
 	})
 	r.stack.Go("ingest", in.Run)
 	r.stack.Go("router", r.router.Run)
-	r.stack.Go("streams", streams.Run)
+	r.stack.Go("streams", r.streams.Run)
 	return nil
 }
 

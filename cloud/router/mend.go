@@ -1,0 +1,72 @@
+package router
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/agogsaas/holdfast/internal/change"
+)
+
+// What a facility was sent again mends what the region had changed and lost, and
+// leaves alone what the region had removed: a range removes no fact rows,
+// because they may be missing here for a worse reason. So the facility's own
+// rows come up behind it, and both sides are equal. They must not come before
+// the facility has what it was sent.
+
+// mend is a table that comes up once the facility has all up to a position.
+type mend struct {
+	at    change.Position
+	table string
+}
+
+// mendLater has the table asked for when the facility has what is in the WAL now.
+func (r *Router) mendLater(ctx context.Context, facility, table string) error {
+	if r.c.Mended == nil {
+		return nil
+	}
+	r.mu.Lock()
+	reading := r.reading
+	r.mu.Unlock()
+	if reading == nil {
+		return errPaused
+	}
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Release()
+	if err := reading.Settled(ctx, conn.Conn()); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := change.Position{Epoch: r.index.epoch}
+	if b := r.index.buckets[facilityBucket(facility)]; b != nil && len(b.refs) > 0 {
+		at.Seq = b.refs[len(b.refs)-1].seq
+	}
+	r.mends[facility] = append(r.mends[facility], mend{at, table})
+	notify(r.loadLook)
+	return nil
+}
+
+// mended returns the tables that are due.
+func (r *Router) mended() map[string][]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := map[string][]string{}
+	for facility, list := range r.mends {
+		var wait []mend
+		for _, m := range list {
+			if r.online[facility] > 0 && !r.acked[facility].Before(m.at) {
+				due[facility] = append(due[facility], m.table)
+			} else {
+				wait = append(wait, m)
+			}
+		}
+		r.mends[facility] = wait
+		if len(wait) == 0 {
+			delete(r.mends, facility)
+		}
+	}
+	return due
+}
