@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,14 +58,20 @@ func (l *log) Next(ctx context.Context) (DownFrame, error) {
 	}
 }
 
-// serve runs a region's end whose way down is l, nil for a region without.
+// serve runs a region's end with that way down, nil for a region without.
 func serve(t *testing.T, down func(context.Context, string, change.Position) (Down, error)) (addr string) {
+	t.Helper()
+	addr, _ = serveAs(t, down)
+	return addr
+}
+
+func serveAs(t *testing.T, down func(context.Context, string, change.Position) (Down, error)) (addr string, s *Server) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Config{
+	s = New(Config{
 		Listener: l, Log: slog.New(slog.DiscardHandler), Region: "us-east", Down: down,
 		FacilityOf:  func(netip.Addr) (string, uint32, bool) { return "la", 1, true },
 		Open:        func(context.Context, string) (Session, error) { return idle{make(chan change.Position)}, nil },
@@ -77,7 +84,7 @@ func serve(t *testing.T, down func(context.Context, string, change.Position) (Do
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }() // waited for in the cleanup
 	t.Cleanup(func() { cancel(); <-done })
-	return l.Addr().String()
+	return l.Addr().String(), s
 }
 
 // greet opens a stream as a box of that version does.
@@ -176,4 +183,22 @@ func TestStreamBeginsAnewWhenTheWayDownCanBeOpened(t *testing.T) {
 	if _, w = greet(t, addr, proto.Hello{Version: 2}); w.DownEpoch != 7 {
 		t.Fatalf("%+v", w)
 	}
+}
+
+func TestABoxIsToldThatAnotherTakesItsPlace(t *testing.T) {
+	t.Parallel()
+	addr, s := serveAs(t, nil)
+	s.Fence(t.Context(), "la") // nobody is there
+	link, _ := greet(t, addr, proto.Hello{Version: 1})
+	for !s.IsConnected("la") {
+		runtime.Gosched()
+	}
+	told := make(chan struct{})
+	go func() { defer close(told); s.Fence(t.Context(), "la") }() // waited for below
+	_, msg, err := link.Receive()
+	if g, ok := msg.(*proto.Goodbye); err != nil || !ok || g.Code != proto.GoodbyeFenced {
+		t.Errorf("%+v, %v", msg, err)
+	}
+	link.Close()
+	<-told
 }

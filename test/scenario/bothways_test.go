@@ -161,7 +161,13 @@ func (p *plants) replacedBoxGetsItsRows(t *testing.T) {
 	db := edgeDB(t, box)
 	equalOrders(t, db, p.region, "la")
 	same(t, db, p.region, p.customersTable)
-	// The old box is outside: what it does is kept there, and goes nowhere.
+	// The old box is outside, and knows: what it does is kept there, and goes nowhere.
+	eventually(t, time.Minute, func(context.Context) error {
+		if log := p.la.Agent.Tail(200); !strings.Contains(log, "another box has taken this one's place") {
+			return errors.New("the old box was not told that another took its place")
+		}
+		return nil
+	})
 	write(t, p.laDB, `UPDATE orders SET notes = 'by the old box' WHERE number = 'LA-20'`)
 	write(t, db, `UPDATE orders SET notes = 'by the new box' WHERE number = 'LA-21'`)
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-21' AND notes = 'by the new box'`, 1)
