@@ -37,7 +37,7 @@ func (w *world) checkBoundaries(ctx context.Context) error {
 // again after something was lost. What stays wrong is wrong.
 func (w *world) settle(ctx context.Context) error {
 	var wrong error
-	if err := until(ctx, 2*restWithin, func() (bool, error) {
+	if err := until(ctx, w.patience, func() (bool, error) {
 		wrong = w.check(ctx)
 		return wrong == nil, nil
 	}); err != nil {

@@ -43,7 +43,10 @@ type region struct {
 
 func (r *region) start(ctx context.Context) error {
 	r.stack = run.New(r.log)
-	in, err := ingest.New(ctx, ingest.Config{DB: r.db, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, Log: r.log.With("part", "ingest")})
+	in, err := ingest.New(ctx, ingest.Config{DB: r.db, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, Heal: func(facility, table, reason string) bool {
+		asked, err := r.streams.Heal(facility, reason, table)
+		return asked && err == nil
+	}, Log: r.log.With("part", "ingest")})
 	if err != nil {
 		return err
 	}

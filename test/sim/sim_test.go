@@ -17,6 +17,7 @@ var (
 	seeds = flag.Uint64("sim.seeds", 40, "how many seeds; 0 is for ever")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
+	calm  = flag.Duration("sim.patience", time.Minute, "how long both sides may take to come to rest")
 	loud  = flag.Bool("sim.log", false, "show what the programs log")
 )
 
@@ -53,7 +54,7 @@ func runSeed(t *testing.T, l *lane, seed uint64) error {
 	if *loud {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w, err := newWorld(ctx, t, l, seed, t.TempDir(), log)
+	w, err := newWorld(ctx, t, l, seed, t.TempDir(), log, *calm)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -249,7 +250,7 @@ func (w *world) regionSlotLost(ctx context.Context) error {
 }
 
 func dropSlots(ctx context.Context, db *pgxpool.Pool) error {
-	return until(ctx, restWithin, func() (bool, error) {
+	return until(ctx, time.Minute, func() (bool, error) {
 		var left int
 		_, err := db.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active`)
 		if err == nil {

@@ -33,11 +33,12 @@ type world struct {
 	lossy bool
 	// ticksLost: rows of a facility without a key may be lost.
 	ticksLost map[string]bool
+	patience  time.Duration // until rest
 }
 
 // newWorld starts a region and its facilities, and waits until they are joined.
-func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir string, log *slog.Logger) (_ *world, err error) {
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}}
+func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir string, log *slog.Logger, patience time.Duration) (_ *world, err error) {
+	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}, patience: patience}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
@@ -93,7 +94,7 @@ func (w *world) rest(ctx context.Context) error {
 		{func(*edge) *pgxpool.Pool { return w.region.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
 		{func(e *edge) *pgxpool.Pool { return e.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
 	}
-	err := until(ctx, restWithin, func() (bool, error) {
+	err := until(ctx, w.patience, func() (bool, error) {
 		for _, e := range w.edges {
 			for _, c := range counts {
 				n, want := -1, c.want(w.books[e.id])
@@ -108,14 +109,12 @@ func (w *world) rest(ctx context.Context) error {
 		return true, nil
 	})
 	if err != nil {
-		return fmt.Errorf("no rest within %s: %w", restWithin, last)
+		return fmt.Errorf("no rest within %s: %w", w.patience, last)
 	}
 	return nil
 }
 
 var errLate = errors.New("it has not arrived")
-
-const restWithin = 60 * time.Second
 
 // until asks again and again until ok, within d.
 func until(ctx context.Context, d time.Duration, ok func() (bool, error)) error {

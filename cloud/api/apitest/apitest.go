@@ -40,8 +40,9 @@ type Server struct {
 	Admin, Operator, Viewer, Nobody *v1.Client
 	// Below says what the rooms below answer.
 	Below *Below
-	// Parked is the real one.
+	// Parked is the real one, and so is the list of tables.
 	Parked *parked.Room
+	tables *ingest.Ingest
 	// Provision is the real one.
 	Provision *provision.Provision
 }
@@ -94,7 +95,7 @@ func Start(t testing.TB) *Server {
 		return &v1.Client{URL: server.URL, Token: secret}
 	}
 	return &Server{
-		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room,
+		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables,
 		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
 	}
 }

@@ -17,6 +17,9 @@ func (s *Server) Park(t testing.TB) (first, behind int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.tables.Refresh(t.Context()); err != nil { // do not wait for the notice
+		t.Fatal(err)
+	}
 	park := func(seq int, op, note, reason string) (id int64) {
 		err := s.DB.QueryRow(t.Context(), `INSERT INTO holdfast.parked (facility, direction, epoch, seq, schema_name, table_name, key, key_hash,
 			op, row, columns, bytes, commit_at, reason, code, constraint_name, message, remedy, tried_at)
