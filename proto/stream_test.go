@@ -25,7 +25,6 @@ func streamSamples() map[StreamType]any {
 		}},
 		TypeDown:    &Down{PrevEpoch: 7, PrevSeq: 40, Frame: []byte{1, 2, 3}, More: true},
 		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
-		TypeDown:    &Down{PrevEpoch: 9 << 32, PrevSeq: 4, Frame: []byte{4, 5, 6}},
 		TypeVerify: &Verify{
 			ID: 9, Schema: "public", Name: "orders", After: [][]byte{[]byte("a")}, UpTo: [][]byte{[]byte("b")},
 			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},

@@ -71,6 +71,9 @@ func (x *execution) runFacts(ctx context.Context, tables []*tableOps, seen chang
 	if mixed && (stages > 1 || sweeps) {
 		return x.runBySeen(ctx)
 	}
+	if err := x.keepOut(ctx, tables); err != nil {
+		return err
+	}
 	var inserted []*work
 	for i := range stages {
 		var list []*work
@@ -111,6 +114,18 @@ func (x *execution) runFacts(ctx context.Context, tables []*tableOps, seen chang
 		inserted = append(inserted, list...)
 	}
 	return x.confirm(ctx, inserted, seen)
+}
+
+// keepOut holds up whoever reads a table as it is at one place of the WAL (a
+// load, a digest): a row lock does not, and what was read between the decision
+// and the write would reach the region behind it.
+func (x *execution) keepOut(ctx context.Context, tables []*tableOps) error {
+	calls := make([]call, len(tables))
+	for i, t := range tables {
+		calls[i] = call{sql: "LOCK TABLE " + t.shape.target.sql() + " IN ROW EXCLUSIVE MODE"}
+	}
+	_, err := x.pipeline(ctx, calls)
+	return err
 }
 
 // runBySeen applies the transactions of the batch in runs that had seen the same.

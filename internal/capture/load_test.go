@@ -369,6 +369,7 @@ func TestAPartIsLoadedForItsFacility(t *testing.T) {
 	if err := LoadPart(t.Context(), r.db.Conn(t), Table{Schema: "public", Name: "item"}, one, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	wantWords(t, r.words(t, 3), "3 range public.item after [] up to [3000] 2000 rows",
-		"4 range public.item after [3000] up to [6000] 2000 rows", "5 range public.item after [6000] up to [9000] 2000 rows")
+	wantWords(t, r.words(t, 4), "3 range public.item after [] up to [3000] 2000 rows",
+		"4 range public.item after [3000] up to [6000] 2000 rows", "5 range public.item after [6000] up to [9000] 2000 rows",
+		"6 range public.item after [9000] up to [] 0 rows")
 }

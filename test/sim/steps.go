@@ -264,6 +264,7 @@ func dropSlots(ctx context.Context, db *pgxpool.Pool) error {
 func (w *world) regionDatabaseCrashes(context.Context) error {
 	w.region.server.Kill9(w.t)
 	w.region.server.Start(w.t)
+	w.region.db.Reset()
 	return nil
 }
 
@@ -271,6 +272,7 @@ func (w *world) edgeDatabaseCrashes(context.Context) error {
 	e := w.someEdge()
 	e.server.Kill9(w.t)
 	e.server.Start(w.t)
+	e.db.Reset()
 	return nil
 }
 
