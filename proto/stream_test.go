@@ -8,7 +8,7 @@ import (
 
 func streamSamples() map[StreamType]any {
 	return map[StreamType]any{
-		TypeHello:   &Hello{Version: 1, VersionMin: 1, Facility: "la", Epoch: 1<<32 | 1, First: 3, Last: 9, Agent: "v0.1.0", Boot: "b", DownEpoch: 7, DownSeq: 40},
+		TypeHello:   &Hello{Version: 1, VersionMin: 1, Facility: "la", Epoch: 1<<32 | 1, First: 3, Last: 9, Agent: "v0.1.0", Boot: "b"},
 		TypeWelcome: &Welcome{Version: 1, Epoch: 1<<32 | 1, Seq: 8, Tables: Tables{Version: 2, Tables: []SyncedTable{{Schema: "public", Name: "orders", Class: "fact", FacilityColumn: "facility_id", RegionSchema: "{schema}"}}}, WindowBytes: 1 << 24, Region: "us-east"},
 		TypeAck:     &Ack{Epoch: 1<<32 | 1, Seq: 9},
 		TypeFrame:   []byte{1, 2, 3},
@@ -20,11 +20,9 @@ func streamSamples() map[StreamType]any {
 		TypeHeal:    &Heal{Tables: []string{"public.orders"}, Reason: "rows were missing"},
 		TypeGoodbye: &Goodbye{Code: GoodbyeFenced, Text: "a newer box took over"},
 		TypeProblem: &Problem{Text: "public.orders is missing", Remedy: "create it"},
-		TypeCheck: &Check{ID: 4, Table: SyncedTable{
-			Schema: "public", Name: "t", Class: "fact", FacilityColumn: "facility_id", Policy: PolicyColumns, CloudColumns: []string{"price"},
-		}},
-		TypeDown:    &Down{PrevEpoch: 7, PrevSeq: 40, Frame: []byte{1, 2, 3}, More: true},
+		TypeCheck:   &Check{ID: 4, Table: SyncedTable{Schema: "public", Name: "t", Class: "event"}},
 		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
+		TypeDown:    &Down{PrevEpoch: 9 << 32, PrevSeq: 4, Frame: []byte{4, 5, 6}},
 		TypeVerify: &Verify{
 			ID: 9, Schema: "public", Name: "orders", After: [][]byte{[]byte("a")}, UpTo: [][]byte{[]byte("b")},
 			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},
