@@ -58,13 +58,14 @@ func (d *downs) tenant(ctx context.Context, facility string) (string, error) {
 }
 
 // open is the stream's Down.
-func (d *downs) open(ctx context.Context, facility string, from change.Position) (stream.Down, error) {
+func (d *downs) open(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {
 	tenant, err := d.tenant(ctx, facility)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
+	d.router.Behind(facility, behind)
 	r, err := d.router.Attach(ctx, facility, tenant, from)
 	if err != nil {
 		return nil, fmt.Errorf("open the way down: %w", err)

@@ -171,6 +171,10 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		notify(r.look) // it has just joined
 		return nil
 	}
+	if !route.master && l.Reason != reasonReplaced && r.isBehind(l.Facility) {
+		r.log.Warn("a facility is not sent what a restored region has of it", "facility", l.Facility, "table", t.ID())
+		return r.store.loaded(ctx, l)
+	}
 	if !route.master && l.Reason != reasonReplaced {
 		// What is parked here is newer than what this region would send.
 		if parked, err := r.store.parked(ctx, l); err != nil || parked {

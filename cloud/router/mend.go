@@ -70,3 +70,22 @@ func (r *Router) mended() map[string][]string {
 	}
 	return due
 }
+
+// Behind notes, before a facility attaches, whether the region has less of it
+// than the facility was told: it was restored from a backup. Then it has old
+// rows to send, and sends no fact rows: the facility's own come up.
+func (r *Router) Behind(facility string, behind bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if behind {
+		r.behind[facility] = true
+	} else {
+		delete(r.behind, facility)
+	}
+}
+
+func (r *Router) isBehind(facility string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.behind[facility]
+}

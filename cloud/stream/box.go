@@ -24,6 +24,7 @@ type box struct {
 	link      *transfer.Link
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
+	behind    bool                // the region has less than it had acknowledged
 	number    uint64              // of the stream, set when it joins
 	left      chan struct{}       // closed when it is connected no more
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
@@ -110,7 +111,8 @@ func (b *box) hello() (*proto.Hello, error) {
 
 // remark keeps what the box says of the past that people should know.
 func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
-	if acked := (change.Position{Epoch: h.AckedEpoch, Seq: h.AckedSeq}); at.Before(acked) {
+	acked := change.Position{Epoch: h.AckedEpoch, Seq: h.AckedSeq}
+	if b.behind = at.Before(acked); b.behind {
 		b.server.Event(ctx, b.facility, "region_restored", fmt.Sprintf(
 			"the region has less than it had acknowledged (%s): its database was restored from an older backup; the box sends what is missing again", acked))
 	}

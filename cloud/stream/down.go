@@ -33,7 +33,7 @@ func (b *box) openDown(ctx context.Context, h *proto.Hello, version uint8) Down 
 	if version < proto.StreamVersionDown {
 		return nil
 	}
-	down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq})
+	down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq}, b.behind)
 	if err != nil {
 		b.log.Warn("the stream begins without the way down", "err", err)
 		return nil
@@ -51,7 +51,7 @@ func (b *box) untilDown(ctx context.Context, h *proto.Hello) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq})
+		down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq}, b.behind)
 		if err == nil {
 			down.Close()
 			b.link.Goodbye(proto.GoodbyeShutdown, errDownReady.Error())

@@ -59,13 +59,13 @@ func (l *log) Next(ctx context.Context) (DownFrame, error) {
 }
 
 // serve runs a region's end with that way down, nil for a region without.
-func serve(t *testing.T, down func(context.Context, string, change.Position) (Down, error)) (addr string) {
+func serve(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string) {
 	t.Helper()
 	addr, _ = serveAs(t, down)
 	return addr
 }
 
-func serveAs(t *testing.T, down func(context.Context, string, change.Position) (Down, error)) (addr string, s *Server) {
+func serveAs(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string, s *Server) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,7 +114,10 @@ func greet(t *testing.T, addr string, hello proto.Hello) (*transfer.Link, *proto
 func TestWhatComesDownIsSentAndAcknowledged(t *testing.T) {
 	t.Parallel()
 	l := &log{frames: make(chan DownFrame, 8), acked: make(chan change.Position, 8)}
-	addr := serve(t, func(_ context.Context, _ string, from change.Position) (Down, error) { l.from = from; return l, nil })
+	addr := serve(t, func(_ context.Context, _ string, from change.Position, _ bool) (Down, error) {
+		l.from = from
+		return l, nil
+	})
 	link, w := greet(t, addr, proto.Hello{Version: 2, DownEpoch: 7, DownSeq: 3})
 	if w.Version != 2 || w.DownEpoch != 7 || l.from != (change.Position{Epoch: 7, Seq: 3}) {
 		t.Fatalf("welcome %+v, from %s", w, l.from)
@@ -143,7 +146,7 @@ func TestWhatComesDownIsSentAndAcknowledged(t *testing.T) {
 // The release before this one knows no way down, at either end.
 func TestEitherEndMayBeTheReleaseBefore(t *testing.T) {
 	t.Parallel()
-	opened := func(context.Context, string, change.Position) (Down, error) {
+	opened := func(context.Context, string, change.Position, bool) (Down, error) {
 		t.Error("a way down is opened for a box that does not know it")
 		return nil, errors.New("not for this one")
 	}
@@ -163,7 +166,7 @@ func TestStreamBeginsAnewWhenTheWayDownCanBeOpened(t *testing.T) {
 	t.Parallel()
 	var there atomic.Bool
 	l := &log{frames: make(chan DownFrame), acked: make(chan change.Position, 1)}
-	addr := serve(t, func(context.Context, string, change.Position) (Down, error) {
+	addr := serve(t, func(context.Context, string, change.Position, bool) (Down, error) {
 		if !there.Load() {
 			return nil, errors.New("the region's WAL is not read yet")
 		}

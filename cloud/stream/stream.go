@@ -73,7 +73,9 @@ type Config struct {
 	// Down opens a facility's way down behind from, the last that its box has.
 	// While it returns an error the box is served without; nil is a region that
 	// sends nothing down.
-	Down func(ctx context.Context, facility string, from change.Position) (Down, error)
+	// behind is true when the region has less of the facility than it had
+	// acknowledged: its database was restored.
+	Down func(ctx context.Context, facility string, from change.Position, behind bool) (Down, error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
 	Tables func() (proto.Tables, <-chan struct{})
 	// TableStates stores how a facility's tables fare.

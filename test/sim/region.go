@@ -75,7 +75,8 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return in.Open(ctx, facility)
 		},
-		Down: func(ctx context.Context, facility string, from change.Position) (stream.Down, error) {
+		Down: func(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {
+			r.router.Behind(facility, behind)
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
 			reader, err := r.router.Attach(ctx, facility, tenant, from)
