@@ -235,6 +235,9 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			if err := ways.router.Announced(ctx); err != nil {
 				return nil, err
 			}
+			if err := ways.router.Join(ctx, facility); err != nil {
+				return nil, err
+			}
 			return in.Open(ctx, facility)
 		},
 		Down:   ways.open,

@@ -18,7 +18,9 @@ CREATE TABLE holdfast.down_position (
     facility    text PRIMARY KEY REFERENCES holdfast.facility (id) ON DELETE CASCADE,
     epoch       bigint NOT NULL,
     seq         bigint NOT NULL,
-    at          timestamptz NOT NULL DEFAULT now()
+    at          timestamptz NOT NULL DEFAULT now(),
+    -- heard is false until the facility has acknowledged something of it.
+    heard       boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 -- Tables whose rows are being sent down to a facility, by key ranges: a new

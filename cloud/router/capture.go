@@ -202,7 +202,7 @@ func (r *Router) setOpen(ctx context.Context) error {
 	if open {
 		return nil
 	}
-	list, err := r.store.positions(ctx)
+	list, heard, err := r.store.positions(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,6 +210,7 @@ func (r *Router) setOpen(ctx context.Context) error {
 	defer r.mu.Unlock()
 	clear(r.acked)
 	clear(r.dirty)
+	r.heard = heard
 	for f, p := range list {
 		if p.Epoch != epoch || p.Seq > r.index.tail {
 			p = change.Position{Epoch: epoch}

@@ -172,7 +172,12 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		return nil
 	}
 	if !route.master && l.Reason != reasonReplaced && r.isBehind(l.Facility) {
-		r.log.Warn("a facility is not sent what a restored region has of it", "facility", l.Facility, "table", t.ID())
+		r.log.Warn("a facility is not sent what a restored region has of it; its own rows come up", "facility", l.Facility, "table", t.ID())
+		if err := r.mendLater(ctx, l.Facility, l.Schema+"."+l.Table); err != nil && !errors.Is(err, errPaused) {
+			return err
+		} else if err != nil {
+			return nil
+		}
 		return r.store.loaded(ctx, l)
 	}
 	if !route.master && l.Reason != reasonReplaced {

@@ -19,7 +19,7 @@ func (r *Router) Acked(facility string, p change.Position) {
 	if !known || p.Epoch != r.index.epoch || !was.Before(p) || p.Seq > r.index.tail {
 		return
 	}
-	r.acked[facility], r.dirty[facility] = p, true
+	r.acked[facility], r.dirty[facility], r.heard[facility] = p, true, true
 	notify(r.noteLook)
 	notify(r.loadLook)
 }
@@ -102,7 +102,7 @@ func (r *Router) prune(ctx context.Context) error {
 		r.log.Warn("a facility is given up until it comes back: more changes wait for it than are kept", "facility", slowest, "seq", tail.Seq)
 		r.mu.Lock()
 		if r.index.epoch == tail.Epoch {
-			r.acked[slowest] = tail
+			r.acked[slowest], r.heard[slowest] = tail, false
 			for _, name := range names(slowest, r.tenant(slowest)) {
 				r.index.wake(name) // its reader learns of it
 			}

@@ -90,7 +90,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	epoch, first := x.epoch, x.first
 	tail := change.Position{Epoch: epoch, Seq: x.tail}
 	row, known := r.acked[facility]
-	open := r.open
+	open, heard := r.open, r.heard[facility]
 	r.mu.Unlock()
 	switch {
 	case !open:
@@ -100,6 +100,8 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 		return at, false, ErrAhead
 	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
 		return has, false, nil
+	case known && !heard && has == (change.Position{}) && row.Seq+1 >= first:
+		return row, false, nil // what it lacks begins where it joined
 	case known && row.Seq == 0 && has.Epoch < epoch:
 		return row, false, nil // all of it is marked to be loaded in this epoch
 	}
@@ -126,8 +128,37 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	if r.index.epoch != epoch {
 		return at, true, nil
 	}
-	r.acked[facility] = tail
+	r.acked[facility], r.heard[facility] = tail, false
 	return tail, false, nil
+}
+
+// Join notes that a facility is about to hear what is synced, unless it has been
+// here before: what changes for it from now on waits for it. It does not wait
+// for a way down.
+func (r *Router) Join(ctx context.Context, facility string) error {
+	r.mu.Lock()
+	_, known := r.acked[facility]
+	tail, open := change.Position{Epoch: r.index.epoch, Seq: r.index.tail}, r.open
+	r.mu.Unlock()
+	if known || !open {
+		return nil
+	}
+	f, err := r.facility(ctx, facility)
+	if err != nil {
+		return err
+	}
+	if f.Enrolments > 1 {
+		return nil // it is no beginning; Attach sees to it
+	}
+	if err := r.restartAt(ctx, facility, tail, false, reasonJoined); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.index.epoch == tail.Epoch {
+		r.acked[facility], r.heard[facility] = tail, false
+	}
+	return nil
 }
 
 func (r *Router) facility(ctx context.Context, id string) (Facility, error) {

@@ -126,6 +126,7 @@ type Router struct {
 	recap   context.CancelCauseFunc
 	reading *capture.Capture  // nil while nothing reads the WAL
 	mends   map[string][]mend // of each facility
+	heard   map[string]bool   // facilities that have acknowledged something
 	behind  map[string]bool   // facilities of which this region has less than it had
 	// announced is what the facilities are told of tables.
 	announced announced
@@ -191,7 +192,7 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
-		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{},
+		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{}, heard: map[string]bool{},
 		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)

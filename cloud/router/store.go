@@ -25,22 +25,23 @@ func tableNames(tables []proto.SyncedTable) (schemas, names []string) {
 	return schemas, names
 }
 
-func (s store) positions(ctx context.Context) (map[string]change.Position, error) {
-	rows, err := s.db.Query(ctx, `SELECT facility, epoch, seq FROM holdfast.down_position`)
+func (s store) positions(ctx context.Context) (list map[string]change.Position, heard map[string]bool, err error) {
+	rows, err := s.db.Query(ctx, `SELECT facility, epoch, seq, heard FROM holdfast.down_position`)
 	if err != nil {
-		return nil, fmt.Errorf("read the positions of the way down: %w", err)
+		return nil, nil, fmt.Errorf("read the positions of the way down: %w", err)
 	}
-	list := map[string]change.Position{}
+	list, heard = map[string]change.Position{}, map[string]bool{}
 	var f string
 	var epoch, seq int64
-	_, err = pgx.ForEachRow(rows, []any{&f, &epoch, &seq}, func() error {
-		list[f] = change.Position{Epoch: uint64(epoch), Seq: uint64(seq)}
+	var h bool
+	_, err = pgx.ForEachRow(rows, []any{&f, &epoch, &seq, &h}, func() error {
+		list[f], heard[f] = change.Position{Epoch: uint64(epoch), Seq: uint64(seq)}, h
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the positions of the way down: %w", err)
+		return nil, nil, fmt.Errorf("read the positions of the way down: %w", err)
 	}
-	return list, nil
+	return list, heard, nil
 }
 
 func (s store) maxEpoch(ctx context.Context) (uint64, error) {
@@ -58,7 +59,7 @@ func (s store) ack(ctx context.Context, list map[string]change.Position) error {
 	for f, p := range list {
 		facilities, epochs, seqs = append(facilities, f), append(epochs, int64(p.Epoch)), append(seqs, int64(p.Seq))
 	}
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_position AS p SET epoch = u.e, seq = u.s, at = now()
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_position AS p SET epoch = u.e, seq = u.s, at = now(), heard = true
 		FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS u(f, e, s)
 		WHERE p.facility = u.f AND (p.epoch, p.seq) < (u.e, u.s)`, facilities, epochs, seqs)
 	if err != nil {
@@ -91,7 +92,7 @@ func (s store) restart(ctx context.Context, facility string, at change.Position,
 	schemas, names := tableNames(tables)
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO holdfast.down_position (facility, epoch, seq) VALUES ($1, $2, $3)
-			ON CONFLICT (facility) DO UPDATE SET epoch = EXCLUDED.epoch, seq = EXCLUDED.seq, at = now()`, facility, int64(at.Epoch), int64(at.Seq))
+			ON CONFLICT (facility) DO UPDATE SET epoch = EXCLUDED.epoch, seq = EXCLUDED.seq, at = now(), heard = false`, facility, int64(at.Epoch), int64(at.Seq))
 		if err == nil {
 			_, err = tx.Exec(ctx, askSQL, facility, schemas, names, reason)
 		}

@@ -135,6 +135,9 @@ func fresh(ctx context.Context, s *pgtest.Server, template, name string) (*pgxpo
 			}
 		}
 		_, err = admin.Exec(ctx, "DROP DATABASE "+id+" WITH (FORCE)")
+		if err == nil {
+			_, err = admin.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name + "_backup"}.Sanitize())
+		}
 		return err
 	}
 	return pool, conn, drop, nil

@@ -73,6 +73,9 @@ func (r *region) start(ctx context.Context) error {
 			if err := r.router.Announced(ctx); err != nil {
 				return nil, err
 			}
+			if err := r.router.Join(ctx, facility); err != nil {
+				return nil, err
+			}
 			return in.Open(ctx, facility)
 		},
 		Down: func(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {

@@ -2,11 +2,14 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -36,6 +39,8 @@ var steps = []step{
 	{"log of the way down fails", 3, (*world).logFails},
 	{"slot of the edge is lost", 1, (*world).edgeSlotLost},
 	{"slot of the region is lost", 1, (*world).regionSlotLost},
+	{"region is backed up", 2, (*world).regionBackedUp},
+	{"region is restored", 1, (*world).regionRestored},
 	{"database of the region crashes", 1, (*world).regionDatabaseCrashes},
 	{"database of an edge crashes", 1, (*world).edgeDatabaseCrashes},
 }
@@ -258,6 +263,73 @@ func dropSlots(ctx context.Context, db *pgxpool.Pool) error {
 		}
 		return err == nil && left == 0, nil
 	})
+}
+
+func (w *world) regionBackedUp(ctx context.Context) error {
+	return w.replaceRegion(ctx, func(ctx context.Context, admin *pgx.Conn, name, backup string) error {
+		w.backedUp = true
+		_, err := admin.Exec(ctx, "DROP DATABASE IF EXISTS "+backup)
+		if err == nil {
+			_, err = admin.Exec(ctx, "CREATE DATABASE "+backup+" TEMPLATE "+name+" STRATEGY file_copy")
+		}
+		return err
+	})
+}
+
+// regionRestored puts the region's database back. What the cloud did since is
+// lost with it; what the facilities did is not.
+func (w *world) regionRestored(ctx context.Context) error {
+	if !w.backedUp {
+		w.tell("no backup")
+		return nil
+	}
+	w.lossy = true
+	for _, e := range w.edges {
+		w.ticksLost[e.id] = true
+	}
+	return w.replaceRegion(ctx, func(ctx context.Context, admin *pgx.Conn, name, backup string) error {
+		_, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+		if err == nil {
+			_, err = admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+backup+" STRATEGY file_copy")
+		}
+		return err
+	}, dropSlots)
+}
+
+// replaceRegion stops the region, does something to its database and starts it.
+func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, admin *pgx.Conn, name, backup string) error, before ...func(context.Context, *pgxpool.Pool) error) error {
+	r := w.region
+	if err := r.stop(); err != nil {
+		return err
+	}
+	for _, f := range before {
+		if err := f(ctx, r.db); err != nil {
+			return err
+		}
+	}
+	name := pgx.Identifier{r.db.Config().ConnConfig.Database}.Sanitize()
+	backup := pgx.Identifier{r.db.Config().ConnConfig.Database + "_backup"}.Sanitize()
+	r.db.Close()
+	admin, err := pgx.Connect(ctx, r.server.ConnString())
+	if err != nil {
+		return err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	err = until(ctx, time.Minute, func() (bool, error) { // connections end a little later
+		last := do(ctx, admin, name, backup)
+		var pg *pgconn.PgError
+		if errors.As(last, &pg) && pg.Code == "55006" {
+			return false, nil
+		}
+		return true, last
+	})
+	if err != nil {
+		return err
+	}
+	if r.db, err = pgxpool.New(ctx, r.conn); err != nil {
+		return err
+	}
+	return r.start(ctx)
 }
 
 // regionDatabaseCrashes takes back what was applied and is not in the WAL's file.

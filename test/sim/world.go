@@ -34,6 +34,7 @@ type world struct {
 	// ticksLost: rows of a facility without a key may be lost.
 	ticksLost map[string]bool
 	patience  time.Duration // until rest
+	backedUp  bool          // there is a backup of the region
 }
 
 // newWorld starts a region and its facilities, and waits until they are joined.
