@@ -117,6 +117,15 @@ $(NPM_DONE): $(ASSETS)/package-lock.json
 bench: test-setup ## Measure; writes docs/bench.md and docs/bench.json
 	go run ./test/bench
 
+# FROM is the first seed, SEEDS how many (0: until Ctrl-C), STEPS how long each is.
+FROM  ?= 1
+SEEDS ?= 0
+STEPS ?= 30
+
+.PHONY: sim
+sim: test-setup ## Run the simulator: make sim, make sim FROM=7 SEEDS=1
+	go test ./test/sim -count=1 -timeout 0 -v -run TestBothSidesComeOutAsTheBooksSay -args -sim.from=$(FROM) -sim.seeds=$(SEEDS) -sim.steps=$(STEPS) $(SIMFLAGS)
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)
