@@ -83,7 +83,6 @@ func (b *book) expected(key int) string {
 	value, i := "", 0
 	for _, d := range cloud {
 		for i < len(edge) && edge[i].n <= d.saw {
-			value = edge[i].on(key).value
 			i++
 		}
 		value = d.on(key).value

@@ -93,7 +93,11 @@ func (w *world) someOps() []op {
 
 func (w *world) edgeCommits(ctx context.Context) error {
 	e := w.someEdge()
-	t, err := commit(ctx, e.db, edgeSide, e.id, w.someOps())
+	return w.edgeCommit(ctx, e, w.someOps())
+}
+
+func (w *world) edgeCommit(ctx context.Context, e *edge, ops []op) error {
+	t, err := commit(ctx, e.db, edgeSide, e.id, ops)
 	if err != nil {
 		return err
 	}
@@ -125,13 +129,8 @@ func (w *world) bothCommit(ctx context.Context) error {
 	if err := w.cloudCommit(ctx, e, ops); err != nil {
 		return err
 	}
-	t, err := commit(ctx, e.db, edgeSide, e.id, []op{{key: ops[0].key}})
-	if err != nil {
-		return err
-	}
-	w.books[e.id].edge = append(w.books[e.id].edge, t)
-	w.tell("and %d (has seen %d) %v", t.n, t.saw, t.writes)
-	return nil
+	w.tell("and")
+	return w.edgeCommit(ctx, e, []op{{key: ops[0].key}})
 }
 
 func (w *world) priceChanges(ctx context.Context) error {
@@ -215,13 +214,9 @@ func (w *world) logFails(context.Context) error {
 func (w *world) queueFull(ctx context.Context) error {
 	e := w.someEdge()
 	e.write.Break(syscall.ENOSPC)
-	t, err := commit(ctx, e.db, edgeSide, e.id, w.someOps())
-	if err != nil {
-		return err
-	}
-	w.books[e.id].edge = append(w.books[e.id].edge, t)
+	err := w.edgeCommit(ctx, e, w.someOps())
 	e.write.Heal()
-	return nil
+	return err
 }
 
 // edgeSlotLost is a loss: what had not been read comes again by ranges, in which
@@ -332,8 +327,20 @@ func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, 
 	return r.start(ctx)
 }
 
-// regionDatabaseCrashes takes back what was applied and is not in the WAL's file.
-func (w *world) regionDatabaseCrashes(context.Context) error {
+// regionDatabaseCrashes takes back what was applied and is not in the WAL's
+// file: it comes right behind a commit of a facility that has arrived.
+func (w *world) regionDatabaseCrashes(ctx context.Context) error {
+	if w.joined() && !w.lossy {
+		if err := w.rest(ctx); err != nil {
+			return err
+		}
+		if err := w.edgeCommit(ctx, w.someEdge(), nil); err != nil {
+			return err
+		}
+		if err := w.rest(ctx); err != nil {
+			return err
+		}
+	}
 	w.region.server.Kill9(w.t)
 	w.region.server.Start(w.t)
 	w.region.db.Reset()
@@ -348,8 +355,13 @@ func (w *world) edgeDatabaseCrashes(context.Context) error {
 	return nil
 }
 
+// joined reports that nothing keeps the sides from coming to rest.
+func (w *world) joined() bool {
+	return !slices.ContainsFunc(w.edges, func(e *edge) bool { return !e.cable.joined() })
+}
+
 func (w *world) restIfJoined(ctx context.Context) error {
-	if slices.ContainsFunc(w.edges, func(e *edge) bool { return !e.cable.joined() }) {
+	if !w.joined() {
 		w.tell("not joined")
 		return nil
 	}
