@@ -32,6 +32,9 @@ type batch struct {
 	part *part
 	// draft is what it parks; nil without parked rows.
 	draft *draft
+	// sifted are, on the way down, the txs without what is parked; nil when
+	// nothing was looked for.
+	sifted []txRef
 	// verdicts on the digests at its end; see digest.go.
 	verdicts []Verdict
 }
@@ -121,8 +124,12 @@ const maxRaces = 10
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 	for attempt := 0; ; attempt++ {
 		if a.sifts(b) {
-			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && len(b.txs) == 1 {
-				return a.parkRows(ctx, s, b)
+			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && b.half() == 0 {
+				if err = a.parkRows(ctx, s, b); a.again(ctx, err, attempt) {
+					b.refold()
+					continue
+				}
+				return err
 			} else if errors.Is(err, errAlone) {
 				return a.bisect(ctx, s, b)
 			} else if err != nil {
@@ -141,7 +148,7 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		}
 		s.rollback(ctx)
 		switch {
-		case a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx):
+		case a.again(ctx, err, attempt):
 			continue
 		case gone(ctx) || !refused(err):
 			return err
@@ -159,10 +166,20 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 			return a.bisect(ctx, s, b)
 		}
 		if a.parked != nil {
-			return a.parkRows(ctx, s, b)
+			if err = a.parkRows(ctx, s, b); a.again(ctx, err, attempt) {
+				b.refold()
+				continue
+			}
+			return err
 		}
 		return a.applyRows(ctx, s, b)
 	}
+}
+
+// again reports whether the batch is to be begun anew at once, because a local
+// transaction was in the way.
+func (a *Applier) again(ctx context.Context, err error, attempt int) bool {
+	return err != nil && a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx)
 }
 
 // afterFoldError deals with a transaction that does not fit its tables: what
@@ -170,7 +187,7 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 func (a *Applier) afterFoldError(ctx context.Context, s *session, b *batch, err error) error {
 	if !refused(err) || b.half() == 0 {
 		if refused(err) && len(b.txs) > 0 {
-			err = describe(err, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
+			err = describe(err, a.cfg.Direction, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
 		}
 		return err
 	}
@@ -240,7 +257,7 @@ func (b *batch) count() {
 
 // refold forgets what is derived from the transactions.
 func (b *batch) refold() {
-	b.fold, b.draft = nil, nil
+	b.fold, b.draft, b.sifted = nil, nil, nil
 	for i := range b.txs {
 		b.txs[i].shapes = nil
 	}
@@ -287,9 +304,17 @@ func (a *Applier) execution(s *session, b *batch) *execution {
 		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
 	if a.cfg.Direction == Down {
-		x.facts = &facts{local: a.cfg.Local, txs: b.txs, now: time.Now()}
+		x.facts = &facts{local: a.cfg.Local, txs: b.decided(), now: time.Now()}
 	}
 	return x
+}
+
+// decided are the transactions of which the batch's fold is.
+func (b *batch) decided() []txRef {
+	if b.sifted != nil {
+		return b.sifted
+	}
+	return b.txs
 }
 
 // commit is a step of its own, so that tests can break it on both sides.

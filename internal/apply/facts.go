@@ -41,6 +41,13 @@ type facts struct {
 	now   time.Time
 	// source is the transaction whose changes are applied one by one.
 	source *source
+	// sent are the rows that the open transaction sends back.
+	sent map[sentRow]bool
+}
+
+type sentRow struct {
+	target *target
+	key    string
 }
 
 // work is one operation on a table: what the cloud did to each of some rows.
@@ -306,7 +313,15 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if touch, ok := w.touched[i]; ok {
 				t = &touch
 			}
-			v := decide(w.shape, &w.entries[i], w.local[i], t, w.policy)
+			policy := w.policy
+			echo := w.entries[i].src.echo()
+			if echo {
+				policy = PolicyEdge
+			}
+			v := decide(w.shape, &w.entries[i], w.local[i], t, policy)
+			if echo {
+				v.ofEcho(w.shape, &w.entries[i], w.local[i], t)
+			}
 			w.add(i, &v)
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
@@ -315,9 +330,9 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				x.missing[w.shape.name]++
 			}
 			if v.kind != "" {
-				conflicts = append(conflicts, conflict{w.shape, &v, w.policy, w.keys[i], &w.entries[i], w.local[i], t})
+				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], t, echo})
 			}
-			if v.assert != nil {
+			if x.sentBack(w, i, t, &v); v.assert != nil {
 				c, err := assertCall(w.shape, v.assert)
 				if err != nil {
 					return err
@@ -352,6 +367,29 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 		}
 	}
 	return x.assertMoved(ctx, list, seen)
+}
+
+// sentBack has a row sent back again that was sent back before in the same
+// transaction: the cloud's later change of it had not seen that, and has been,
+// or will be, overwritten by it there.
+func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict) {
+	at := sentRow{w.shape.target, string(keyID(w.keys[i]))}
+	if v.assert == nil && t == nil && x.facts.sent[at] {
+		switch {
+		case v.row != nil && v.do != doDelete:
+			v.assert = &change.Change{Op: change.Update, Row: v.row}
+		case v.do == doNothing && w.local[i] != nil:
+			v.assert = &change.Change{Op: change.Update, Row: w.local[i]}
+		default:
+			v.assert = &change.Change{Op: change.Delete, Key: w.keys[i]}
+		}
+	}
+	if v.assert != nil {
+		if x.facts.sent == nil {
+			x.facts.sent = map[sentRow]bool{}
+		}
+		x.facts.sent[at] = true
+	}
 }
 
 // assertMoved sends the rows back that got another key here. What was not sent
