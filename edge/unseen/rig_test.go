@@ -323,7 +323,7 @@ func (r *rig) route(h *change.Header, body *change.Body, tx *change.Tx) {
 		}
 	}
 	out := *tx
-	if o := out.Changes; string(o[0].Row[0]) == change.NoteOrigin && o[0].Op == change.Note {
+	if o := out.Changes; o[0].Op == change.Note && string(o[0].Row[0]) == change.NoteOrigin {
 		// What is in it is to this box (the second note), as an echo.
 		out.Changes = append([]change.Change{{Op: change.Note, Row: change.Row{[]byte(change.NoteEcho), o[1].Row[1]}}}, o[2:]...)
 	}
