@@ -229,6 +229,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var waiting *parked.Room // needs the streams, which tell it what waits at boxes
 	streams = stream.New(stream.Config{
 		Listener: gate.Listener(), FacilityOf: gate.BoxOf, Region: conf.Region, Log: log.With("part", "stream"),
 		Open: func(ctx context.Context, facility string) (stream.Session, error) {
@@ -244,11 +245,19 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
+		Parked: func(ctx context.Context, facility string, p *proto.Parked) error {
+			again, err := waiting.Told(ctx, facility, p)
+			if err == nil && len(again) > 0 {
+				err = ways.router.Resync(ctx, facility, again...)
+			}
+			return err
+		},
 	})
 	compared = verify.New(verify.Config{
 		DB: pool, Ask: streams.Verify, Stream: streams.Stream, Connected: streams.Connected, Event: event,
 		Log: log.With("part", "verify"),
 	})
+	waiting = parked.New(pool, in, streams)
 	live.Store(streams)
 	s.Go("fleet", members.Run)
 	s.Go("ingest", in.Run)
@@ -257,7 +266,6 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("comparison", compared.Run)
 
 	// People and programs.
-	waiting := parked.New(pool, in)
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})
 	if err != nil {
 		return err

@@ -130,6 +130,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 		Facility: id.Facility, ConnString: db.DSN(pgcluster.Apply), Local: local, Log: log,
 		Registry: func() *apply.Registry { return up.Registry() },
 		Hold:     func(seen change.Position) { q.Hold(seen); local.Seen(seen) },
+		Held:     func() int64 { return q.HeldBytes() - q.Stats().Bytes }, DB: pool,
 	})
 	tun, err := e.openTunnel()
 	if err != nil {

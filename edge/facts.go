@@ -139,7 +139,7 @@ func (f *facts) faults() []proto.FaultCode {
 	if !c.Running && c.Error != "" {
 		list = append(list, proto.FaultCaptureStalled)
 	}
-	if d := f.down.State(); d.Running && d.Problem != nil {
+	if d := f.down.State(); d.Running && d.Problem != nil || d.Parked > 0 {
 		list = append(list, proto.FaultParked)
 	}
 	switch used := float64(s.Bytes) / float64(max(s.LimitBytes, 1)); {
@@ -166,7 +166,7 @@ func (f *facts) link() localui.Link {
 		out.Problem = l.Problem.String()
 	}
 	d := f.down.State()
-	out.Received = d.AppliedAt
+	out.Received, out.Parked, out.ParkedWhy = d.AppliedAt, d.Parked, d.ParkedWhy
 	if d.Problem != nil && d.Running {
 		out.Stuck = d.Problem.String()
 	}
@@ -223,6 +223,7 @@ func (f *facts) metrics() http.Handler {
 	})
 	gauge("holdfast_down_up", "1 while changes from the region are applied.", func() float64 { return number(f.down.State().Running) })
 	gauge("holdfast_down_stuck", "1 while a change from the region cannot be applied.", func() float64 { return number(f.down.State().Problem != nil) })
+	gauge("holdfast_down_parked", "Changes from the region that the local database refuses, and what waits behind them.", func() float64 { return float64(f.down.State().Parked) })
 	gauge("holdfast_down_seq", "Last of the region's transactions that is on this box's disk.", func() float64 { return float64(f.down.State().Position.Seq) })
 	gauge("holdfast_queue_full_seconds", "Time until the queue is full at the rate at which it fills; -1 when that is not to be expected.", func() float64 {
 		if full, ok := f.forecast(); ok {

@@ -51,6 +51,9 @@ const (
 	TypeDown        StreamType = 12 // region → edge: a frame of the way down; the edge's Ack is about these
 	TypeVerify      StreamType = 20 // region → edge: what do a table's rows come to?
 	TypeUnverified  StreamType = 21 // edge → region: why there is no answer to that
+	TypeParked      StreamType = 24 // edge → region: changes from the region that wait at the box
+	TypeParkedOrder StreamType = 25 // region → edge: what to do about one of them
+	TypeParkedDone  StreamType = 26 // edge → region: the answer
 )
 
 // Hello opens the stream. Who is speaking is known from the tunnel address;
@@ -331,6 +334,12 @@ func DecodeStream(b []byte) (StreamType, any, error) {
 		v = new(Verify)
 	case TypeUnverified:
 		v = new(Unverified)
+	case TypeParked:
+		v = new(Parked)
+	case TypeParkedOrder:
+		v = new(ParkedOrder)
+	case TypeParkedDone:
+		v = new(ParkedDone)
 	default:
 		return e.Type, nil, nil
 	}

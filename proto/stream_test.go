@@ -28,6 +28,16 @@ func streamSamples() map[StreamType]any {
 			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},
 		},
 		TypeUnverified: &Unverified{ID: 9, Problem: Problem{Text: "not synced"}},
+		TypeParked: &Parked{
+			Waiting: 300, Rows: []ParkedRow{{
+				ID: 7, Schema: "public", Name: "orders", Op: "update", Key: `{"id": "1"}`, Row: `{"id": "1"}`, Columns: `[{"name":"id","type":"integer","key":true}]`,
+				Epoch: 9 << 32, Seq: 40, Reason: "unique", Code: "23505", Constraint: "orders_name_key", Message: "taken", Remedy: "change one",
+				State: "discarded", CommitAt: 1, ParkedAt: 2, Attempts: 3, TriedAt: 4, EditedBy: "ann", EndedBy: "bob", EndedAt: 5,
+			}},
+			PassedOver: []ParkedTable{{Schema: "public", Name: "t", Reason: "missing_table", Message: "no table", Remedy: "make it", Changes: 9, Since: 1, Again: true}},
+		},
+		TypeParkedOrder: &ParkedOrder{ID: 3, Do: ParkedEdit, Row: 7, By: "ann", Set: []ParkedValue{{Column: "name"}}},
+		TypeParkedDone:  &ParkedDone{ID: 3, Problem: &Problem{Text: "it has ended", Remedy: "look"}},
 	}
 }
 

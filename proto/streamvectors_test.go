@@ -20,6 +20,7 @@ var streamRules = map[StreamType]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeAck: "ack", TypeFrame: "frame", TypeTables: "tables", TypeTableStates: "table-states",
 	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down",
 	TypeVerify: "verify", TypeUnverified: "unverified",
+	TypeParked: "parked", TypeParkedOrder: "parked-order", TypeParkedDone: "parked-done",
 }
 
 // streamVectors are the messages that are frozen, by the names of their files:

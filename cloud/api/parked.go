@@ -11,15 +11,17 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/parked"
+	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
 type parkedInput struct {
 	PageQuery
-	Facility string `query:"facility" maxLength:"63" doc:"Of this facility only"`
-	Table    string `query:"table" maxLength:"127" doc:"Of this table only: schema.table as PostgreSQL stores it" example:"public.orders"`
-	Reason   string `query:"reason" maxLength:"20" enum:"unique,check,not_null,exclusion,type,missing_table,missing_column,privilege,foreign,behind,parent,other" doc:"With this reason only"`
-	State    string `query:"state" enum:"waiting,applied,discarded,replaced,all" default:"waiting"`
+	Facility  string `query:"facility" maxLength:"63" doc:"Of this facility only"`
+	Table     string `query:"table" maxLength:"127" doc:"Of this table only: schema.table as PostgreSQL stores it" example:"public.orders"`
+	Reason    string `query:"reason" maxLength:"20" enum:"unique,check,not_null,exclusion,type,missing_table,missing_column,privilege,foreign,behind,parent,other" doc:"With this reason only"`
+	State     string `query:"state" enum:"waiting,applied,discarded,replaced,all" default:"waiting"`
+	Direction string `query:"direction" enum:"up,down" doc:"up: refused in the region; down: refused at a facility; default both"`
 }
 
 // ParkedPath names a parked change.
@@ -45,7 +47,7 @@ func (h *Handler) registerParked() {
 	tags := []string{"sync"}
 	register(h, web.Viewer, huma.Operation{
 		OperationID: "list-parked", Method: http.MethodGet, Path: "/api/v1/parked",
-		Summary: "Changes that the region's database refused, newest first", Tags: tags,
+		Summary: "Changes that the region's database refused, or a facility's, newest first", Tags: tags,
 		Description: "They are tried again by themselves. What comes later of the same row, and what refers to it, waits too; everything else flows.",
 	}, h.listParked)
 	register(h, web.Viewer, huma.Operation{
@@ -73,7 +75,7 @@ func (h *Handler) registerParked() {
 }
 
 func (h *Handler) listParked(ctx context.Context, in *parkedInput) (*body[v1.Page[v1.Parked]], error) {
-	f := parked.Filter{Facility: in.Facility, Reason: in.Reason, State: in.State, Limit: in.Limit + 1}
+	f := parked.Filter{Facility: in.Facility, Reason: in.Reason, State: in.State, Direction: in.Direction, Limit: in.Limit + 1}
 	if f.State == "all" {
 		f.State = ""
 	}
@@ -146,9 +148,14 @@ func (h *Handler) retryAllParked(ctx context.Context, in *parkedRetryInput) (*bo
 	}
 	n, err := h.Parked.RetryAll(ctx, in.Facility, who(ctx))
 	if err != nil {
-		return nil, err
+		return nil, parkedProblem(0, err)
 	}
 	return &body[v1.ParkedRetried]{v1.ParkedRetried{Rows: n}}, nil
+}
+
+func isRefused(err error) bool {
+	_, ok := errors.AsType[*parked.RefusedError](err)
+	return ok
 }
 
 func parkedProblem(id int64, err error) error {
@@ -160,6 +167,8 @@ func parkedProblem(id int64, err error) error {
 		return notFound("parked change", strconv.FormatInt(id, 10), "holdfastctl parked list shows what waits.")
 	case errors.Is(err, parked.ErrEnded):
 		return conflict("parked change "+strconv.FormatInt(id, 10)+" does not wait any more", "holdfastctl parked show says what became of it.")
+	case isRefused(err):
+		return conflict(err.Error(), hint.Of(err))
 	case errors.Is(err, parked.ErrBusy):
 		return conflict(err.Error(), "Try again when it is done.")
 	}

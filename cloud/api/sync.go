@@ -49,6 +49,9 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 			out.Waits, out.Remedy = p.Text, p.Remedy
 		}
 	}
+	if out.AtBox, err = h.Parked.AtBox(ctx, f.ID); err != nil {
+		return nil, err
+	}
 	if out.Parked, out.PassedOver, err = h.Parked.Waiting(ctx, f.ID); err != nil {
 		return nil, err
 	}

@@ -79,6 +79,17 @@ func (p parkedLine) KeyText() string {
 	return strings.Join(parts, ", ")
 }
 
+// AtBox reports whether it waits at the facility's box, not in the region.
+func (p parkedLine) AtBox() bool { return p.Direction == "down" }
+
+// Where is whose database refuses it.
+func (p parkedLine) Where() string {
+	if p.AtBox() {
+		return "at the facility"
+	}
+	return "in the region"
+}
+
 // Waits reports whether anything can still be done about it.
 func (p parkedLine) Waits() bool { return p.State == "waiting" }
 
@@ -208,6 +219,8 @@ func (u *UI) parkedFailed(w http.ResponseWriter, r *http.Request, err error) {
 		u.site.Error(w, r, http.StatusNotFound, errNoParked)
 	case invalid:
 		u.showParked(w, r, http.StatusUnprocessableEntity, bad.Error()+". "+bad.Remedy)
+	case isRefused(err):
+		u.showParked(w, r, http.StatusConflict, strings.TrimSpace(err.Error()+". "+hint.Of(err)))
 	case errors.Is(err, parked.ErrEnded):
 		u.showParked(w, r, http.StatusConflict, "It does not wait any more.")
 	case errors.Is(err, parked.ErrBusy):
@@ -216,6 +229,11 @@ func (u *UI) parkedFailed(w http.ResponseWriter, r *http.Request, err error) {
 		u.d.Log.Error("parked change not dealt with", "err", err)
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 	}
+}
+
+func isRefused(err error) bool {
+	_, ok := errors.AsType[*parked.RefusedError](err)
+	return ok
 }
 
 func (u *UI) parkedForm(do func(r *http.Request, id int64, by string) error) http.Handler {

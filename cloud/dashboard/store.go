@@ -63,6 +63,7 @@ type record struct {
 	// Conflicts are the open ones, counted up to a bound.
 	Conflicts string
 	Parked    int64 // changes that the region's database refused
+	AtBox     int64 // and of the region's, the facility's
 	Passed    []passedOver
 }
 
@@ -107,6 +108,8 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 		})
 	b.Queue(`SELECT count(*) FROM holdfast.parked WHERE facility = $1 AND direction = 'up' AND state = 'waiting'`, facility).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&r.Parked) })
+	b.Queue(`SELECT coalesce(sum(waiting), 0)::bigint FROM holdfast.parked_at_box WHERE facility = $1`, facility).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&r.AtBox) })
 	b.Queue(`SELECT schema_name, table_name, message, remedy, passed_over FROM holdfast.parked_table WHERE facility = $1 AND direction = 'up' ORDER BY 1, 2 LIMIT 50`, facility).
 		Query(func(rows pgx.Rows) (err error) {
 			r.Passed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[passedOver])

@@ -1,8 +1,8 @@
 // Package parked shows people the changes that the region's database refused,
-// and does what they decide about them: correct, discard, try again.
+// or a facility's, and does what they decide about them: correct, discard, try again.
 //
 // In:  cloud/api and cloud/dashboard.
-// Out: holdfast.parked; cloud/ingest, which has internal/apply try again.
+// Out: holdfast.parked; cloud/ingest, which has internal/apply try again; cloud/stream, for what waits at boxes.
 package parked
 
 import (
@@ -14,10 +14,12 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // Errors that a caller tells apart.
@@ -46,14 +48,18 @@ type Apply interface {
 type Room struct {
 	store store
 	apply Apply
+	boxes Boxes
 }
 
-// New returns a Room on the region's database.
-func New(db *pgxpool.Pool, a Apply) *Room { return &Room{store{db}, a} }
+// New returns a Room on the region's database. Without boxes nothing can be
+// decided about what waits there.
+func New(db *pgxpool.Pool, a Apply, boxes Boxes) *Room { return &Room{store{db}, a, boxes} }
 
 // Filter selects parked changes; empty fields select all.
 type Filter struct {
 	Facility, Schema, Table, Reason, State string
+	// Direction is up for what the region refuses, down for what a facility does.
+	Direction string
 	// Before is the id that the list begins under, zero for the newest.
 	Before int64
 	Limit  int
@@ -79,6 +85,38 @@ func (r *Room) Waiting(ctx context.Context, facility string) (int64, []v1.Passed
 	return r.store.waiting(ctx, facility)
 }
 
+// AtBox is how many of the region's changes wait at the facility's box, as it
+// said last.
+func (r *Room) AtBox(ctx context.Context, facility string) (int64, error) {
+	return r.store.atBox(ctx, facility)
+}
+
+// changer returns how a change is decided about: in the region's database, or at
+// the box where it waits.
+func (r *Room) changer(ctx context.Context, id int64, by string, o proto.ParkedOrder) (changer, error) {
+	row, err := r.store.one(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if row.Direction == "up" || row.BoxID == nil {
+		return func(what string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (record, error) {
+			return r.store.change(ctx, id, by, what, fn)
+		}, nil
+	}
+	o.Row, o.By = *row.BoxID, by
+	tell := func(row record) error { return r.order(ctx, row.Facility, o) }
+	return func(what string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (record, error) {
+		return r.store.decide(ctx, id, by, what, tell, fn)
+	}, nil
+}
+
+// again has what is parked in the region of a facility tried at once, after row was changed.
+func (r *Room) again(row record) {
+	if row.Direction == "up" {
+		r.apply.RetryParked(row.Facility)
+	}
+}
+
 // Show returns one change with the row that is in its way.
 func (r *Room) Show(ctx context.Context, id int64) (v1.ParkedRow, error) {
 	row, err := r.store.one(ctx, id)
@@ -86,7 +124,7 @@ func (r *Room) Show(ctx context.Context, id int64) (v1.ParkedRow, error) {
 		return v1.ParkedRow{}, err
 	}
 	var block *apply.Blocker
-	if row.State == "waiting" && row.Reason == string(apply.ReasonUnique) {
+	if row.Direction == "up" && row.State == "waiting" && row.Reason == string(apply.ReasonUnique) {
 		if block, err = r.apply.Blocker(ctx, id); err != nil {
 			return v1.ParkedRow{}, fmt.Errorf("look for the row in the way: %w", err)
 		}
@@ -96,31 +134,47 @@ func (r *Room) Show(ctx context.Context, id int64) (v1.ParkedRow, error) {
 
 // Edit gives columns of a waiting change other values and has it tried at once.
 func (r *Room) Edit(ctx context.Context, id int64, set map[string]*string, by string) (v1.ParkedRow, error) {
-	row, err := r.store.edit(ctx, id, set, by)
+	o := proto.ParkedOrder{Do: proto.ParkedEdit}
+	for name, v := range set {
+		o.Set = append(o.Set, proto.ParkedValue{Column: name, Value: v})
+	}
+	change, err := r.changer(ctx, id, by, o)
 	if err != nil {
 		return v1.ParkedRow{}, err
 	}
-	r.apply.RetryParked(row.Facility)
+	row, err := r.store.edit(ctx, id, set, by, change)
+	if err != nil {
+		return v1.ParkedRow{}, err
+	}
+	r.again(row)
 	return r.Show(ctx, id)
 }
 
 // Discard ends a waiting change without applying it. What waits behind it is
 // next, and what refers to it does not wait for it any more.
 func (r *Room) Discard(ctx context.Context, id int64, by string) error {
-	row, err := r.store.discard(ctx, id, by)
+	change, err := r.changer(ctx, id, by, proto.ParkedOrder{Do: proto.ParkedDiscard})
+	if err != nil {
+		return err
+	}
+	row, err := r.store.discard(ctx, id, by, change)
 	if err == nil {
-		r.apply.RetryParked(row.Facility)
+		r.again(row)
 	}
 	return err
 }
 
 // Retry has a waiting change, and with it what waits of its facility, tried at once.
 func (r *Room) Retry(ctx context.Context, id int64, by string) (v1.ParkedRow, error) {
-	row, err := r.store.retry(ctx, id, by)
+	change, err := r.changer(ctx, id, by, proto.ParkedOrder{Do: proto.ParkedRetry})
 	if err != nil {
 		return v1.ParkedRow{}, err
 	}
-	r.apply.RetryParked(row.Facility)
+	row, err := r.store.retry(ctx, id, change)
+	if err != nil {
+		return v1.ParkedRow{}, err
+	}
+	r.again(row)
 	return r.Show(ctx, id)
 }
 
@@ -136,13 +190,26 @@ func (r *Room) RetryAll(ctx context.Context, facility, by string) (int64, error)
 		n += k
 		r.apply.RetryParked(f)
 	}
+	atBoxes, err := r.store.boxesWithParked(ctx, facility)
+	if err != nil {
+		return n, err
+	}
+	for f, k := range atBoxes {
+		err := r.order(ctx, f, proto.ParkedOrder{Do: proto.ParkedRetry, By: by})
+		switch {
+		case err == nil:
+			n += k
+		case facility != "":
+			return n, err
+		}
+	}
 	return n, nil
 }
 
 // parked is the row for people.
 func (r *record) parked() (v1.Parked, error) {
 	p := v1.Parked{
-		ID: r.ID, Facility: r.Facility, Schema: r.Schema, Table: r.Table, Op: r.Op, Reason: r.Reason, Code: r.Code,
+		ID: r.ID, Direction: r.Direction, Facility: r.Facility, Schema: r.Schema, Table: r.Table, Op: r.Op, Reason: r.Reason, Code: r.Code,
 		Constraint: r.Constraint, Message: r.Message, Remedy: r.Remedy, State: r.State, Epoch: uint64(r.Epoch), Seq: uint64(r.Seq),
 		CommitAt: r.CommitAt, ParkedAt: r.ParkedAt, Attempts: r.Attempts, TriedAt: r.TriedAt,
 		EditedBy: r.EditedBy, EndedBy: r.EndedBy, EndedAt: r.EndedAt,

@@ -22,6 +22,8 @@ type store struct{ db *pgxpool.Pool }
 // record is a row of holdfast.parked.
 type record struct {
 	ID                      int64
+	Direction               string
+	BoxID                   *int64 // for direction down
 	Facility, Schema, Table string
 	Key                     []byte // JSON
 	Op, Reason, Code        string
@@ -39,15 +41,15 @@ type record struct {
 }
 
 const listSQL = `
-	SELECT id, facility, schema_name, table_name, key, op, reason, code, constraint_name, message, remedy, state,
+	SELECT id, direction, box_id, facility, schema_name, table_name, key, op, reason, code, constraint_name, message, remedy, state,
 	       epoch, seq, commit_at, parked_at, attempts, tried_at, edited_by, ended_by, ended_at, NULL::jsonb, NULL::jsonb, 0, 0
 	  FROM holdfast.parked
 	 WHERE ($1 = '' OR facility = $1) AND ($2 = '' OR schema_name = $2) AND ($3 = '' OR table_name = $3)
-	   AND ($4 = '' OR reason = $4) AND ($5 = '' OR state = $5) AND ($6::bigint = 0 OR id < $6::bigint) AND direction = 'up'
+	   AND ($4 = '' OR reason = $4) AND ($5 = '' OR state = $5) AND ($6::bigint = 0 OR id < $6::bigint) AND ($8 = '' OR direction = $8)
 	 ORDER BY id DESC LIMIT $7`
 
 func (s store) list(ctx context.Context, f Filter) ([]record, error) {
-	rows, err := s.db.Query(ctx, listSQL, f.Facility, f.Schema, f.Table, f.Reason, f.State, f.Before, f.Limit)
+	rows, err := s.db.Query(ctx, listSQL, f.Facility, f.Schema, f.Table, f.Reason, f.State, f.Before, f.Limit, f.Direction)
 	if err != nil {
 		return nil, fmt.Errorf("list parked changes: %w", err)
 	}
@@ -75,13 +77,13 @@ func (s store) waiting(ctx context.Context, facility string) (n int64, passed []
 }
 
 const oneSQL = `
-	SELECT p.id, p.facility, p.schema_name, p.table_name, p.key, p.op, p.reason, p.code, p.constraint_name, p.message, p.remedy, p.state,
+	SELECT p.id, p.direction, p.box_id, p.facility, p.schema_name, p.table_name, p.key, p.op, p.reason, p.code, p.constraint_name, p.message, p.remedy, p.state,
 	       p.epoch, p.seq, p.commit_at, p.parked_at, p.attempts, p.tried_at, p.edited_by, p.ended_by, p.ended_at, p.row, p.columns,
 	       (SELECT count(*) FROM holdfast.parked b WHERE b.facility = p.facility AND b.direction = p.direction AND b.state = 'waiting'
 	           AND b.id > p.id AND (b.key_hash = p.key_hash OR b.old_key_hash = p.key_hash))::int,
 	       (SELECT count(*) FROM holdfast.parked c WHERE c.facility = p.facility AND c.direction = p.direction AND c.state = 'waiting'
 	           AND c.waits_for && p.provides)::int
-	  FROM holdfast.parked p WHERE p.id = $1 AND p.direction = 'up'`
+	  FROM holdfast.parked p WHERE p.id = $1`
 
 func (s store) one(ctx context.Context, id int64) (record, error) { return readOne(ctx, s.db, id) }
 
@@ -108,11 +110,16 @@ func readOne(ctx context.Context, db querier, id int64) (record, error) {
 // is being tried meanwhile is tried as it was or as it will be. What fn returns
 // goes to the audit log in the same transaction.
 func (s store) change(ctx context.Context, id int64, by, what string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (r record, err error) {
+	return s.inTx(ctx, id, by, what, `SELECT FROM holdfast.position WHERE facility = (SELECT facility FROM holdfast.parked WHERE id = $1) FOR UPDATE`, fn)
+}
+
+// inTx runs fn with what lock locks.
+func (s store) inTx(ctx context.Context, id int64, by, what, lock string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (r record, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '5s'`); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `SELECT FROM holdfast.position WHERE facility = (SELECT facility FROM holdfast.parked WHERE id = $1) FOR UPDATE`, id)
+		_, err := tx.Exec(ctx, lock, id)
 		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "55P03" {
 			return ErrBusy
 		}
@@ -148,8 +155,14 @@ func audit(ctx context.Context, tx pgx.Tx, by, what string, detail map[string]an
 // valueMaxBytes bounds a corrected value.
 const valueMaxBytes = 32 << 10
 
-func (s store) edit(ctx context.Context, id int64, set map[string]*string, by string) (record, error) {
-	return s.change(ctx, id, by, "parked.edit", func(tx pgx.Tx, r record) (map[string]any, error) {
+// changer is change or decide, for one change.
+type changer func(what string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (record, error)
+
+func (s store) edit(ctx context.Context, id int64, set map[string]*string, by string, change changer) (record, error) {
+	return change("parked.edit", func(tx pgx.Tx, r record) (map[string]any, error) {
+		if r.Row == nil && r.Op != "delete" {
+			return nil, &InvalidError{"", "cannot be set: the row is too large to be shown here", "Correct the row where it was written, or discard the change."}
+		}
 		if r.Row == nil {
 			return nil, &InvalidError{"", "cannot be set: the change deletes the row", "Discard it if the row is to stay."}
 		}
@@ -186,8 +199,8 @@ func (s store) edit(ctx context.Context, id int64, set map[string]*string, by st
 	})
 }
 
-func (s store) discard(ctx context.Context, id int64, by string) (record, error) {
-	return s.change(ctx, id, by, "parked.discard", func(tx pgx.Tx, r record) (map[string]any, error) {
+func (s store) discard(ctx context.Context, id int64, by string, change changer) (record, error) {
+	return change("parked.discard", func(tx pgx.Tx, r record) (map[string]any, error) {
 		_, err := tx.Exec(ctx, `UPDATE holdfast.parked SET state = 'discarded', ended_by = $2, ended_at = now() WHERE id = $1`, id, by)
 		if err != nil {
 			return nil, fmt.Errorf("discard parked change %d: %w", id, err)
@@ -203,13 +216,37 @@ func orNull(raw []byte) []byte {
 	return raw
 }
 
-func (s store) retry(ctx context.Context, id int64, by string) (record, error) {
-	return s.change(ctx, id, by, "parked.retry", func(tx pgx.Tx, _ record) (map[string]any, error) {
+func (s store) retry(ctx context.Context, id int64, change changer) (record, error) {
+	return change("parked.retry", func(tx pgx.Tx, _ record) (map[string]any, error) {
 		if _, err := tx.Exec(ctx, `UPDATE holdfast.parked SET tried_at = NULL WHERE id = $1`, id); err != nil {
 			return nil, fmt.Errorf("retry parked change %d: %w", id, err)
 		}
 		return nil, nil
 	})
+}
+
+// atBox is how many changes wait at the facility's own box.
+func (s store) atBox(ctx context.Context, facility string) (n int64, err error) {
+	err = s.db.QueryRow(ctx, `SELECT coalesce(sum(waiting), 0)::bigint FROM holdfast.parked_at_box WHERE facility = $1`, facility).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count what is parked at %s: %w", facility, err)
+	}
+	return n, nil
+}
+
+// boxesWithParked lists the facilities at whose boxes something waits.
+func (s store) boxesWithParked(ctx context.Context, facility string) (map[string]int64, error) {
+	counts := map[string]int64{}
+	rows, err := s.db.Query(ctx, `SELECT facility, waiting FROM holdfast.parked_at_box WHERE waiting > 0 AND ($1 = '' OR facility = $1)`, facility)
+	if err != nil {
+		return nil, fmt.Errorf("count what is parked at boxes: %w", err)
+	}
+	var f string
+	var n int64
+	if _, err = pgx.ForEachRow(rows, []any{&f, &n}, func() error { counts[f] = n; return nil }); err != nil {
+		return nil, fmt.Errorf("count what is parked at boxes: %w", err)
+	}
+	return counts, nil
 }
 
 // retryAll counts what waits by facility and notes who asked for it.

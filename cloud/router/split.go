@@ -40,7 +40,7 @@ type splitState struct {
 type source struct {
 	id     uint64
 	micros int64
-	tagged bool   // the other side's: nobody gets it
+	tagged bool   // the other side's: nobody gets it, save an echo, which is to somebody
 	to     string // the only facility that gets it
 	by     string
 }
@@ -131,7 +131,7 @@ func (p *splitter) frame(h *change.Header, body *change.Body) error {
 			switch {
 			case c.Op == change.Note:
 				p.note(c.Row)
-			case p.tx.tagged || !c.Op.OfRows() || ways[c.Table] == nil:
+			case p.tx.tagged && p.tx.to == "" || !c.Op.OfRows() || ways[c.Table] == nil:
 			default:
 				if err := p.change(ways[c.Table], c); err != nil {
 					return err
@@ -250,8 +250,8 @@ func (p *splitter) tell(facility string, alone bool) error {
 		t.b.Begin(0, p.tx.micros)
 		t.tx = id
 		t.b.AddNote(change.NoteSeen, p.seenOf(facility).String())
-		if !alone && p.tx.by != "" {
-			t.b.AddNote(change.NoteBy, p.tx.by)
+		if !alone {
+			p.describe(t)
 		}
 	} else {
 		t.b.AddNote(change.NoteSeen, p.seenOf(facility).String())
@@ -282,8 +282,16 @@ func (p *splitter) begin(t *piece, id uint64) {
 	}
 	t.tx = id
 	t.b.Begin(0, p.tx.micros)
+	p.describe(t)
+}
+
+// describe says of the transaction that begins in a piece what is known of it.
+func (p *splitter) describe(t *piece) {
 	if p.tx.by != "" {
 		t.b.AddNote(change.NoteBy, p.tx.by)
+	}
+	if p.tx.tagged && p.tx.to != "" {
+		t.b.AddNote(change.NoteEcho, p.tx.to)
 	}
 }
 

@@ -32,6 +32,8 @@ type box struct {
 	mu     sync.Mutex
 	got    Received
 	checks map[uint64]chan []proto.Problem
+	orders map[uint64]chan *proto.Problem
+	parked chan *proto.Parked // the latest that was not kept yet
 }
 
 // run greets the box and serves it until either side ends.
@@ -82,6 +84,7 @@ func (b *box) run(ctx context.Context) error {
 	g.Go(func() error { return b.acknowledge(ctx, session) })
 	g.Go(func() error { return b.tellTables(ctx, changed) })
 	g.Go(func() error { return b.tellProblems(ctx) })
+	g.Go(func() error { return b.keepParked(ctx) })
 	return g.Wait()
 }
 
@@ -168,6 +171,10 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, 
 		case *proto.Unverified:
 			m.Problem.Text, m.Problem.Remedy = cut(m.Problem.Text), cut(m.Problem.Remedy)
 			b.server.Unverified(b.facility, m)
+		case *proto.Parked:
+			b.toldParked(m)
+		case *proto.ParkedDone:
+			b.done(m)
 		case *proto.Goodbye:
 			return fmt.Errorf("the box ended the stream (%s): %s", m.Code, m.Text)
 		case nil: // a newer box says something that this build does not know

@@ -86,6 +86,8 @@ type Config struct {
 	// Unverified is told which question about a table has no answer. It must
 	// not block. Default: nobody is.
 	Unverified func(facility string, u *proto.Unverified)
+	// Parked keeps what a box says is parked there. Default: nobody does.
+	Parked func(ctx context.Context, facility string, p *proto.Parked) error
 	// Event keeps something about a stream that a person should be able to read later.
 	Event  func(ctx context.Context, facility, kind, detail string)
 	Region string
@@ -108,6 +110,9 @@ type Server struct {
 func New(c Config) *Server {
 	if c.Unverified == nil {
 		c.Unverified = func(string, *proto.Unverified) {}
+	}
+	if c.Parked == nil {
+		c.Parked = func(context.Context, string, *proto.Parked) error { return nil }
 	}
 	return &Server{Config: c, boxes: make(map[string]*box), open: make(map[string]int)}
 }
@@ -159,7 +164,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return // answered already
 	}
 	defer link.Close()
-	b := &box{server: s, facility: facility, enrolment: enrolment, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1), left: make(chan struct{})}
+	b := &box{server: s, facility: facility, enrolment: enrolment, link: link, log: s.Log.With("facility", facility), problem: make(chan *proto.Problem, 1), parked: make(chan *proto.Parked, 1), left: make(chan struct{})}
 	err = b.run(r.Context())
 	if r.Context().Err() != nil {
 		link.Goodbye(proto.GoodbyeShutdown, "the region stops or restarts")

@@ -194,12 +194,12 @@ func (s store) refused(ctx context.Context, facility, schema, table string, p pr
 	return nil
 }
 
-// parked returns the keys of the rows that wait in the region for the cause of
-// their refusal to go. They differ until then, and sending them again is no help.
+// parked returns the keys of the rows that wait, in the region or at the box, for
+// the cause of their refusal to go. They differ until then, and sending them again is no help.
 func (s store) parked(ctx context.Context, facility, schema, table string) (map[string]bool, error) {
 	rows, err := s.db.Query(ctx, `
 		SELECT DISTINCT key FROM holdfast.parked
-		 WHERE facility = $1 AND direction = 'up' AND state = 'waiting' AND (schema_name, table_name) = ($2, $3)
+		 WHERE facility = $1 AND state = 'waiting' AND (schema_name, table_name) = ($2, $3)
 		 LIMIT $4`, facility, schema, table, foundMax)
 	if err != nil {
 		return nil, fmt.Errorf("read the parked rows of %s: %w", facility, err)

@@ -13,6 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/hint"
@@ -20,9 +23,9 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// maxConns is enough for one stream: one connection applies, and one more
-// reads positions.
-const maxConns = 3
+// maxConns is enough for one stream: one connection applies, one tries parked
+// changes again, and one more reads positions.
+const maxConns = 4
 
 // beginTimeout bounds how long a session waits for the local database: the way
 // up must not be held up by it. readyAgain is how often one that did not answer
@@ -48,7 +51,13 @@ type Config struct {
 	Local apply.Local
 	// Hold is told from where on Local still needs the box's own queue.
 	Hold func(change.Position)
-	Log  *slog.Logger
+	// Held is how many bytes the box's own queue keeps for that. Beyond some, what
+	// a parked change is decided by is given up, and the facility's rows stand
+	// against it. May be nil.
+	Held func() int64
+	// DB connects as a role that owns holdfast.parked, in the local database.
+	DB  *pgxpool.Pool
+	Log *slog.Logger
 }
 
 // Downlink is this box's end of the way down.
@@ -61,6 +70,11 @@ type Downlink struct {
 	ready chan struct{} // closed when pool is there
 	begun bool          // Begin was called
 	state State
+	seen  change.Position // what Hold was told last, were nothing parked
+	// parkedSeen is the least of what is parked; meaningless when nothing is.
+	parkedSeen change.Position
+	again      map[string]bool // tables to be sent again
+	news       chan struct{}   // holds a token when what is parked may be told anew
 }
 
 // State is how the way down fares.
@@ -74,11 +88,15 @@ type State struct {
 	AppliedAt, CommitAt time.Time
 	// Problem is why changes from the region wait, nil when they do not.
 	Problem *proto.Problem
+	// Parked is how many of the region's changes wait while the rest flows, and
+	// ParkedWhy why the oldest of them does.
+	Parked    int64
+	ParkedWhy string
 }
 
 // New prepares a downlink; it does not touch the database.
 func New(c Config) *Downlink {
-	return &Downlink{cfg: c, log: c.Log.With("part", "downlink"), ready: make(chan struct{})}
+	return &Downlink{cfg: c, log: c.Log.With("part", "downlink"), ready: make(chan struct{}), news: make(chan struct{}, 1), again: map[string]bool{}}
 }
 
 // State returns how the way down fares now.
@@ -115,7 +133,14 @@ func (d *Downlink) Run(ctx context.Context) error {
 				defer d.mu.Unlock()
 				d.pool, d.ready = nil, make(chan struct{})
 			}()
-			return p.Run(ctx)
+			g, ctx := errgroup.WithContext(ctx)
+			g.Go(func() error { return p.Run(ctx) })
+			g.Go(func() error {
+				return p.Retry(ctx, apply.ParkConfig{
+					Direction: apply.Down, Registry: d.cfg.Registry, Local: d.cfg.Local, OnLook: d.looked, Heal: d.askAgain, Log: d.cfg.Log,
+				})
+			})
+			return g.Wait()
 		})
 }
 
@@ -171,14 +196,14 @@ func (d *Downlink) Begin(ctx context.Context) (*Session, error) {
 	defer cancel()
 	s := &Session{down: d, durable: make(chan change.Position, 1)}
 	a, err := apply.New(ctx, p, apply.Config{
-		Facility: d.cfg.Facility, Direction: apply.Down, Registry: d.cfg.Registry, Local: d.cfg.Local,
-		OnApplied: s.applied, OnDurable: s.isDurable, OnStuck: s.stuck, OnSeen: d.cfg.Hold, Log: d.cfg.Log,
+		Facility: d.cfg.Facility, Direction: apply.Down, Park: true, Registry: d.cfg.Registry, Local: d.cfg.Local,
+		OnApplied: s.applied, OnDurable: s.isDurable, OnStuck: s.stuck, OnSeen: d.hold, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
 	}
 	s.applier, s.begin = a, a.Durable()
-	d.cfg.Hold(a.Seen())
+	d.hold(a.Seen())
 	d.set(func(st *State) { st.Position = s.begin })
 	return s, nil
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// Session applies what one stream brings. A row or a table that is in the way
-// holds it up, visibly, for as long as it takes; the way up goes on meanwhile.
+// Session applies what one stream brings. What the local database refuses is
+// parked; only what cannot be kept holds the stream up, visibly, for as long as
+// it takes. The way up goes on meanwhile.
 type Session struct {
 	down    *Downlink
 	applier *apply.Applier
@@ -67,6 +68,9 @@ func (s *Session) isDurable(p change.Position) {
 }
 
 func (s *Session) applied(p apply.Progress) {
+	if p.Parked > 0 {
+		s.down.parked(p.Parked)
+	}
 	s.down.set(func(st *State) {
 		st.AppliedAt, st.Problem = time.Now(), nil
 		if !p.Committed.IsZero() {

@@ -40,6 +40,10 @@ type Link struct {
 	// why one cannot be.
 	Received time.Time
 	Stuck    string
+	// Parked is how many changes from the region the local database refuses, while
+	// everything else flows, and ParkedWhy why, for technicians.
+	Parked    int64
+	ParkedWhy string
 }
 
 // Queue is what waits on this box to be sent.

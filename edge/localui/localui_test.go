@@ -33,6 +33,7 @@ func TestTheWorstIsSaidFirstAndInPlainWords(t *testing.T) {
 		{"offline", func(r *Report) { r.Link.Up = false }, "warn", "Keep working: everything is saved here and will be sent by itself.", false},
 		{"offline, nearly full", func(r *Report) { r.Link.Up, r.Queue.Bytes = false, 90 }, "bad", "nearly full", false},
 		{"refused, between two attempts", func(r *Report) { r.Link.Up, r.Link.Refused = false, true }, "warn", "The region cannot take the changes now.", false},
+		{"a change is parked", func(r *Report) { r.Link.Parked, r.Link.ParkedWhy = 2, "duplicate key" }, "warn", "2 changes from the region wait", false},
 		{"a change cannot be taken in", func(r *Report) { r.Link.Stuck = "no such table" }, "warn", "Keep working", false},
 		{"refused", func(r *Report) { r.Link.Refused, r.Queue.Oldest = true, now.Add(-time.Hour) }, "warn", "The region cannot take the changes now.", false},
 		{"refused, nearly full", func(r *Report) { r.Link.Refused, r.Queue.Bytes = true, 90 }, "bad", "nearly full", false},

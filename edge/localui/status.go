@@ -2,6 +2,7 @@ package localui
 
 import (
 	"context"
+	"fmt"
 	"html/template"
 	"net/http"
 	"time"
@@ -77,6 +78,9 @@ func (r *Report) judge(now time.Time) {
 	case r.Link.Stuck != "":
 		say("warn", "filled-alert-triangle", "A change from the region cannot be taken in here.",
 			"Keep working: what you save is sent as always. Support needs to look: the status page says why.")
+	case r.Link.Parked > 0:
+		say("warn", "filled-alert-triangle", r.Link.ParkedText()+".",
+			"Keep working: everything else comes and goes as always. Support needs to look: the status page says why.")
 	case !r.Queue.Oldest.IsZero() && now.Sub(r.Queue.Oldest) > catchUpAfter:
 		say("info", "cloud-up", "Back online. Sending what was saved.",
 			"Keep working as usual. The region is catching up.")
@@ -85,6 +89,14 @@ func (r *Report) judge(now time.Time) {
 		say("ok", "filled-circle-check", "Everything is working.",
 			"What you save is stored on this box and sent to the region at once.")
 	}
+}
+
+// ParkedText says what waits, as a sentence without its end.
+func (l Link) ParkedText() string {
+	if l.Parked == 1 {
+		return "1 change from the region waits"
+	}
+	return fmt.Sprintf("%d changes from the region wait", l.Parked)
 }
 
 // LinkWord says the link's state in a word.

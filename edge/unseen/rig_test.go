@@ -37,6 +37,18 @@ CREATE TABLE holdfast.conflict (id uuid PRIMARY KEY, facility_id text NOT NULL, 
   table_name text NOT NULL, key jsonb NOT NULL, kind text NOT NULL, policy text NOT NULL, decision text NOT NULL, edge_row jsonb, cloud_row jsonb,
   fields text[] NOT NULL, edge_seq text NOT NULL, cloud_seq text NOT NULL, edge_at timestamptz, cloud_at timestamptz,
   edge_by text NOT NULL DEFAULT '', cloud_by text NOT NULL DEFAULT '');
+CREATE TABLE holdfast.parked (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, facility text NOT NULL,
+  direction text NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
+  key jsonb NOT NULL, key_hash bytea NOT NULL, op text NOT NULL, row jsonb, old_key jsonb, old_key_hash bytea,
+  provides bytea[] NOT NULL DEFAULT '{}', waits_for bytea[] NOT NULL DEFAULT '{}', columns jsonb NOT NULL, bytes integer NOT NULL,
+  commit_at timestamptz, reason text NOT NULL, code text NOT NULL DEFAULT '', constraint_name text NOT NULL DEFAULT '',
+  message text NOT NULL, remedy text NOT NULL DEFAULT '', parked_at timestamptz NOT NULL DEFAULT now(), attempts integer NOT NULL DEFAULT 0,
+  tried_at timestamptz, edited_by text NOT NULL DEFAULT '', state text NOT NULL DEFAULT 'waiting', ended_by text NOT NULL DEFAULT '', ended_at timestamptz,
+  seen_epoch bigint NOT NULL DEFAULT 0, seen_seq bigint NOT NULL DEFAULT 0, made_by text NOT NULL DEFAULT '', of_range boolean NOT NULL DEFAULT false);
+CREATE TABLE holdfast.parked_table (facility text NOT NULL, direction text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
+  reason text NOT NULL, message text NOT NULL, remedy text NOT NULL DEFAULT '', since timestamptz NOT NULL DEFAULT now(),
+  passed_over bigint NOT NULL DEFAULT 0, columns jsonb NOT NULL, asked_at timestamptz, PRIMARY KEY (facility, direction, schema_name, table_name));
+CREATE TABLE m (id int PRIMARY KEY, v text);
 CREATE TABLE t (id int PRIMARY KEY, facility text NOT NULL DEFAULT 'la', v text, price text, big text);
 ALTER TABLE t ALTER big SET STORAGE EXTERNAL;`
 
@@ -62,6 +74,9 @@ func newSide(t *testing.T, region bool, linger time.Duration) *side {
 	s.pool = s.db.Pool(t)
 	conn := s.db.Conn(t)
 	tables := []capture.Table{{Schema: "public", Name: "t"}, {Schema: "public", Name: "u"}}
+	if region {
+		tables = append(tables, capture.Table{Schema: "public", Name: "m"})
+	}
 	cfg := capture.Config{ConnString: s.db.ConnString(), Slot: s.db.Name + "_slot", Next: change.Position{Epoch: epoch, Seq: 1}, Origins: region, Linger: func() time.Duration { return linger }}
 	if !region {
 		tables = append(tables, capture.Table{Schema: "holdfast", Name: "conflict", Event: true})
@@ -169,6 +184,7 @@ type options struct {
 	columns  []string
 	dropSeen bool
 	linger   time.Duration // of the box's capture
+	park     bool          // what either side refuses
 	// local stands before the index.
 	local func(apply.Local) apply.Local
 }
@@ -185,9 +201,10 @@ func newRig(t *testing.T, o options) *rig {
 		{Schema: "public", Name: "t", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy, CloudColumns: o.columns},
 		{Schema: "public", Name: "u", Class: apply.Fact, FacilityColumn: "facility", Policy: o.policy},
 		{Schema: "holdfast", Name: "conflict", Class: apply.Event, FacilityColumn: "facility_id"},
+		{Schema: "public", Name: "m", Class: apply.Master},
 	})
-	r.upward = r.applier(r.region, apply.Config{Registry: func() *apply.Registry { return reg }})
-	r.down = r.applier(r.edge, apply.Config{Direction: apply.Down, Local: local, OnSeen: r.index.Seen, Registry: func() *apply.Registry { return reg }})
+	r.upward = r.applier(r.region, apply.Config{Park: o.park, Registry: func() *apply.Registry { return reg }})
+	r.down = r.applier(r.edge, apply.Config{Park: o.park, Direction: apply.Down, Local: local, OnSeen: r.index.Seen, Registry: func() *apply.Registry { return reg }})
 	return r
 }
 
@@ -199,6 +216,13 @@ func (r *rig) applier(s *side, c apply.Config) *apply.Applier {
 	}
 	r.t.Cleanup(pool.Close)
 	background(r.t, pool.Run)
+	if c.Park {
+		background(r.t, func(ctx context.Context) error {
+			return pool.Retry(ctx, apply.ParkConfig{
+				Direction: c.Direction, Registry: c.Registry, Local: c.Local, Every: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+			})
+		})
+	}
 	signal := func() {
 		select {
 		case r.changed <- struct{}{}:
@@ -294,9 +318,15 @@ func (r *rig) route(h *change.Header, body *change.Body, tx *change.Tx) {
 			r.t.Fatal(err)
 		}
 		r.seen = o.Position
-		return
+		if len(tx.Changes) == 1 {
+			return
+		}
 	}
 	out := *tx
+	if o := out.Changes; o[0].Op == change.Note && string(o[0].Row[0]) == change.NoteOrigin {
+		// What is in it is to this box (the second note), as an echo.
+		out.Changes = append([]change.Change{{Op: change.Note, Row: change.Row{[]byte(change.NoteEcho), o[1].Row[1]}}}, o[2:]...)
+	}
 	if r.seen != r.told && !r.dropSeen {
 		note := change.Change{Op: change.Note, Row: change.Row{[]byte(change.NoteSeen), []byte(r.seen.String())}}
 		out.Changes = append([]change.Change{note}, out.Changes...)

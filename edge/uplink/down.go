@@ -49,3 +49,21 @@ func acknowledge(ctx context.Context, link *transfer.Link, down *downlink.Sessio
 		}
 	}
 }
+
+// obey does what people in the region decide about what is parked here.
+func obey(ctx context.Context, link *transfer.Link, down *downlink.Session, decisions <-chan *proto.ParkedOrder) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case o := <-decisions:
+			p := &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}
+			if down != nil {
+				p = down.Order(ctx, o)
+			}
+			if err := link.Send(proto.TypeParkedDone, &proto.ParkedDone{ID: o.ID, Problem: p}); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -71,7 +71,7 @@ func TestWhatComesDownIsAppliedAndAcknowledged(t *testing.T) {
 	}
 	u.Down = downlink.New(downlink.Config{
 		Facility: "la", ConnString: db.ConnString(), Registry: u.Registry, Local: unseen.New(u.Queue, u.Settled),
-		Hold: u.Queue.Hold, Log: slog.New(slog.DiscardHandler),
+		Hold: u.Queue.Hold, DB: u.DB, Log: slog.New(slog.DiscardHandler),
 	})
 	begin(t, u.Down.Run)
 	if err := u.Down.Ready(t.Context()); err != nil {
@@ -126,7 +126,7 @@ func TestARegionWithoutTheWayDownIsServedAsEver(t *testing.T) {
 	u, db := settled(t)
 	u.Down = downlink.New(downlink.Config{
 		Facility: "la", ConnString: db.ConnString(), Registry: u.Registry, Local: unseen.New(u.Queue, u.Settled),
-		Hold: u.Queue.Hold, Log: slog.New(slog.DiscardHandler),
+		Hold: u.Queue.Hold, DB: u.DB, Log: slog.New(slog.DiscardHandler),
 	})
 	begin(t, u.Down.Run)
 	if err := u.Down.Ready(t.Context()); err != nil {
@@ -155,7 +155,7 @@ func TestStreamWithoutALocalDatabaseIsOnlyTheWayUp(t *testing.T) {
 	u, db := settled(t)
 	u.Down = downlink.New(downlink.Config{
 		Facility: "la", ConnString: db.ConnString(), Registry: u.Registry, Local: unseen.New(u.Queue, u.Settled),
-		Hold: u.Queue.Hold, Log: slog.New(slog.DiscardHandler),
+		Hold: u.Queue.Hold, DB: u.DB, Log: slog.New(slog.DiscardHandler),
 	})
 	hellos, _ := region(t, u, proto.Welcome{Version: 2, Epoch: 1 << 32, WindowBytes: 1 << 20, DownEpoch: 7})
 	begin(t, u.Transfer)

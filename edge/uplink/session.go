@@ -96,6 +96,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	g.Go(func() error { return link.Keepalive(ctx) })
 	g.Go(func() error { return u.send(ctx, sender, from) })
 	questions := make(chan *proto.Verify, questionsMax)
+	decisions := make(chan *proto.ParkedOrder, questionsMax)
 	g.Go(func() error { return u.answer(ctx, link, questions) })
 	g.Go(func() error { return u.tellTables(ctx, link) })
 	switch {
@@ -109,10 +110,14 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	case down != nil:
 		g.Go(func() error { return down.Run(ctx) })
 		g.Go(func() error { return acknowledge(ctx, link, down) })
+		g.Go(func() error {
+			return down.Report(ctx, func(p *proto.Parked) error { return link.Send(proto.TypeParked, p) })
+		})
 	case u.Down != nil:
 		g.Go(func() error { return u.untilDown(ctx) })
 	}
-	g.Go(func() error { return u.receive(ctx, link, sender, down, questions) })
+	g.Go(func() error { return obey(ctx, link, down, decisions) })
+	g.Go(func() error { return u.receive(ctx, link, sender, down, questions, decisions) })
 	return g.Wait()
 }
 
@@ -226,7 +231,7 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 // down. The region's window is smaller than what the downlink takes in without
 // waiting, so that a change that cannot be applied here does not keep the
 // acknowledgements of the way up from being heard.
-func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify) error {
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify, decisions chan<- *proto.ParkedOrder) error {
 	for {
 		_, msg, err := link.Receive()
 		if err != nil {
@@ -259,6 +264,8 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 			}}}})
 		case *proto.Verify:
 			heard(questions, m)
+		case *proto.ParkedOrder:
+			heard(decisions, m)
 		case *proto.Problem:
 			if m.Text == "" {
 				u.setLink(func(l *Link) { l.Problem = nil })

@@ -97,9 +97,9 @@ func (u *Uplink) verifiable(q *proto.Verify) (capture.Table, error) {
 	return capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, nil
 }
 
-// heard takes a question of the region. One that finds no room is dropped: the
-// region asks again.
-func heard(questions chan<- *proto.Verify, q *proto.Verify) {
+// heard takes a question of the region, or an order. One that finds no room is
+// dropped: the region asks again.
+func heard[T any](questions chan<- T, q T) {
 	select {
 	case questions <- q:
 	default:

@@ -62,8 +62,7 @@ type Config struct {
 	// before Run ends with its error; zero is for ever.
 	Patience time.Duration
 	// Park keeps changes that the target refuses in holdfast.parked and lets
-	// the rest flow; see parked.go. Without it the stream waits for them. Only
-	// on the way up: what comes down waits for the facility's own rows.
+	// the rest flow; see parked.go. Without it the stream waits for them.
 	Park bool
 	Log  *slog.Logger
 }
@@ -156,7 +155,7 @@ func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
 		return nil, err
 	}
 	a.next, a.applied, a.durable = pos, pos, pos
-	if c.Park && c.Direction == Up {
+	if c.Park {
 		if err := a.openParked(ctx); err != nil {
 			return nil, err
 		}

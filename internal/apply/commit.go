@@ -32,6 +32,9 @@ type batch struct {
 	part *part
 	// draft is what it parks; nil without parked rows.
 	draft *draft
+	// sifted are, on the way down, the txs without what is parked; nil when
+	// nothing was looked for.
+	sifted []txRef
 	// verdicts on the digests at its end; see digest.go.
 	verdicts []Verdict
 }
@@ -121,8 +124,12 @@ const maxRaces = 10
 func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 	for attempt := 0; ; attempt++ {
 		if a.sifts(b) {
-			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && len(b.txs) == 1 {
-				return a.parkRows(ctx, s, b)
+			if err := a.sift(ctx, s, b); errors.Is(err, errAlone) && b.half() == 0 {
+				if err = a.parkRows(ctx, s, b); a.again(ctx, err, attempt) {
+					b.refold()
+					continue
+				}
+				return err
 			} else if errors.Is(err, errAlone) {
 				return a.bisect(ctx, s, b)
 			} else if err != nil {
@@ -141,7 +148,7 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 		}
 		s.rollback(ctx)
 		switch {
-		case a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx):
+		case a.again(ctx, err, attempt):
 			continue
 		case gone(ctx) || !refused(err):
 			return err
@@ -159,10 +166,20 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 			return a.bisect(ctx, s, b)
 		}
 		if a.parked != nil {
-			return a.parkRows(ctx, s, b)
+			if err = a.parkRows(ctx, s, b); a.again(ctx, err, attempt) {
+				b.refold()
+				continue
+			}
+			return err
 		}
 		return a.applyRows(ctx, s, b)
 	}
+}
+
+// again reports whether the batch is to be begun anew at once, because a local
+// transaction was in the way.
+func (a *Applier) again(ctx context.Context, err error, attempt int) bool {
+	return err != nil && a.cfg.Direction == Down && raced(err) && attempt < maxRaces && !gone(ctx)
 }
 
 // afterFoldError deals with a transaction that does not fit its tables: what
@@ -170,7 +187,7 @@ func (a *Applier) applyBatch(ctx context.Context, s *session, b *batch) error {
 func (a *Applier) afterFoldError(ctx context.Context, s *session, b *batch, err error) error {
 	if !refused(err) || b.half() == 0 {
 		if refused(err) && len(b.txs) > 0 {
-			err = describe(err, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
+			err = describe(err, a.cfg.Direction, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
 		}
 		return err
 	}
@@ -240,7 +257,7 @@ func (b *batch) count() {
 
 // refold forgets what is derived from the transactions.
 func (b *batch) refold() {
-	b.fold, b.draft = nil, nil
+	b.fold, b.draft, b.sifted = nil, nil, nil
 	for i := range b.txs {
 		b.txs[i].shapes = nil
 	}
@@ -287,9 +304,17 @@ func (a *Applier) execution(s *session, b *batch) *execution {
 		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
 	if a.cfg.Direction == Down {
-		x.facts = &facts{local: a.cfg.Local, txs: b.txs, now: time.Now()}
+		x.facts = &facts{local: a.cfg.Local, txs: b.decided(), now: time.Now()}
 	}
 	return x
+}
+
+// decided are the transactions of which the batch's fold is.
+func (b *batch) decided() []txRef {
+	if b.sifted != nil {
+		return b.sifted
+	}
+	return b.txs
 }
 
 // commit is a step of its own, so that tests can break it on both sides.
@@ -303,82 +328,6 @@ func (a *Applier) commit(ctx context.Context, s *session) error {
 	}
 	// The outcome is unknown: the position will tell.
 	return fmt.Errorf("commit, outcome unknown: %w", err)
-}
-
-// foldAll folds transactions from the start.
-func (a *Applier) foldAll(ctx context.Context, s *session, txs []txRef) (*folded, error) {
-	f := newFolded(a.cfg.Facility)
-	r := resolver{applier: a}
-	for i := range txs {
-		if err := r.fold(ctx, s, f, &txs[i]); err != nil {
-			return nil, err
-		}
-	}
-	return f, nil
-}
-
-// resolver finds the shapes of the tables of one frame after the other.
-type resolver struct {
-	applier  *Applier
-	body     *change.Body
-	registry *Registry
-	shapes   []*shape
-}
-
-// fold adds the transaction to f, or leaves f as it was and returns an error.
-func (r *resolver) fold(ctx context.Context, s *session, f *folded, t *txRef) error {
-	if err := r.resolve(ctx, s, t); err != nil {
-		return err
-	}
-	if err := f.check(t.tx, t.shapes); err != nil {
-		return err
-	}
-	f.source = t.src
-	f.add(t.tx, t.shapes)
-	return nil
-}
-
-// resolve finds the shapes of the tables that the transaction uses. Without a
-// session it does not read the catalog, and fails with errUnknown instead:
-// gather must not wait for a connection while upsert holds the last one.
-func (r *resolver) resolve(ctx context.Context, s *session, t *txRef) error {
-	reg := r.applier.cfg.Registry()
-	if r.body != t.body || r.registry != reg {
-		r.body, r.registry, r.shapes = t.body, reg, make([]*shape, len(t.body.Tables))
-	}
-	for i := range t.tx.Changes {
-		if !t.tx.Changes[i].Op.OfRows() {
-			continue // a digest's table is looked up when it is compared
-		}
-		n := t.tx.Changes[i].Table
-		if r.shapes[n] != nil {
-			continue
-		}
-		sh, err := r.applier.shape(ctx, s, reg, &t.body.Tables[n])
-		if err != nil {
-			return err
-		}
-		r.shapes[n] = sh
-	}
-	t.shapes = r.shapes
-	return nil
-}
-
-// errUnknown means that the catalog must be read to know the table.
-var errUnknown = errors.New("table is not known yet")
-
-func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *change.Table) (*shape, error) {
-	if reg.passedOver(t.Schema, t.Name) {
-		return &shape{passedOver: true, facilityColumn: -1}, nil
-	}
-	at := a.at()
-	if s == nil {
-		if sh := a.pool.catalog.known(reg, at, t); sh != nil {
-			return sh, nil
-		}
-		return nil, errUnknown
-	}
-	return a.pool.catalog.shape(ctx, s, reg, at, t)
 }
 
 // committed reports a committed batch.

@@ -23,6 +23,8 @@ type conflict struct {
 	entry   *entry
 	local   change.Row
 	touch   *Touch
+	// echo: the entry is the edge's version, and the local row the cloud's.
+	echo bool
 }
 
 const conflictColumns = 15
@@ -73,11 +75,16 @@ func (c *conflict) record() (change.Row, error) {
 	if e.state != rowGone {
 		cloud = sh.image(e.row, e.absent)
 	}
+	touch := c.touch
+	if c.echo {
+		edge, cloud = cloud, edge
+		touch = &Touch{Position: e.src.seen, CommitMicros: e.src.tx.CommitMicros}
+	}
 	row := make(change.Row, 0, conflictColumns)
 	for _, v := range []any{
 		sh.target.schema, sh.target.name, key, string(c.verdict.kind), string(c.policy), string(c.verdict.decision),
-		edge, cloud, fields, c.touch.Position.String(), e.src.position().String(),
-		fmt.Sprint(c.touch.CommitMicros), fmt.Sprint(e.src.tx.CommitMicros), c.touch.By, e.src.by(),
+		edge, cloud, fields, touch.Position.String(), e.src.position().String(),
+		fmt.Sprint(touch.CommitMicros), fmt.Sprint(e.src.tx.CommitMicros), touch.By, e.src.by(),
 	} {
 		switch v := v.(type) {
 		case string:

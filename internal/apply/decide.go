@@ -193,6 +193,30 @@ func decideUpdate(sh *shape, e *entry, local change.Row, t *Touch, policy Policy
 	return v
 }
 
+// ofEcho is about a row that has become what this facility had made of it,
+// because a change that was parked in the region is applied. What was changed
+// here since then stands and is no conflict. What the region's people had made
+// of the row meanwhile, which is here already, does not stand, and that is one.
+func (v *verdict) ofEcho(sh *shape, e *entry, local change.Row, t *Touch) {
+	v.kind, v.fields, v.decision = "", nil, ""
+	switch {
+	case t != nil || v.do == doNothing:
+		return
+	case v.do == doDelete:
+		v.kind = UpdateDeleted // the edge had deleted what the cloud changed then
+	case v.do == doInsert:
+		v.kind = DeleteUpdated
+	default:
+		v.kind = UpdateDiffers
+		for _, c := range sh.without(e.absent) {
+			if !same(local[c], e.row[c]) {
+				v.fields = append(v.fields, c)
+			}
+		}
+	}
+	v.decision = DecidedEdge
+}
+
 // allBut are the written columns without the given, the key and the facility.
 func (sh *shape) allBut(columns []int) []int {
 	return slices.DeleteFunc(slices.Clone(sh.columns), func(c int) bool {

@@ -106,7 +106,7 @@ func stale(err error) bool {
 }
 
 // describe makes a RowError of err, adding what is known of the change.
-func describe(err error, facility string, pos change.Position, s *shape, c *change.Change) error {
+func describe(err error, d Direction, facility string, pos change.Position, s *shape, c *change.Change) error {
 	re, ok := errors.AsType[*RowError](err)
 	if !ok {
 		re = &RowError{Err: err}
@@ -127,24 +127,25 @@ func describe(err error, facility string, pos change.Position, s *shape, c *chan
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		re.Code, re.Constraint, re.Column = pg.Code, pg.ConstraintName, pg.ColumnName
 		if hint.Of(err) == "" {
-			re.Err = hint.Wrap(re.Err, "%s", adviceFor(pg, re))
+			re.Err = hint.Wrap(re.Err, "%s", adviceFor(pg, re, d))
 		}
 	}
 	return re
 }
 
-func adviceFor(pg *pgconn.PgError, re *RowError) string {
+func adviceFor(pg *pgconn.PgError, re *RowError, d Direction) string {
+	here, there := d.here(), d.there()
 	switch {
 	case pg.Code == "23505":
-		return fmt.Sprintf("Another row of the region's table has the same value in the constraint %s. Change or remove that row in the region; the stream then goes on by itself.", pg.ConstraintName)
+		return fmt.Sprintf("Another row of %s table has the same value in the constraint %s. Change or remove that row %s; the stream then goes on by itself.", here.its, pg.ConstraintName, here.in)
 	case pg.Code == "23514" || pg.Code == "23502" || pg.Code == "23P01":
-		return fmt.Sprintf("The region's table %s is stricter than the facility's. Give it the same constraints; the stream then goes on by itself.", re.Table)
+		return fmt.Sprintf("The table %s is stricter %s than %s. Give it the same constraints; the stream then goes on by itself.", re.Table, here.in, there.in)
 	case pg.Code == "42501":
-		return fmt.Sprintf("Give the region's database role the right to write the table %s.", re.Table)
+		return fmt.Sprintf("Give %s database role the right to write the table %s.", here.its, re.Table)
 	case strings.HasPrefix(pg.Code, "22"):
-		return fmt.Sprintf("A value does not fit its column in the region's table %s. Give the column the type that it has at the facility; the stream then goes on by itself.", re.Table)
+		return fmt.Sprintf("A value does not fit its column in %s table %s. Give the column the type that it has %s; the stream then goes on by itself.", here.its, re.Table, there.in)
 	}
-	return fmt.Sprintf("Compare the region's table %s with the facility's. The stream goes on by itself when the cause is gone.", re.Table)
+	return fmt.Sprintf("Compare %s table %s with %s. The stream goes on by itself when the cause is gone.", here.its, re.Table, there.its)
 }
 
 // gone reports whether the work ended because ctx did.

@@ -41,6 +41,13 @@ type facts struct {
 	now   time.Time
 	// source is the transaction whose changes are applied one by one.
 	source *source
+	// sent are the rows that the open transaction sends back.
+	sent map[sentRow]bool
+}
+
+type sentRow struct {
+	target *target
+	key    string
 }
 
 // work is one operation on a table: what the cloud did to each of some rows.
@@ -306,7 +313,15 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if touch, ok := w.touched[i]; ok {
 				t = &touch
 			}
-			v := decide(w.shape, &w.entries[i], w.local[i], t, w.policy)
+			policy := w.policy
+			echo := w.entries[i].src.echo()
+			if echo {
+				policy = PolicyEdge
+			}
+			v := decide(w.shape, &w.entries[i], w.local[i], t, policy)
+			if echo {
+				v.ofEcho(w.shape, &w.entries[i], w.local[i], t)
+			}
 			w.add(i, &v)
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
@@ -315,9 +330,9 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				x.missing[w.shape.name]++
 			}
 			if v.kind != "" {
-				conflicts = append(conflicts, conflict{w.shape, &v, w.policy, w.keys[i], &w.entries[i], w.local[i], t})
+				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], t, echo})
 			}
-			if v.assert != nil {
+			if x.sentBack(w, i, t, &v); v.assert != nil {
 				c, err := assertCall(w.shape, v.assert)
 				if err != nil {
 					return err
@@ -352,58 +367,6 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 		}
 	}
 	return x.assertMoved(ctx, list, seen)
-}
-
-// assertMoved sends the rows back that got another key here. What was not sent
-// with it the other side takes from the row that the cloud changed or deleted.
-func (x *execution) assertMoved(ctx context.Context, list []*work, seen change.Position) error {
-	var calls []call
-	for _, w := range list {
-		if len(w.elsewhere) == 0 {
-			continue
-		}
-		keys, err := x.follow(ctx, w.shape, w.elsewhere, seen)
-		if err != nil {
-			return err
-		}
-		rows, _, err := x.lockRows(ctx, w.shape, keys)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			c, err := assertCall(w.shape, &change.Change{Op: change.Update, Row: row})
-			if err != nil {
-				return err
-			}
-			calls = append(calls, c)
-		}
-	}
-	_, err := x.pipeline(ctx, calls)
-	return err
-}
-
-// follow returns the keys, and those that rows got from there on.
-func (x *execution) follow(ctx context.Context, sh *shape, next []change.Row, seen change.Position) (keys []change.Row, err error) {
-	known := map[string]bool{}
-	for len(next) > 0 {
-		var fresh []change.Row
-		for _, key := range next {
-			if id := string(keyID(key)); !known[id] {
-				known[id] = true
-				fresh = append(fresh, key)
-			}
-		}
-		keys = append(keys, fresh...)
-		touched, err := x.touched(ctx, sh, seen, fresh)
-		if err != nil {
-			return nil, err
-		}
-		next = nil
-		for _, t := range touched {
-			next = append(next, t.Moved...)
-		}
-	}
-	return keys, nil
 }
 
 // maxUpdates is how many statements the updates of one operation may take

@@ -99,12 +99,12 @@ func (f *folded) check(tx *change.Tx, shapes []*shape) error {
 			continue
 		}
 		if c.Row != nil && !slices.Contains(c.Absent, fc) && !sh.isFacility(c.Row[fc], f.facility) {
-			return describe(sh.foreign(c.Row[fc]), f.facility, change.Position{Seq: tx.Seq}, sh, c)
+			return describe(sh.foreign(c.Row[fc]), Up, f.facility, change.Position{Seq: tx.Seq}, sh, c)
 		}
 		if c.Range != nil {
 			for _, row := range c.Range.Rows {
 				if !sh.isFacility(row[fc], f.facility) {
-					return describe(sh.foreign(row[fc]), f.facility, change.Position{Seq: tx.Seq}, sh, &change.Change{Row: row})
+					return describe(sh.foreign(row[fc]), Up, f.facility, change.Position{Seq: tx.Seq}, sh, &change.Change{Row: row})
 				}
 			}
 		}

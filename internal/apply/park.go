@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agogsaas/holdfast/internal/change"
@@ -14,10 +15,10 @@ import (
 // parkChunk is how many changes of a transaction are tried between savepoints.
 const parkChunk = 32
 
-// parkRows applies the one transaction of b change by change. What the target
+// parkRows applies the one transaction of b, or those that belong together, change by change. What the target
 // refuses is parked in the same transaction, and the position moves on.
 func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
-	t := b.txs[0]
+	t := b.txs[len(b.txs)-1]
 	pos := change.Position{Epoch: b.to.Epoch, Seq: t.tx.Seq}
 	if err := a.refreshParked(ctx, s); err != nil {
 		return err
@@ -35,7 +36,7 @@ func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
 	if err != nil {
 		s.rollback(ctx)
 		if refused(err) && !gone(ctx) {
-			return describe(err, a.cfg.Facility, pos, nil, nil)
+			return describe(err, a.cfg.Direction, a.cfg.Facility, pos, nil, nil)
 		}
 		return err
 	}
@@ -45,13 +46,26 @@ func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
 	return nil
 }
 
-// rowsOrParked applies the changes of b's one transaction in the open target
+// rowsOrParked applies the changes of b's transactions in the open target
 // transaction, and writes down what must wait.
 func (a *Applier) rowsOrParked(ctx context.Context, x *execution, b *batch, d *draft) error {
-	r := &rowRun{a: a, x: x, sift: a.sifter(x.session, d), tx: b.txs[0].tx, body: b.txs[0].body, epoch: b.to.Epoch}
-	b.fold = newFolded(a.cfg.Facility)
-	r.counts = b.fold
-	changes := r.tx.Changes
+	b.fold, b.sifted = newFolded(a.cfg.Facility), nil
+	sift := a.sifter(x.session, d)
+	for i := range b.txs {
+		t := &b.txs[i]
+		r := &rowRun{a: a, x: x, sift: sift, tx: t.tx, src: t.src, body: t.body, epoch: b.to.Epoch, counts: b.fold}
+		if err := r.apply(ctx, d); err != nil {
+			return err
+		}
+		r.count()
+	}
+	_, err := x.pipeline(ctx, d.calls(a.cfg.Facility, a.cfg.Direction, b.to))
+	return err
+}
+
+// apply applies the transaction's changes, and parks what must wait in d.
+func (r *rowRun) apply(ctx context.Context, d *draft) error {
+	x, changes := r.x, r.tx.Changes
 	for at := 0; at < len(changes); at += parkChunk {
 		to := min(at+parkChunk, len(changes))
 		before, missing := d.fork(), maps.Clone(x.missing)
@@ -68,10 +82,7 @@ func (a *Applier) rowsOrParked(ctx context.Context, x *execution, b *batch, d *d
 			return err
 		}
 	}
-	r.count()
-	calls := d.calls(a.cfg.Facility, a.cfg.Direction, b.to)
-	_, err := x.pipeline(ctx, calls)
-	return err
+	return nil
 }
 
 // rowRun is the applying of one transaction change by change.
@@ -80,10 +91,14 @@ type rowRun struct {
 	x      *execution
 	sift   *sifter
 	tx     *change.Tx
+	src    *source // on the way down
 	body   *change.Body
 	epoch  uint64
 	counts *folded
 }
+
+// at is the place of the transaction's n-th change.
+func (r *rowRun) at(n int) parkedAt { return parkedAt{tx: r.tx, src: r.src, epoch: r.epoch, n: n} }
 
 // try applies the changes from at to to-1 behind one savepoint, or behind one
 // each. With one, it undoes all of them when the target refuses one and
@@ -97,14 +112,14 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 	}
 	for i := at; i < to; i++ {
 		c := &r.tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		tab, err := r.sift.table(ctx, &r.body.Tables[c.Table])
 		if err != nil {
 			return -1, err
 		}
-		v, err := r.sift.change(ctx, tab, c, r.tx, r.epoch, i)
+		v, err := r.sift.change(ctx, tab, c, r.at(i))
 		if err != nil {
 			return -1, err
 		}
@@ -120,7 +135,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 			}
 			continue
 		}
-		why, err := r.x.applyOne(ctx, tab.shape, c, each)
+		why, err := r.x.applyOne(ctx, single{tab.shape, c, r.src, false}, each)
 		if err != nil {
 			return -1, err
 		}
@@ -133,7 +148,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 		if c.Op == change.Range {
 			err = r.whole(ctx, tab, c, i)
 		} else {
-			err = r.sift.park(ctx, tab, c, parkedAt{tx: r.tx, epoch: r.epoch, n: i}, *why)
+			err = r.sift.park(ctx, tab, c, r.at(i), *why)
 		}
 		if err != nil {
 			return -1, err
@@ -147,69 +162,11 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 	return -1, nil
 }
 
-// applyOne applies one change. It returns why the target refuses it, and has
-// then undone what it did of it if it made a savepoint.
-func (x *execution) applyOne(ctx context.Context, sh *shape, c *change.Change, savepoint bool) (*cause, error) {
-	s := x.session
-	missing := maps.Clone(x.missing)
-	if savepoint {
-		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-			return nil, fmt.Errorf("begin a row: %w", err)
-		}
-	}
-	err := x.applyChange(ctx, sh, c)
-	if err == nil {
-		if savepoint {
-			err = s.exec(ctx, "RELEASE park")
-		}
-		return nil, err
-	}
-	why, ok := causeOf(err, sh.name)
-	if !ok || gone(ctx) {
-		return nil, err
-	}
-	x.keepMissing(missing)
-	if savepoint {
-		return &why, s.undo(ctx, "park")
-	}
-	return &why, nil
-}
-
-// applyChange applies one change as it was made.
-func (x *execution) applyChange(ctx context.Context, sh *shape, c *change.Change) error {
-	f := newFolded(x.facility)
-	f.change(sh, c)
-	if c.Op == change.Range && !sh.passedOver {
-		if err := x.unblock(ctx, sh, sh.trim(c).Range); err != nil {
-			return err
-		}
-	}
-	if c.Op == change.Update && c.Key != nil {
-		if err := x.makeWay(ctx, sh, c); err != nil {
-			return err
-		}
-	}
-	return x.run(ctx, f, nil, nil)
-}
-
-// undo goes back to the savepoint and ends it, after a statement may have failed.
-func (s *session) undo(ctx context.Context, savepoint string) error {
-	if err := s.exec(ctx, "ROLLBACK TO "+savepoint+"; RELEASE "+savepoint); err != nil {
-		return fmt.Errorf("undo a row: %w", err)
-	}
-	if s.stmts.dirty {
-		if err := s.forget(ctx); err != nil {
-			return fmt.Errorf("undo a row: %w", err)
-		}
-	}
-	return nil
-}
-
 // count notes how many changes of each table there were.
 func (r *rowRun) count() {
 	for i := range r.tx.Changes {
 		c := &r.tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		tab := r.sift.tables[&r.body.Tables[c.Table]]
@@ -227,14 +184,23 @@ func (r *rowRun) count() {
 }
 
 const parkSQL = `INSERT INTO holdfast.parked (facility, direction, epoch, seq, schema_name, table_name, key, key_hash, op, row, old_key,
-  old_key_hash, provides, waits_for, columns, bytes, commit_at, reason, code, constraint_name, message, remedy)
+  old_key_hash, provides, waits_for, columns, bytes, commit_at, reason, code, constraint_name, message, remedy%s)
 SELECT $1::text, $2::text, u.epoch, u.seq, u.s, u.t, u.key::jsonb, decode(u.hash, 'hex'), u.op, u.row::jsonb, u.old::jsonb,
   decode(u.oldhash, 'hex'), u.provides::bytea[], u.waits::bytea[], u.columns::jsonb, u.bytes,
-  'epoch'::timestamptz + u.micros * interval '1 microsecond', u.reason, u.code, u.con, u.message, u.remedy
+  'epoch'::timestamptz + u.micros * interval '1 microsecond', u.reason, u.code, u.con, u.message, u.remedy%s
 FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-  $13::text[], $14::text[], $15::text[], $16::int[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[])
-  WITH ORDINALITY AS u(epoch, seq, s, t, key, hash, op, row, old, oldhash, provides, waits, columns, bytes, micros, reason, code, con, message, remedy, n)
+  $13::text[], $14::text[], $15::text[], $16::int[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[]%s)
+  WITH ORDINALITY AS u(epoch, seq, s, t, key, hash, op, row, old, oldhash, provides, waits, columns, bytes, micros, reason, code, con, message, remedy%s, n)
 ORDER BY u.n`
+
+// parkUpSQL and parkDownSQL write changes down. On the way down it is kept
+// beside them what the region had seen of this facility when it made them, who
+// made them, and whether they are only rows of a range: it is decided later.
+var (
+	parkUpSQL   = fmt.Sprintf(parkSQL, "", "", "", "")
+	parkDownSQL = fmt.Sprintf(parkSQL, ", seen_epoch, seen_seq, made_by, of_range", ", u.seen_epoch, u.seen_seq, u.by, u.of_range::boolean",
+		", $23::bigint[], $24::bigint[], $25::text[], $26::text[]", ", seen_epoch, seen_seq, by, of_range")
+)
 
 const passOverSQL = `INSERT INTO holdfast.parked_table AS t (facility, direction, schema_name, table_name, reason, message, remedy, passed_over, columns)
 VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::bigint, $9::jsonb)
@@ -300,7 +266,7 @@ func parkCall(rows []*parkedRow, facility string, dir Direction) call {
 		}
 		return fmt.Appendf(nil, "%x", h[:])
 	}
-	return call{sql: parkSQL, args: []arg{
+	c := call{sql: parkUpSQL, args: []arg{
 		textArg(facility), textArg(string(dir)),
 		num("bigint", func(p *parkedRow) int64 { return int64(p.epoch) }),
 		num("bigint", func(p *parkedRow) int64 { return int64(p.seq) }),
@@ -333,6 +299,15 @@ func parkCall(rows []*parkedRow, facility string, dir Direction) call {
 		word(func(p *parkedRow) string { return p.cause.message }),
 		word(func(p *parkedRow) string { return p.cause.remedy }),
 	}}
+	if dir == Down {
+		c.sql = parkDownSQL
+		c.args = append(c.args,
+			num("bigint", func(p *parkedRow) int64 { return int64(p.seen.Epoch) }),
+			num("bigint", func(p *parkedRow) int64 { return int64(p.seen.Seq) }),
+			word(func(p *parkedRow) string { return p.by }),
+			word(func(p *parkedRow) string { return strconv.FormatBool(p.ofRange) }))
+	}
+	return c
 }
 
 // toJSON is for what always can be.

@@ -24,6 +24,7 @@ import (
 //	sift.go     what of a batch must wait is taken out of it
 //	park.go     a transaction is applied change by change, and what is refused is parked
 //	parkrange.go a key range replaces what is parked of it
+//	echo.go     what the other side must hear of a change that was applied late
 //	retry.go    what waits is tried again
 //	showparked.go a parked change beside the row that is in its way
 
@@ -41,6 +42,13 @@ type parkedRow struct {
 	epoch        uint64
 	commitMicros int64
 	cause        cause
+
+	// On the way down: what the sender had seen, who made the change, whether it
+	// is only a row of a range, and whether somebody has corrected it.
+	seen    change.Position
+	by      string
+	ofRange bool
+	edited  bool
 }
 
 // keyHash names a row of a table, or a value that foreign keys refer to.
@@ -193,6 +201,10 @@ type kept struct {
 	Columns          []byte
 	Epoch, Seq       int64
 	Micros           *int64
+	SeenEpoch        int64
+	SeenSeq          int64
+	By               string
+	OfRange, Edited  bool
 }
 
 // restore makes the change again.
@@ -206,6 +218,8 @@ func (k *kept) restore() (*parkedRow, error) {
 		t.Columns = append(t.Columns, change.Column{Name: c.Name, Type: c.Type, Key: c.Key})
 	}
 	p := &parkedRow{id: k.ID, table: t, change: &change.Change{}, epoch: uint64(k.Epoch), seq: uint64(k.Seq)}
+	p.seen = change.Position{Epoch: uint64(k.SeenEpoch), Seq: uint64(k.SeenSeq)}
+	p.by, p.ofRange, p.edited = k.By, k.OfRange, k.Edited
 	if k.Micros != nil {
 		p.commitMicros = *k.Micros
 	}

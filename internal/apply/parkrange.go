@@ -29,7 +29,7 @@ func (r *rowRun) whole(ctx context.Context, tab *sifted, c *change.Change, n int
 		}
 	}
 	if c.Op == change.Truncate {
-		why, err := r.x.applyOne(ctx, tab.shape, c, true)
+		why, err := r.x.applyOne(ctx, single{tab.shape, c, r.src, false}, true)
 		if why != nil {
 			d.passOver(tab, *why)
 		}
@@ -41,7 +41,7 @@ func (r *rowRun) whole(ctx context.Context, tab *sifted, c *change.Change, n int
 		return err
 	}
 	if len(fit) == len(c.Range.Rows) {
-		if why, err := r.x.applyOne(ctx, tab.shape, c, true); why == nil || err != nil {
+		if why, err := r.x.applyOne(ctx, single{tab.shape, c, r.src, false}, true); why == nil || err != nil {
 			return err
 		}
 	}
@@ -54,7 +54,7 @@ func (r *rowRun) fitting(ctx context.Context, tab *sifted, c *change.Change, n i
 		one := &change.Change{Op: change.Insert, Row: row}
 		var why *cause
 		if err := r.sift.foreign(tab, one); err != nil {
-			w, _ := causeOf(err, tab.id)
+			w, _ := causeOf(err, tab.id, r.a.cfg.Direction)
 			why = &w
 		} else if why, err = r.sift.held(ctx, tab, one); err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func (r *rowRun) fitting(ctx context.Context, tab *sifted, c *change.Change, n i
 			fit = append(fit, i)
 			continue
 		}
-		if err := r.sift.park(ctx, tab, one, parkedAt{tx: r.tx, epoch: r.epoch, n: n, row: i}, *why); err != nil {
+		if err := r.sift.park(ctx, tab, one, r.atRow(n, i), *why); err != nil {
 			return nil, err
 		}
 	}
@@ -88,7 +88,7 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 		_, err = r.x.pipeline(ctx, append(calls, r.x.rangeCalls(nil, sh, whole)[0])) // without its rows
 	}
 	if err != nil {
-		why, ok := causeOf(err, sh.name)
+		why, ok := causeOf(err, sh.name, r.a.cfg.Direction)
 		if !ok || gone(ctx) {
 			return err
 		}
@@ -101,9 +101,9 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 	}
 	for _, i := range fit {
 		one := &change.Change{Op: change.Insert, Row: c.Range.Rows[i]}
-		why, err := r.x.applyOne(ctx, tab.shape, one, true)
+		why, err := r.x.applyOne(ctx, single{tab.shape, r.x.asRange(tab.shape, one), r.src, true}, true)
 		if err == nil && why != nil {
-			err = r.sift.park(ctx, tab, one, parkedAt{tx: r.tx, epoch: r.epoch, n: n, row: i}, *why)
+			err = r.sift.park(ctx, tab, one, r.atRow(n, i), *why)
 		}
 		if err != nil {
 			return err
@@ -114,7 +114,26 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 
 // authoritative reports whether rows that a range does not have are removed.
 func (r *rowRun) authoritative(sh *shape) bool {
-	return len(sh.key) > 0 && sh.class != Event && !r.x.replacement
+	return len(sh.key) > 0 && sh.class != Event && !r.x.replacement && !r.x.decides(sh)
+}
+
+// atRow is the place of a row of the range that is the transaction's n-th change.
+func (r *rowRun) atRow(n, row int) parkedAt {
+	at := r.at(n)
+	at.row, at.ofRange = row, true
+	return at
+}
+
+// decides reports whether rows of the table may have been changed by both sides.
+func (x *execution) decides(sh *shape) bool { return x.facts != nil && sh.class == Fact }
+
+// asRange makes a row of a range a range again where that matters: it is what
+// the cloud has, and not what it changed.
+func (x *execution) asRange(sh *shape, c *change.Change) *change.Change {
+	if !x.decides(sh) {
+		return c
+	}
+	return &change.Change{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{c.Row}}}
 }
 
 // covered is a change that waits of a table, and which of its keys are in a range.
@@ -151,7 +170,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 		if err == nil {
 			return s.exec(ctx, "RELEASE park")
 		}
-		if _, ok := causeOf(err, tab.id); !ok || gone(ctx) {
+		if _, ok := causeOf(err, tab.id, r.a.cfg.Direction); !ok || gone(ctx) {
 			return err
 		}
 		// The key of something that waits is not of the column's type.
@@ -276,6 +295,9 @@ func (a *Applier) partOrParked(ctx context.Context, s *session, x *execution, b 
 	var err error
 	if b.fold == nil || a.parked.active() || len(d.rows) > 0 {
 		err = a.siftInto(ctx, s, b, d)
+		if x.facts != nil {
+			x.facts.txs = b.decided()
+		}
 	}
 	if err != nil && !errors.Is(err, errAlone) {
 		return err
@@ -300,7 +322,7 @@ func (a *Applier) partOrParked(ctx context.Context, s *session, x *execution, b 
 	x.careful = alwaysCareful
 	if err := a.rowsOrParked(ctx, x, b, d); err != nil {
 		if refused(err) && !gone(ctx) {
-			err = describe(err, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
+			err = describe(err, a.cfg.Direction, a.cfg.Facility, change.Position{Epoch: b.to.Epoch, Seq: b.txs[0].tx.Seq}, nil, nil)
 		}
 		return err
 	}

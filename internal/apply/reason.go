@@ -71,7 +71,7 @@ var rowFaultClasses = []string{"0A", "21", "22", "23", "38", "39", "3F", "42", "
 // causeOf tells whether err is the fault of one change, or of its table, so
 // that the change can be parked. Whatever passes by itself (a deadlock, a full
 // disk, a lost connection) is not.
-func causeOf(err error, table string) (cause, bool) {
+func causeOf(err error, table string, d Direction) (cause, bool) {
 	if errors.Is(err, errFull) {
 		return cause{}, false
 	}
@@ -96,7 +96,7 @@ func causeOf(err error, table string) (cause, bool) {
 	if pg.Detail != "" {
 		c.message += ": " + pg.Detail
 	}
-	c.remedy = remedyFor(c, pg, table)
+	c.remedy = remedyFor(c, pg, table, d)
 	return c, true
 }
 
@@ -123,20 +123,21 @@ func reasonOf(code string) Reason {
 	return ReasonOther
 }
 
-func remedyFor(c cause, pg *pgconn.PgError, table string) string {
+func remedyFor(c cause, pg *pgconn.PgError, table string, d Direction) string {
+	here, there := d.here(), d.there()
 	switch c.reason {
 	case ReasonUnique:
-		return fmt.Sprintf("Another row of the region's table has the same value in the constraint %s. Change one of the two, at the facility or in the region, or discard this one.", pg.ConstraintName)
+		return fmt.Sprintf("Another row of %s table has the same value in the constraint %s. Change one of the two, at the facility or in the region, or discard this one.", here.its, pg.ConstraintName)
 	case ReasonExclusion:
-		return fmt.Sprintf("Another row of the region's table excludes it (%s). Change one of the two, at the facility or in the region, or discard this one.", pg.ConstraintName)
+		return fmt.Sprintf("Another row of %s table excludes it (%s). Change one of the two, at the facility or in the region, or discard this one.", here.its, pg.ConstraintName)
 	case ReasonCheck, ReasonNotNull:
-		return fmt.Sprintf("The region's table %s is stricter than the facility's. Give it the same constraints, or correct the row.", table)
+		return fmt.Sprintf("The table %s is stricter %s than %s. Give it the same constraints, or correct the row.", table, here.in, there.in)
 	case ReasonPrivilege:
-		return fmt.Sprintf("Give the region's database role the right to write the table %s.", table)
+		return fmt.Sprintf("Give %s database role the right to write the table %s.", here.its, table)
 	case ReasonType:
-		return fmt.Sprintf("A value does not fit its column in the region's table %s. Give the column the type that it has at the facility, or correct the row.", table)
+		return fmt.Sprintf("A value does not fit its column in %s table %s. Give the column the type that it has %s, or correct the row.", here.its, table, there.in)
 	}
-	return fmt.Sprintf("Compare the region's table %s with the facility's.", table)
+	return fmt.Sprintf("Compare %s table %s with %s.", here.its, table, there.its)
 }
 
 // innermost is what the RowError says without the transaction around it.

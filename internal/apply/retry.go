@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/internal/change"
 )
 
 // ParkConfig configures the retrying of what is parked.
@@ -17,6 +20,12 @@ type ParkConfig struct {
 	Direction Direction
 	// Registry returns the tables that are synced now.
 	Registry func() *Registry
+	// Local is Config.Local, for the Direction Down.
+	Local Local
+	// OnLook is called after each look with how much waits and, on the way down,
+	// the least that the sender had seen when it made any of that: from there on
+	// Local must be able to tell. It must not block. May be nil.
+	OnLook func(facility string, waiting int64, seen change.Position)
 	// Every is how often what waits is looked at, and the shortest wait
 	// between two attempts at a change. Default 2 s.
 	Every time.Duration
@@ -89,6 +98,12 @@ func (p *Pool) Retry(ctx context.Context, c ParkConfig) error {
 	}
 	if c.Heal == nil {
 		c.Heal = func(string, string, string) bool { return false }
+	}
+	if c.OnLook == nil {
+		c.OnLook = func(string, int64, change.Position) {}
+	}
+	if (c.Direction == Down) != (c.Local != nil) {
+		return fmt.Errorf("try parked rows of the way %s again: who else writes there must be told when, and only when, changes come down", c.Direction)
 	}
 	r := &retrier{pool: p, cfg: c, prints: map[string]string{}, misfits: map[string]time.Time{}, log: c.Log.With("part", "parked")}
 	tick := time.NewTicker(c.Every)
@@ -212,9 +227,37 @@ func (r *retrier) counts(ctx context.Context, s *session) (map[string]int64, err
 		return nil, fmt.Errorf("count parked rows: %w", err)
 	}
 	r.pool.mu.Lock()
+	before := r.pool.parked
 	r.pool.parked = maps.Clone(counts)
 	r.pool.mu.Unlock()
+	for facility := range before {
+		if _, ok := counts[facility]; !ok {
+			r.cfg.OnLook(facility, 0, change.Position{})
+		}
+	}
+	for facility, n := range counts {
+		seen, err := r.leastSeen(ctx, s, facility)
+		if err != nil {
+			return nil, err
+		}
+		r.cfg.OnLook(facility, n, seen)
+	}
 	return counts, nil
+}
+
+const leastSeenSQL = `SELECT seen_epoch, seen_seq FROM holdfast.parked WHERE state = 'waiting' AND facility = $1 AND direction = 'down'
+  ORDER BY seen_epoch, seen_seq LIMIT 1`
+
+// leastSeen is the least that the sender had seen of what waits on the way down.
+func (r *retrier) leastSeen(ctx context.Context, s *session, facility string) (seen change.Position, err error) {
+	if r.cfg.Direction != Down {
+		return seen, nil
+	}
+	err = s.conn.QueryRow(ctx, leastSeenSQL, facility).Scan(&seen.Epoch, &seen.Seq)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return seen, fmt.Errorf("read what the parked rows of %s had seen: %w", facility, err)
+	}
+	return seen, nil
 }
 
 // healAgain is after how long a facility that sent nothing is asked again.
@@ -270,7 +313,7 @@ func (r *retrier) heal(ctx context.Context, s *session, facility string) error {
 			return err
 		}
 		id := t.Schema + "." + t.Name
-		if r.cfg.Heal(facility, id, "changes of it were passed over while the region could not apply them") {
+		if r.cfg.Heal(facility, id, "changes of it were passed over while "+r.cfg.Direction.here().the+" could not apply them") {
 			r.log.Info("facility is asked to send a table again", "facility", facility, "table", id)
 		} else if err := asked(false); err != nil {
 			return err

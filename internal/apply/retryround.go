@@ -61,7 +61,7 @@ FROM holdfast.parked WHERE facility = $1 AND direction = $2 AND state = 'waiting
 // round tries what is due of a facility in one transaction, and reports
 // whether another round may do more. now is for everything, whatever it waited.
 func (r *retrier) round(ctx context.Context, s *session, facility string, now bool) (more bool, err error) {
-	a := &Applier{cfg: Config{Facility: facility, Direction: r.cfg.Direction, Registry: r.cfg.Registry}, pool: r.pool, log: r.log}
+	a := &Applier{cfg: Config{Facility: facility, Direction: r.cfg.Direction, Registry: r.cfg.Registry, Local: r.cfg.Local}, pool: r.pool, log: r.log}
 	if due, err := r.anyDue(ctx, s, a, now); err != nil || !due {
 		return false, err
 	}
@@ -76,7 +76,11 @@ func (r *retrier) round(ctx context.Context, s *session, facility string, now bo
 		s.rollback(ctx)
 		return false, nil // a facility that was removed
 	}
-	if err := s.exec(ctx, "SET LOCAL lock_timeout = '30s'"); err != nil {
+	patience := "SET LOCAL lock_timeout = '30s'"
+	if r.cfg.Direction == Down {
+		patience = politeSQL
+	}
+	if err := s.exec(ctx, patience); err != nil {
 		return false, err
 	}
 	list, err := r.list(ctx, s, a)

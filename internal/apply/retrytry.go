@@ -38,6 +38,9 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 		r.pool.catalog.forget()
 	}
 	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful, missing: map[string]int64{}}
+	if a.cfg.Direction == Down {
+		x.facts = &facts{local: a.cfg.Local, now: time.Now()}
+	}
 	t := &trial{r: r, a: a, x: x, sift: a.sifter(s, r.pool.newParkset().draft()), provides: provides, o: o}
 	due, err := t.load(ctx, due)
 	if err != nil {
@@ -72,8 +75,13 @@ type trial struct {
 	o        *outcome
 }
 
-const keptSQL = `SELECT id, schema_name, table_name, op, key, row, old_key, columns, epoch, seq,
-  (extract(epoch FROM commit_at) * 1000000)::bigint FROM holdfast.parked WHERE id = ANY ($1)`
+const (
+	keptHead = `SELECT id, schema_name, table_name, op, key, row, old_key, columns, epoch, seq, (extract(epoch FROM commit_at) * 1000000)::bigint, `
+	keptTail = `, edited_by <> '' FROM holdfast.parked WHERE id = ANY ($1)`
+	keptSQL  = keptHead + `0::bigint, 0::bigint, '', false` + keptTail
+	// keptDownSQL also reads what is decided by.
+	keptDownSQL = keptHead + `seen_epoch, seen_seq, made_by, of_range` + keptTail
+)
 
 // load reads the values of the chains' changes, and leaves out the chains of
 // tables that do not fit.
@@ -86,7 +94,11 @@ func (t *trial) load(ctx context.Context, due []*chain) (fit []*chain, err error
 			ids = append(ids, w.id)
 		}
 	}
-	rows, err := t.x.session.conn.Conn().Query(ctx, keptSQL, ids)
+	sql := keptSQL
+	if t.a.cfg.Direction == Down {
+		sql = keptDownSQL
+	}
+	rows, err := t.x.session.conn.Conn().Query(ctx, sql, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read parked rows: %w", err)
 	}
@@ -258,8 +270,8 @@ func (t *trial) done(rows ...*waiting) {
 
 // apply applies changes behind a savepoint. It returns why they are refused.
 func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
-	if len(rows) == 1 {
-		w := rows[0]
+	list := make([]late, len(rows))
+	for i, w := range rows {
 		tab, err := t.sift.table(ctx, w.row.table)
 		if err != nil {
 			return nil, err
@@ -268,37 +280,54 @@ func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
 			return &tab.misfit, nil
 		}
 		if err := t.sift.foreign(tab, w.row.change); err != nil {
-			c, _ := causeOf(err, tab.id)
+			c, _ := causeOf(err, tab.id, t.a.cfg.Direction)
 			return &c, nil
 		}
-		return t.x.applyOne(ctx, tab.shape, w.row.change, true)
-	}
-	f := newFolded(t.a.cfg.Facility)
-	for _, w := range rows {
-		tab, err := t.sift.table(ctx, w.row.table)
-		if err != nil {
-			return nil, err
-		}
-		if tab.shape == nil {
-			return &tab.misfit, nil
-		}
-		if err := t.sift.foreign(tab, w.row.change); err != nil {
-			c, _ := causeOf(err, tab.id)
-			return &c, nil
-		}
-		f.change(tab.shape, w.row.change)
+		list[i] = newLate(tab.shape, w.row, t.a.cfg.Direction)
 	}
 	s := t.x.session
 	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 		return nil, fmt.Errorf("begin a row: %w", err)
 	}
-	err := t.x.run(ctx, f, nil, nil)
+	err := t.run(ctx, list)
 	if err == nil {
 		return nil, s.exec(ctx, "RELEASE park")
 	}
-	c, ok := causeOf(err, rows[0].table)
+	c, ok := causeOf(err, rows[0].table, t.a.cfg.Direction)
 	if !ok || gone(ctx) {
 		return nil, err
 	}
 	return &c, s.undo(ctx, "park")
+}
+
+// run applies changes, and says to the other side what came of them.
+func (t *trial) run(ctx context.Context, list []late) error {
+	before, err := t.x.present(ctx, list)
+	if err != nil {
+		return err
+	}
+	if len(list) == 1 {
+		l := &list[0]
+		err = t.x.applyChange(ctx, single{l.shape, t.x.lateChange(l), l.src, true})
+	} else {
+		f := newFolded(t.a.cfg.Facility)
+		var txs []txRef
+		for i := range list {
+			l := &list[i]
+			f.source = l.src
+			c := t.x.lateChange(l)
+			f.change(l.shape, c)
+			if l.src != nil {
+				txs = append(txs, txRef{tx: &change.Tx{Seq: l.src.tx.Seq, Changes: []change.Change{*c}}, shapes: []*shape{l.shape}, src: l.src})
+			}
+		}
+		if t.x.facts != nil {
+			t.x.facts.txs = txs
+		}
+		err = t.x.run(ctx, f, nil, nil)
+	}
+	if err != nil {
+		return err
+	}
+	return t.x.echo(ctx, list, before)
 }

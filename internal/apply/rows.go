@@ -33,7 +33,7 @@ func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
 	if err := a.commit(ctx, s); err != nil {
 		s.rollback(ctx)
 		if refused(err) {
-			return describe(err, a.cfg.Facility, pos, nil, nil)
+			return describe(err, a.cfg.Direction, a.cfg.Facility, pos, nil, nil)
 		}
 		return err
 	}
@@ -68,7 +68,7 @@ func (a *Applier) changesOneByOne(ctx context.Context, x *execution, t txRef, po
 		}
 		if err != nil {
 			if refused(err) && !gone(ctx) {
-				err = describe(err, a.cfg.Facility, pos, sh, c)
+				err = describe(err, a.cfg.Direction, a.cfg.Facility, pos, sh, c)
 			}
 			return err
 		}
@@ -137,7 +137,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	}
 	if err := a.commit(ctx, s); err != nil {
 		if refused(err) {
-			return describe(err, a.cfg.Facility, pos, nil, nil)
+			return describe(err, a.cfg.Direction, a.cfg.Facility, pos, nil, nil)
 		}
 		return err
 	}
@@ -161,7 +161,7 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 		fold, err := a.foldAll(ctx, s, b.txs)
 		if err != nil {
 			if refused(err) {
-				err = describe(err, a.cfg.Facility, pos, nil, nil)
+				err = describe(err, a.cfg.Direction, a.cfg.Facility, pos, nil, nil)
 			}
 			return err
 		}

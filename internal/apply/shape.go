@@ -64,7 +64,7 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 	entry, ok := reg.Table(t.Schema, t.Name)
 	if !ok {
 		return nil, misfit{ReasonMissingTable, tableError(t.ID(), "is not registered in the region",
-			"Register it with: holdfastctl tables add %s --class fact", t.ID())}
+			"%s", registerAdvice(at.direction, t.ID()))}
 	}
 	if err := at.check(&entry); err != nil {
 		return nil, &RowError{Table: t.ID(), Err: fmt.Errorf("%w: %w", ErrTable, err)}
@@ -76,14 +76,14 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 	if sh != nil {
 		return sh, nil
 	}
-	schema := at.schema(&entry)
+	schema, here, there := at.schema(&entry), at.direction.here(), at.direction.there()
 	tgt, err := c.target(ctx, s, schema, t.Name)
 	if err != nil {
 		return nil, err
 	}
 	if tgt == nil {
-		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s in the region", schema, t.Name),
-			"Create the table in the region with the same columns and key as at the facility; its changes then go on by themselves.")}
+		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s %s", schema, t.Name, here.in),
+			"Create the table %s with the same columns and key as %s; its changes then go on by themselves.", here.in, there.in)}
 	}
 	sh, err = newShape(ctx, s, &entry, at, t, tgt)
 	if err != nil {
@@ -99,6 +99,14 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 	}
 	c.shapes[id] = sh
 	return sh, nil
+}
+
+// registerAdvice says what to do about a table that is not in the registry.
+func registerAdvice(d Direction, table string) string {
+	if d == Down {
+		return "The region has not told this facility of the table yet; its changes then go on by themselves."
+	}
+	return fmt.Sprintf("Register it with: holdfastctl tables add %s --class fact", table)
 }
 
 // signature is equal for tables that have the same shape.
@@ -128,6 +136,7 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
 		to: make([]*targetColumn, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
 	}
+	here, there := at.direction.here(), at.direction.there()
 	if e.Class == Master {
 		e = &Table{Schema: e.Schema, Name: e.Name, Class: Master} // its rows are no facility's
 	}
@@ -137,14 +146,14 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
-			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
-				"Add it in the region: ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)}
+			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in %s table %s.%s", col.Name, here.its, tgt.schema, tgt.name),
+				"Add it %s: ALTER TABLE %s ADD COLUMN %s %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}
 		to := &tgt.columns[j]
 		if to.generated {
 			if col.Key {
-				return nil, tableError(sh.name, fmt.Sprintf("has the key column %q, which the region's database computes", col.Name),
-					"Make it an ordinary column in the region.")
+				return nil, tableError(sh.name, fmt.Sprintf("has the key column %q, which %s database computes", col.Name, here.its),
+					"Make it an ordinary column %s.", here.in)
 			}
 			continue
 		}
@@ -153,12 +162,12 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 			return nil, fmt.Errorf("compare the types of %s.%s: %w", sh.name, col.Name, err)
 		}
 		if !ok {
-			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the column %q as %s, the region as %s", col.Name, col.Type, to.typ),
-				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)}
+			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the column %q as %s, %s as %s", col.Name, col.Type, here.the, to.typ),
+				"Change it %s: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}
 		if col.Key && e.Class != Event && !sameOrder(col.Type, to.typ) {
-			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, the region as %s, which orders its values differently", col.Name, col.Type, to.typ),
-				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", tgt.sql(), quote(col.Name), col.Type)}
+			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, %s as %s, which orders its values differently", col.Name, col.Type, here.the, to.typ),
+				"Change it %s: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}
 		sh.to[i] = to
 		sh.columns = append(sh.columns, i)
@@ -176,15 +185,15 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 	}
 	if e.FacilityColumn != "" && sh.facilityColumn < 0 {
 		return nil, tableError(sh.name, fmt.Sprintf("is sent without its facility column %q", e.FacilityColumn),
-			"Add the column at the facility, or register the table with the column that holds the facility's id.")
+			"Add the column %s, or register the table with the column that holds the facility's id.", there.in)
 	}
 	for i := range tgt.columns {
 		col := &tgt.columns[i]
 		if !sent[col.name] && !col.generated {
 			sh.keepsMore = true
 			if col.notNull && !col.hasValue {
-				return nil, misfit{ReasonNotNull, tableError(sh.name, fmt.Sprintf("needs a value in the region's column %q, and the facility sends none", col.name),
-					"Give it a default in the region: ALTER TABLE %s ALTER COLUMN %s SET DEFAULT …;", tgt.sql(), quote(col.name))}
+				return nil, misfit{ReasonNotNull, tableError(sh.name, fmt.Sprintf("needs a value in %s column %q, and %s sends none", here.its, col.name, there.the),
+					"Give it a default %s: ALTER TABLE %s ALTER COLUMN %s SET DEFAULT …;", here.in, tgt.sql(), quote(col.name))}
 			}
 		}
 		if sent[col.name] && col.always && !slices.Contains(sh.keyNames, col.name) {
@@ -194,7 +203,7 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 	if at.direction == Down {
 		sh.dropFacility()
 	}
-	if err := sh.findKey(e); err != nil {
+	if err := sh.findKey(e, here, there); err != nil {
 		return nil, err
 	}
 	return sh, nil
@@ -247,7 +256,7 @@ func (sh *shape) trim(c *change.Change) *change.Change {
 	return &d
 }
 
-func (sh *shape) findKey(e *Table) error {
+func (sh *shape) findKey(e *Table, here, there side) error {
 	if len(sh.key) > 0 {
 		if u := sh.target.conflictKey(sh.keyNames, e.FacilityColumn); u != nil {
 			sh.conflict, sh.schemas = u.columns, u.schemas
@@ -262,12 +271,12 @@ func (sh *shape) findKey(e *Table) error {
 		sh.key, sh.keyNames = nil, nil
 		return nil
 	case len(sh.key) == 0:
-		return tableError(sh.name, "has no key at the facility",
+		return tableError(sh.name, "has no key "+there.in,
 			"Give it a primary key there, or register it as an event table if its rows are only ever added.")
 	}
-	return tableError(sh.name, fmt.Sprintf("has the key (%s) and the region's table %s.%s no unique index on it",
-		strings.Join(sh.keyNames, ", "), sh.target.schema, sh.target.name),
-		"Create it in the region: CREATE UNIQUE INDEX ON %s (%s);", sh.target.sql(), quoteAll(sh.keyNames))
+	return tableError(sh.name, fmt.Sprintf("has the key (%s) and %s table %s.%s no unique index on it",
+		strings.Join(sh.keyNames, ", "), here.its, sh.target.schema, sh.target.name),
+		"Create it %s: CREATE UNIQUE INDEX ON %s (%s);", here.in, sh.target.sql(), quoteAll(sh.keyNames))
 }
 
 // rowKey returns the key values of a row.

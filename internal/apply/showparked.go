@@ -60,7 +60,7 @@ func (p *Pool) Blocker(ctx context.Context, reg *Registry, id int64) (*Blocker, 
 		return nil, err
 	}
 	b, err := t.blocker(ctx, s, parked, k.Constraint)
-	if _, row := causeOf(err, parked.table.ID()); row {
+	if _, row := causeOf(err, parked.table.ID(), Up); row {
 		return nil, nil // a value that does not fit, say
 	}
 	return b, err

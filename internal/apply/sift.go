@@ -98,19 +98,24 @@ func (a *Applier) sift(ctx context.Context, s *session, b *batch) error {
 // siftInto folds b with what it parks in d.
 func (a *Applier) siftInto(ctx context.Context, s *session, b *batch, d *draft) error {
 	sift := a.sifter(s, d)
-	b.fold = newFolded(a.cfg.Facility)
+	b.fold, b.sifted = newFolded(a.cfg.Facility), nil
 	for i := range b.txs {
 		t := &b.txs[i]
+		b.fold.source = t.src
+		var kept txRef
+		if t.src != nil {
+			kept = t.without()
+		}
 		for j := range t.tx.Changes {
 			c := &t.tx.Changes[j]
-			if c.Op == change.Note {
+			if !c.Op.OfRows() {
 				continue
 			}
 			tab, err := sift.table(ctx, &t.body.Tables[c.Table])
 			if err != nil {
 				return err
 			}
-			v, err := sift.change(ctx, tab, c, t.tx, b.to.Epoch, j)
+			v, err := sift.change(ctx, tab, c, parkedAt{tx: t.tx, src: t.src, epoch: b.to.Epoch, n: j})
 			if err != nil {
 				return err
 			}
@@ -119,10 +124,28 @@ func (a *Applier) siftInto(ctx context.Context, s *session, b *batch, d *draft) 
 				return errAlone
 			case fateApply:
 				b.fold.change(tab.shape, c)
+				if t.src != nil {
+					kept.keep(tab.shape, c)
+				}
 			}
+		}
+		if t.src != nil {
+			b.sifted = append(b.sifted, kept)
 		}
 	}
 	return nil
+}
+
+// without is the transaction with none of its changes; keep adds one.
+func (t *txRef) without() txRef {
+	kept := *t
+	kept.tx, kept.shapes = &change.Tx{Seq: t.tx.Seq, LSN: t.tx.LSN, CommitMicros: t.tx.CommitMicros}, make([]*shape, len(t.body.Tables))
+	return kept
+}
+
+func (t *txRef) keep(sh *shape, c *change.Change) {
+	t.tx.Changes = append(t.tx.Changes, *c)
+	t.shapes[c.Table] = sh
 }
 
 // refreshParked reads again what waits, if it may have changed.
@@ -144,7 +167,7 @@ func (x *sifter) table(ctx context.Context, t *change.Table) (*sifted, error) {
 		tab.target = x.a.at().schema(&tab.entry) + "." + t.Name
 	}
 	sh, err := x.a.shape(ctx, x.s, reg, t)
-	switch c, ok := causeOf(err, tab.id); {
+	switch c, ok := causeOf(err, tab.id, x.a.cfg.Direction); {
 	case err == nil:
 		tab.shape = sh
 	case ok:
@@ -169,8 +192,8 @@ func (x *sifter) links(ctx context.Context, tab *sifted) (*links, error) {
 	return l, nil
 }
 
-// change judges one change and parks it if it must wait. n is its place in tx.
-func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int) (fate, error) {
+// change judges one change and parks it if it must wait.
+func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, at parkedAt) (fate, error) {
 	sh, d := tab.shape, x.d
 	if sh != nil && sh.passedOver {
 		return fateDone, nil
@@ -180,9 +203,8 @@ func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *
 		return fateApply.unless(sh == nil), nil // it is ignored there
 	}
 	if c.Op == change.Range || c.Op == change.Truncate {
-		return x.whole(ctx, tab, c, tx, epoch, n, event)
+		return x.whole(ctx, tab, c, at, event)
 	}
-	at := parkedAt{tx: tx, epoch: epoch, n: n}
 	if sh == nil {
 		return fateDone, x.park(ctx, tab, c, at, tab.misfit)
 	}
@@ -195,7 +217,7 @@ func (x *sifter) change(ctx context.Context, tab *sifted, c *change.Change, tx *
 		}
 	}
 	if err := x.foreign(tab, c); err != nil {
-		why, _ := causeOf(err, tab.id)
+		why, _ := causeOf(err, tab.id, x.a.cfg.Direction)
 		return fateDone, x.park(ctx, tab, c, at, why)
 	}
 	return fateApply, nil
@@ -241,12 +263,12 @@ func (x *sifter) held(ctx context.Context, tab *sifted, c *change.Change) (*caus
 }
 
 // whole judges a change of many rows.
-func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, tx *change.Tx, epoch uint64, n int, event bool) (fate, error) {
+func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at parkedAt, event bool) (fate, error) {
 	d := x.d
 	switch {
 	case tab.shape == nil && event: // rows of history
 		for i, row := range c.Range.Rows {
-			at := parkedAt{tx: tx, epoch: epoch, n: n, row: i}
+			at.row = i
 			if err := x.park(ctx, tab, &change.Change{Op: change.Insert, Row: row}, at, tab.misfit); err != nil {
 				return fateDone, err
 			}
@@ -288,8 +310,11 @@ func (x *sifter) comesAgain(tab *sifted) {
 // parkedAt is where in the stream a change is.
 type parkedAt struct {
 	tx     *change.Tx
+	src    *source // on the way down
 	epoch  uint64
 	n, row int
+	// ofRange: the change is a row of a key range.
+	ofRange bool
 }
 
 // park adds a change to what waits. Past the limits it is passed over, if its
@@ -297,6 +322,10 @@ type parkedAt struct {
 func (x *sifter) park(ctx context.Context, tab *sifted, c *change.Change, at parkedAt, why cause) error {
 	p := &parkedRow{
 		table: tab.table, change: c, seq: at.tx.Seq, epoch: at.epoch, commitMicros: at.tx.CommitMicros, cause: why,
+		ofRange: at.ofRange,
+	}
+	if at.src != nil {
+		p.seen, p.by = at.src.seen, at.src.by()
 	}
 	again := tab.known && tab.entry.Class != Event && len(tab.key) > 0
 	misfit := tab.shape == nil

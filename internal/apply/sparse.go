@@ -22,6 +22,21 @@ func (s *source) position() change.Position { return change.Position{Epoch: s.ep
 // by is who made the transaction, if it says so.
 func (s *source) by() string { return noteOf(s.tx, change.NoteBy) }
 
+// echo reports whether the rows are only what has become of this facility's own
+// changes, which were parked; see echo.go.
+func (s *source) echo() bool {
+	for i := range s.tx.Changes {
+		c := &s.tx.Changes[i]
+		if c.Op != change.Note {
+			break // it stands in front
+		}
+		if string(c.Row[0]) == change.NoteEcho {
+			return true
+		}
+	}
+	return false
+}
+
 func noteOf(tx *change.Tx, word string) string {
 	about := ""
 	for i := range tx.Changes {

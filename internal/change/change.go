@@ -36,6 +36,9 @@ const (
 	NoteTo = "to"
 	// NoteBy {"by", name}: who made the transaction, in the application's words.
 	NoteBy = "by"
+	// NoteEcho {"echo", facility}: the rows are what has become of changes of the
+	// facility's own that were parked in the region and are applied by now.
+	NoteEcho = "echo"
 )
 
 // OfRows reports whether the operation is about rows: a change that is not says

@@ -45,6 +45,7 @@ func TestBothWays(t *testing.T) {
 	t.Run("MasterIsReadOnlyAtTheEdge", p.masterIsReadOnly)
 	t.Run("CloudEditReachesItsFacility", p.cloudEditReachesItsFacility)
 	t.Run("EdgeWinsWhereBothChangedARow", p.edgeWins)
+	t.Run("ARowThatAFacilityRefusesStopsNothing", p.refusedAtTheFacility)
 	t.Run("TablesAreSentAgainByTheirOwners", p.resync)
 	t.Run("ReplacedBoxGetsItsRows", p.replacedBoxGetsItsRows)
 }
@@ -141,6 +142,66 @@ func (p *plants) edgeWins(t *testing.T) {
 	count(t, p.region, `SELECT count(*) FROM holdfast.conflict WHERE kind = 'update_differs' AND edge_by = 'maria' AND cloud_by = 'head office'
 		AND edge_row->>'notes' = 'at gate 4' AND cloud_row->>'notes' = 'hold it' AND 'notes' = ANY (fields)`, 1)
 	same(t, pool(t, p.la.DSN(pgcluster.Owner, pgcluster.Database)), p.region, compare.Table{Schema: "holdfast", Name: "conflict"})
+}
+
+// What a facility's database refuses waits there, is seen in the region, and is
+// dealt with from there.
+func (p *plants) refusedAtTheFacility(t *testing.T) {
+	tables := pool(t, p.la.DSN(pgcluster.App, pgcluster.Database))
+	write(t, tables, `ALTER TABLE orders ADD CONSTRAINT strict CHECK (notes NOT LIKE 'refused%') NOT VALID`)
+	write(t, p.region, `UPDATE orders SET notes = 'refused' WHERE number IN ('LA-11', 'LA-13', 'LA-14')`)
+	write(t, p.region, `UPDATE orders SET notes = 'taken' WHERE number = 'LA-12'`)
+	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-12' AND notes = 'taken'`, 1)
+	parked := map[string]string{} // by number
+	eventually(t, time.Minute, func(ctx context.Context) error {
+		page, err := p.site.API.Parked(ctx, v1.ParkedFilter{Facility: "la"}, 0, "")
+		if err != nil || len(page.Items) != 3 {
+			return fmt.Errorf("%d changes are shown, %w", len(page.Items), errors.Join(err, errors.New("want 3")))
+		}
+		for _, i := range page.Items {
+			row, err := p.site.API.ParkedRow(ctx, i.ID)
+			if err != nil {
+				return err
+			}
+			if i.Direction != "down" || i.Reason != "check" || !strings.Contains(i.Remedy, "at the facility") {
+				return fmt.Errorf("shown is %+v", i)
+			}
+			for _, c := range row.Columns {
+				if c.Name == "number" && c.Value != nil {
+					parked[*c.Value] = fmt.Sprint(i.ID)
+				}
+			}
+		}
+		return nil
+	})
+	if out, err := ctl(t, p.site, "sync", "status", "la"); err != nil || !strings.Contains(out, "3 changes from the region") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if v, err := metric(t.Context(), p.la.URL(), "holdfast_down_parked"); err != nil || v != 3 {
+		t.Errorf("the box counts %v, %v", v, err)
+	}
+	// Corrected from the region, it is so on both sides.
+	if out, err := ctl(t, p.site, "parked", "edit", parked["LA-11"], "--set", "notes=mended"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-11' AND notes = 'mended'`, 1)
+	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-11' AND notes = 'mended'`, 1)
+	if out, err := ctl(t, p.site, "parked", "discard", parked["LA-13"], "--yes"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	count(t, pool(t, p.la.DSN(pgcluster.Owner, pgcluster.Database)), `SELECT count(*) FROM holdfast.parked WHERE state = 'discarded' AND ended_by <> ''`, 1)
+	// The last one goes when its cause does. Meanwhile nobody decides for a box
+	// that is not there.
+	p.la.Cut()
+	if out, err := ctl(t, p.site, "parked", "retry", parked["LA-14"]); err == nil {
+		t.Errorf("a box that is cut off obeys:\n%s", out)
+	}
+	write(t, tables, `ALTER TABLE orders DROP CONSTRAINT strict`)
+	p.la.Restore()
+	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-14' AND notes = 'refused'`, 1)
+	count(t, p.region, `SELECT count(*) FROM holdfast.parked WHERE direction = 'down' AND state = 'waiting'`, 0)
+	write(t, p.region, `UPDATE orders SET notes = 'again' WHERE number = 'LA-13'`)
+	equalOrders(t, p.laDB, p.region, "la")
 }
 
 func (p *plants) resync(t *testing.T) {

@@ -52,7 +52,7 @@ func (e *edge) start(_ context.Context) error {
 	e.queue.Hold(change.Position{})
 	local := unseen.New(e.queue, func(ctx context.Context) error { return e.up.Settled(ctx) })
 	e.down = downlink.New(downlink.Config{
-		Facility: e.id, ConnString: e.conn, Local: local, Log: e.log,
+		Facility: e.id, ConnString: e.conn, Local: local, DB: e.db, Log: e.log,
 		Registry: func() *apply.Registry { return e.up.Registry() },
 		Hold:     func(seen change.Position) { e.queue.Hold(seen); local.Seen(seen) },
 	})

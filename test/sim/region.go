@@ -16,6 +16,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // stopWithin bounds each step of stopping a program.
@@ -77,6 +78,17 @@ func (r *region) start(ctx context.Context) error {
 				return nil, err
 			}
 			return in.Open(ctx, facility)
+		},
+		Parked: func(ctx context.Context, facility string, p *proto.Parked) error {
+			for _, t := range p.PassedOver {
+				if !t.Again {
+					continue
+				}
+				if err := r.router.Resync(ctx, facility, t.Schema+"."+t.Name); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		Down: func(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {
 			r.router.Behind(facility, behind)

@@ -78,7 +78,7 @@ func Start(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
-	room := parked.New(pool, tables)
+	room := parked.New(pool, tables, nil)
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
 		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b,

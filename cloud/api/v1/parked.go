@@ -2,10 +2,11 @@ package v1
 
 import "time"
 
-// Parked is a change that the region's database refused. The key's later
+// Parked is a change that the region's database refused, or a facility's. The key's later
 // changes wait behind it; everything else flows.
 type Parked struct {
 	ID         int64              `json:"id"`
+	Direction  string             `json:"direction" enum:"up,down" doc:"up: the facility's change, refused in the region; down: the region's change, refused at the facility, as its box said last"`
 	Facility   string             `json:"facility"`
 	Schema     string             `json:"schema" doc:"Of the facility's table"`
 	Table      string             `json:"table"`

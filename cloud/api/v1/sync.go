@@ -17,6 +17,7 @@ type SyncStatus struct {
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 
+	AtBox      int64        `json:"parked_at_box" doc:"Changes from the region that the facility's database refused, and what waits behind them, as its box said last"`
 	Parked     int64        `json:"parked" doc:"Changes that the region's database refused, and what waits behind them; see /api/v1/parked"`
 	PassedOver []PassedOver `json:"passed_over,omitempty" doc:"Tables of which more was refused than is kept"`
 

@@ -17,9 +17,9 @@ import (
 func (a *app) parkedCmd() *cobra.Command {
 	list := a.parkedList()
 	cmd := &cobra.Command{
-		Use: "parked", Short: "Changes that the region's database refused, and what to do about them",
-		Long: `Changes that the region's database refused: a unique value that another row
-has, a check, a missing column. Such a change waits, with what comes later of
+		Use: "parked", Short: "Changes that a database refused, and what to do about them",
+		Long: `Changes that the region's database refused, or a facility's: a unique value
+that another row has, a check, a missing column. Such a change waits, with what comes later of
 the same row and what refers to it; everything else flows. It is tried again
 by itself, so that it goes when its cause does.
 
@@ -72,13 +72,21 @@ func (a *app) printParked(page v1.Page[v1.Parked]) {
 	rows := make([][]cell, 0, len(page.Items))
 	for _, p := range page.Items {
 		rows = append(rows, []cell{
-			c(strconv.FormatInt(p.ID, 10)), c(p.Facility), c(tableName(p.Schema, p.Table)), c(keyText(p.Key)), c(p.Op), parkedCell(p), c(a.clockTime(&p.ParkedAt)), c(p.Message),
+			c(strconv.FormatInt(p.ID, 10)), c(p.Facility), c(parkedAt(p)), c(tableName(p.Schema, p.Table)), c(keyText(p.Key)), c(p.Op), parkedCell(p), c(a.clockTime(&p.ParkedAt)), c(p.Message),
 		})
 	}
-	a.table(a.out, []string{"ID", "FACILITY", "TABLE", "KEY", "CHANGE", "WHY", "SINCE", "MESSAGE"}, rows)
+	a.table(a.out, []string{"ID", "FACILITY", "REFUSED", "TABLE", "KEY", "CHANGE", "WHY", "SINCE", "MESSAGE"}, rows)
 	if page.Next != "" {
 		a.printf("There are more; narrow the list or raise --limit.\n")
 	}
+}
+
+// parkedAt is which side's database refuses the change.
+func parkedAt(p v1.Parked) string {
+	if p.Direction == "down" {
+		return "at the facility"
+	}
+	return "in the region"
 }
 
 func parkedCell(p v1.Parked) cell {
@@ -148,6 +156,7 @@ func (a *app) printParkedRow(p v1.ParkedRow) {
 	rows := [][2]string{
 		{"Change", fmt.Sprintf("%d, %s of %s", p.ID, p.Op, tableName(p.Schema, p.Table))},
 		{"Facility", p.Facility},
+		{"Refused", parkedAt(p.Parked)},
 		{"Key", keyText(p.Key)},
 		{"State", a.paint(a.out)(state.colour, state.text)},
 		{"Message", p.Message},

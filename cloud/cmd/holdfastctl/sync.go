@@ -56,6 +56,9 @@ func (a *app) printSync(s v1.SyncStatus) {
 			rows = append(rows, [2]string{"Remedy", s.Remedy})
 		}
 	}
+	if s.AtBox > 0 {
+		rows = append(rows, [2]string{"Parked there", a.paint(a.out)(yellow, fmt.Sprintf("▲ %s from the region; see: holdfastctl parked --facility %s", plural(int(s.AtBox), "change", "changes"), s.Facility))})
+	}
 	if s.Parked > 0 {
 		rows = append(rows, [2]string{"Parked", a.paint(a.out)(yellow, fmt.Sprintf("▲ %s; see: holdfastctl parked --facility %s", plural(int(s.Parked), "row parked", "rows parked"), s.Facility))})
 	}

@@ -1,0 +1,96 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// orderTimeout is how long a box has to do what was decided.
+const orderTimeout = 10 * time.Second
+
+// Errors of OrderParked.
+var (
+	ErrNotConnected = hint.Wrap(errors.New("the facility is not connected"), "Its own changes wait at the facility: try again when it is back.")
+	errSilent       = hint.Wrap(errors.New("the box did not answer"), "Try again. A box that is one release older does not know how: update it.")
+)
+
+// OrderParked has a connected box do what somebody has decided about what is
+// parked there.
+func (s *Server) OrderParked(ctx context.Context, facility string, o *proto.ParkedOrder) error {
+	s.mu.Lock()
+	s.asked++
+	o.ID = s.asked
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return ErrNotConnected
+	}
+	answer := make(chan *proto.Problem, 1)
+	b.mu.Lock()
+	if b.orders == nil {
+		b.orders = map[uint64]chan *proto.Problem{}
+	}
+	b.orders[o.ID] = answer
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.orders, o.ID)
+	}()
+	if err := b.link.Send(proto.TypeParkedOrder, o); err != nil {
+		return fmt.Errorf("tell the box: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	select {
+	case p := <-answer:
+		if p == nil {
+			return nil
+		}
+		return hint.Wrap(errors.New(cut(p.Text)), "%s", cut(p.Remedy))
+	case <-b.left:
+		return ErrNotConnected
+	case <-ctx.Done():
+		return errSilent
+	}
+}
+
+func (b *box) done(d *proto.ParkedDone) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if answer, ok := b.orders[d.ID]; ok {
+		delete(b.orders, d.ID)
+		answer <- d.Problem
+	}
+}
+
+// toldParked takes a box's word on what is parked there, in place of an older one
+// that nobody has looked at yet: the stream does not wait for the database.
+func (b *box) toldParked(p *proto.Parked) {
+	select {
+	case <-b.parked:
+	default:
+	}
+	select {
+	case b.parked <- p:
+	default: // receive is the only one that puts some in
+	}
+}
+
+func (b *box) keepParked(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p := <-b.parked:
+			if err := b.server.Parked(ctx, b.facility, p); err != nil && ctx.Err() == nil {
+				b.log.Warn("could not store what is parked at the box", "err", err)
+			}
+		}
+	}
+}
