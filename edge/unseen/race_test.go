@@ -121,20 +121,25 @@ func TestRangesMendWhatWasNotTouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.downAll(1000)
+	// A range removes nothing: what the region lacks it may have lost. So the
+	// box's own rows come up behind it.
+	if err := capture.LoadTable(t.Context(), r.edge.db.Conn(t), capture.Table{Schema: "public", Name: "t"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	r.rest()
 	if !r.equal() {
 		t.Error("the sides differ")
 	}
-	if got := r.edge.lines(`SELECT id, v FROM t WHERE v <> 'base' OR id > 12000 ORDER BY id`); fmt.Sprint(got) != "[(7,E) (8,E) (20005,E) (30000,E)]" {
+	if got := r.edge.lines(`SELECT id, v FROM t WHERE v NOT IN ('base', 'stray') ORDER BY id`); fmt.Sprint(got) != "[(7,E) (8,E) (20005,E) (30000,E)]" {
 		t.Errorf("%q", got)
 	}
-	if got := r.edge.lines(`SELECT count(*) FROM t`); got[0] != "(12001)" {
+	if got := r.edge.lines(`SELECT count(*) FROM t`); got[0] != "(18000)" {
 		t.Errorf("%s rows", got)
 	}
 	// The edge's version stands whatever the policy is: that the region has another
 	// one does not mean that anybody there made it.
 	if got := r.region.lines(`SELECT kind, decision, key->>'id' AS id FROM holdfast.conflict ORDER BY (key->>'id')::int`); fmt.Sprint(got) !=
-		"[(update_differs,edge,7) (update_differs,edge,8) (update_deleted,edge,10) (delete_updated,edge,20005)]" {
+		"[(update_differs,edge,7) (update_differs,edge,8) (update_deleted,edge,10)]" {
 		t.Errorf("%q", got)
 	}
 	// A table that is emptied in the region keeps what was touched here.
