@@ -26,6 +26,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
+	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
@@ -229,6 +230,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	paces, err := limits.New(ctx, pool, log.With("part", "limits"))
+	if err != nil {
+		return err
+	}
 	streams = stream.New(stream.Config{
 		Listener: gate.Listener(), FacilityOf: gate.BoxOf, Region: conf.Region, Log: log.With("part", "stream"),
 		Open: func(ctx context.Context, facility string) (stream.Session, error) {
@@ -237,7 +242,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 			return in.Open(ctx, facility)
 		},
-		Down:   ways.open,
+		Down: ways.open, Pace: paces.Now,
 		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
@@ -248,6 +253,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	})
 	live.Store(streams)
 	s.Go("fleet", members.Run)
+	s.Go("limits", paces.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)
 	s.Go("streams", streams.Run)
@@ -267,7 +273,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
-				Resync: resync{streams, ways.router}, Verify: compared,
+				Resync: resync{streams, ways.router}, Verify: compared, Limits: paces,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)

@@ -60,6 +60,8 @@ func (b *box) run(ctx context.Context) error {
 		defer down.Close()
 		welcome.DownEpoch = down.Epoch()
 	}
+	pace, paced := b.server.Pace(b.facility)
+	welcome.BytesPerSecond = pace
 	if err := b.link.Send(proto.TypeWelcome, &welcome); err != nil {
 		return err
 	}
@@ -73,6 +75,7 @@ func (b *box) run(ctx context.Context) error {
 	switch {
 	case down != nil:
 		b.sender = transfer.NewSender(b.link, downWindowBytes)
+		b.sender.Limit(pace)
 		g.Go(func() error { return b.sendDown(ctx, down) })
 	case welcome.Version >= proto.StreamVersionDown:
 		g.Go(func() error { return b.untilDown(ctx, hello) })
@@ -81,6 +84,7 @@ func (b *box) run(ctx context.Context) error {
 	g.Go(func() error { return b.acknowledge(ctx, session) })
 	g.Go(func() error { return b.tellTables(ctx, changed) })
 	g.Go(func() error { return b.tellProblems(ctx) })
+	g.Go(func() error { return b.keepPace(ctx, pace, paced) })
 	return g.Wait()
 }
 

@@ -76,6 +76,10 @@ type Config struct {
 	Down func(ctx context.Context, facility string, from change.Position) (Down, error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
 	Tables func() (proto.Tables, <-chan struct{})
+	// Pace returns how many bytes of frames per second may go in either direction,
+	// 0 for no limit, and a channel that is closed when that may have changed.
+	// Default: no limit.
+	Pace func(facility string) (bytesPerSecond uint64, changed <-chan struct{})
 	// TableStates stores how a facility's tables fare.
 	TableStates func(ctx context.Context, facility string, states []proto.TableState) error
 	// Explain turns an error of a session into words for people, or returns
@@ -106,6 +110,9 @@ type Server struct {
 func New(c Config) *Server {
 	if c.Unverified == nil {
 		c.Unverified = func(string, *proto.Unverified) {}
+	}
+	if c.Pace == nil {
+		c.Pace = func(string) (uint64, <-chan struct{}) { return 0, nil }
 	}
 	return &Server{Config: c, boxes: make(map[string]*box), open: make(map[string]int)}
 }
