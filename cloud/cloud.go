@@ -172,6 +172,11 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("broker", mqtt.Run)
 	s.Go("enrolment", boxes.Run)
 
+	paces, err := limits.New(ctx, pool, log.With("part", "limits"))
+	if err != nil {
+		return err
+	}
+
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
 	members, err := fleet.New(fleet.Config{
@@ -185,6 +190,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			got, ok := streams.Received(id)
 			return fleet.Received(got), ok
 		},
+		Pace: func(id string) uint64 { n, _ := paces.Now(id); return n },
 	})
 	if err != nil {
 		return err
@@ -227,10 +233,6 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 		},
 	})
-	if err != nil {
-		return err
-	}
-	paces, err := limits.New(ctx, pool, log.With("part", "limits"))
 	if err != nil {
 		return err
 	}
