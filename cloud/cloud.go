@@ -26,6 +26,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
+	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
@@ -171,6 +172,11 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("broker", mqtt.Run)
 	s.Go("enrolment", boxes.Run)
 
+	paces, err := limits.New(ctx, pool, log.With("part", "limits"))
+	if err != nil {
+		return err
+	}
+
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
 	members, err := fleet.New(fleet.Config{
@@ -184,6 +190,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			got, ok := streams.Received(id)
 			return fleet.Received(got), ok
 		},
+		Pace: func(id string) uint64 { n, _ := paces.Now(id); return n },
 	})
 	if err != nil {
 		return err
@@ -241,7 +248,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 			return in.Open(ctx, facility)
 		},
-		Down:   ways.open,
+		Down: ways.open, Pace: paces.Now,
 		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
@@ -260,6 +267,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	waiting = parked.New(pool, in, streams)
 	live.Store(streams)
 	s.Go("fleet", members.Run)
+	s.Go("limits", paces.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)
 	s.Go("streams", streams.Run)
@@ -278,7 +286,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			mux.Handle("/api/", api.New(api.Deps{
 				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
-				Resync: resync{streams, ways.router}, Verify: compared,
+				Resync: resync{streams, ways.router}, Verify: compared, Limits: paces,
 				Waiting: func(facility string) *proto.Problem {
 					if err := in.Stuck(facility); err != nil {
 						return ingest.Explain(err)

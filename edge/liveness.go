@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type counted struct {
 	sent   uplink.Sent
 	tunnel bool // it works
 	tables []proto.TableState
+	pace   uint64 // bytes per second that may be sent; 0: no limit
 }
 
 // samples are the stages that a box can see.
@@ -82,6 +84,12 @@ func (l *liveness) look(now time.Time, c counted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fill.Look(now, c.queue.Bytes)
+	if l.watch.Other == nil {
+		l.watch.Other = make(map[progress.Stage]time.Duration)
+	}
+	for _, s := range []progress.Stage{progress.Transfer, progress.Acknowledge} {
+		l.watch.Other[s] = cmp.Or(l.watch.After, progress.Default) + progress.Paced(c.pace)
+	}
 	was := l.stalls
 	l.stalls = l.watch.Look(now, c.samples())
 	for _, s := range l.stalls {
@@ -119,7 +127,7 @@ func (l *liveness) forecast(room int64) (progress.Forecast, bool) {
 
 // count collects what the watcher sees.
 func (f *facts) count() counted {
-	c := counted{pg: f.pg(), queue: f.queue.Stats(), acked: f.queue.Acked(), sent: f.up.Sent(), tables: f.up.TableStates()}
+	c := counted{pg: f.pg(), queue: f.queue.Stats(), acked: f.queue.Acked(), sent: f.up.Sent(), tables: f.up.TableStates(), pace: f.up.LinkState().BytesPerSecond}
 	if peers, err := f.tun.Stats(); err == nil && len(peers) > 0 {
 		h := peers[0].LastHandshake
 		c.tunnel = !h.IsZero() && time.Since(h) < tunnelFresh

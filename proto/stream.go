@@ -49,6 +49,7 @@ const (
 	TypeCheck       StreamType = 10 // region → edge: could this table be synced?
 	TypeChecked     StreamType = 11 // edge → region: the answer
 	TypeDown        StreamType = 12 // region → edge: a frame of the way down; the edge's Ack is about these
+	TypePace        StreamType = 13 // region → edge: how fast frames may be sent from now on
 	TypeVerify      StreamType = 20 // region → edge: what do a table's rows come to?
 	TypeUnverified  StreamType = 21 // edge → region: why there is no answer to that
 	TypeParked      StreamType = 24 // edge → region: changes from the region that wait at the box
@@ -99,6 +100,14 @@ type Welcome struct {
 	// DownEpoch is the epoch of the region's own changes; 0 when it sends none in
 	// this stream.
 	DownEpoch uint64 `cbor:"7,keyasint,omitempty"`
+	// BytesPerSecond is how fast the edge may send frames; 0 is as fast as it can.
+	BytesPerSecond uint64 `cbor:"8,keyasint,omitempty"`
+}
+
+// Pace is how fast the edge may send frames from now on. The region knows the
+// facility's limits and its clock's time zone, and says what holds at the time.
+type Pace struct {
+	BytesPerSecond uint64 `cbor:"1,keyasint,omitempty"` // 0: as fast as it can
 }
 
 // Down is one frame on the way down. The numbers of one facility's frames have
@@ -330,6 +339,8 @@ func DecodeStream(b []byte) (StreamType, any, error) {
 		v = new(Checked)
 	case TypeDown:
 		v = new(Down)
+	case TypePace:
+		v = new(Pace)
 	case TypeVerify:
 		v = new(Verify)
 	case TypeUnverified:

@@ -23,6 +23,7 @@ func streamSamples() map[StreamType]any {
 		TypeCheck:   &Check{ID: 4, Table: SyncedTable{Schema: "public", Name: "t", Class: "event"}},
 		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
 		TypeDown:    &Down{PrevEpoch: 9 << 32, PrevSeq: 4, Frame: []byte{4, 5, 6}},
+		TypePace:    &Pace{BytesPerSecond: 500_000},
 		TypeVerify: &Verify{
 			ID: 9, Schema: "public", Name: "orders", After: [][]byte{[]byte("a")}, UpTo: [][]byte{[]byte("b")},
 			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},

@@ -18,7 +18,7 @@ const streamVectorDir = "testdata/stream"
 // streamRules are the rules in stream.cddl, by type.
 var streamRules = map[StreamType]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeAck: "ack", TypeFrame: "frame", TypeTables: "tables", TypeTableStates: "table-states",
-	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down",
+	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down", TypePace: "pace",
 	TypeVerify: "verify", TypeUnverified: "unverified",
 	TypeParked: "parked", TypeParkedOrder: "parked-order", TypeParkedDone: "parked-done",
 }
@@ -39,6 +39,8 @@ func streamVectors() map[string]any {
 			{Schema: "public", Name: "orders", Class: "fact", FacilityColumn: "facility_id", RegionSchema: "{schema}", Policy: PolicyColumns, CloudColumns: []string{"price", "discount"}},
 			{Schema: "public", Name: "products", Class: "master", RegionSchema: "{schema}", TenantColumn: "tenant"},
 		}}},
+		"02-welcome-with-a-pace": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, BytesPerSecond: 500_000},
+		"13-pace-without-limit":  &Pace{},
 		"06-table-states-with-columns": &TableStates{Tables: []TableState{{
 			Schema: "public", Name: "orders", State: TableStreaming, RowsLoaded: 7, Fingerprint: 1<<64 - 1,
 			Columns: []TableColumn{

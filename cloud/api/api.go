@@ -51,6 +51,7 @@ func New(d Deps) *Handler {
 	h.registerSync()
 	h.registerVerify()
 	h.registerResync()
+	h.registerLimits()
 	h.registerParked()
 	h.registerTables()
 	h.registerConflicts()

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -31,6 +32,7 @@ type Deps struct {
 	Fleet  Fleet
 	Verify Verify
 	Resync Resync
+	Limits Limits
 	// Waiting says why a facility's changes cannot be applied now, nil when
 	// they can. May be nil.
 	Waiting func(facility string) *proto.Problem
@@ -66,6 +68,16 @@ type Tables interface {
 	Shape(ctx context.Context, facility string, t proto.SyncedTable) (*schema.Table, error)
 	// Compare says how a facility's table differs from the region's.
 	Compare(ctx context.Context, facility string, t proto.SyncedTable, fingerprint uint64, columns []proto.TableColumn) ([]schema.Difference, error)
+}
+
+// Limits knows how fast each facility's frames may travel (cloud/limits).
+type Limits interface {
+	// Reload makes count what was written.
+	Reload(ctx context.Context) error
+	// Of is what was set for a facility, false when nothing was.
+	Of(facility string) (limits.Limit, bool)
+	// Now is how many bytes per second may go now in either direction, 0 for no limit.
+	Now(facility string) (bytesPerSecond uint64, changed <-chan struct{})
 }
 
 // Fleet knows every facility's present state (cloud/fleet).

@@ -79,7 +79,7 @@ func (h *Handler) listFacilities(ctx context.Context, in *facilitiesInput) (*bod
 	}
 	items := make([]v1.Facility, 0, len(rows))
 	for _, r := range rows {
-		items = append(items, r.facility())
+		items = append(items, h.facility(r))
 	}
 	return pageOf(items, in.Limit, func(f v1.Facility) string { return f.ID }), nil
 }
@@ -89,7 +89,7 @@ func (h *Handler) showFacility(ctx context.Context, in *FacilityPath) (*body[v1.
 	if err != nil {
 		return nil, err
 	}
-	return &body[v1.Facility]{f.facility()}, nil
+	return &body[v1.Facility]{h.facility(f)}, nil
 }
 
 // findFacility answers with a problem when there is none, or when it was
@@ -146,7 +146,7 @@ func (h *Handler) addFacility(ctx context.Context, in *body[v1.FacilityAdd]) (*b
 	if err != nil {
 		return nil, err
 	}
-	return &body[v1.FacilityAdded]{v1.FacilityAdded{Facility: row.facility(), Token: token}}, nil
+	return &body[v1.FacilityAdded]{v1.FacilityAdded{Facility: h.facility(row), Token: token}}, nil
 }
 
 // fleetChanged shows the change at once. The fleet would notice it by itself
@@ -240,9 +240,10 @@ func (h *Handler) removeFacility(ctx context.Context, in *removeFacilityInput) (
 	return nil, nil
 }
 
-func (r facilityRow) facility() v1.Facility {
+func (h *Handler) facility(r facilityRow) v1.Facility {
 	f := v1.Facility{
-		ID: r.ID, Tenant: r.Tenant, Name: r.Name, TimeZone: r.TimeZone, Number: r.Number,
+		Limit: h.limit(r.ID),
+		ID:    r.ID, Tenant: r.Tenant, Name: r.Name, TimeZone: r.TimeZone, Number: r.Number,
 		Enrolments: r.Enrolments, CreatedAt: r.CreatedAt, RemovedAt: r.RemovedAt, TokenExpiresAt: r.TokenExpiresAt,
 	}
 	if r.DeviceID != nil {

@@ -42,7 +42,7 @@ func (h *Handler) syncStatus(ctx context.Context, in *FacilityPath) (*body[v1.Sy
 	now := h.status(f)
 	out := v1.SyncStatus{
 		Facility: f.ID, State: now.State, Connected: now.Stream,
-		Queue: now.Queue, ReportedAt: now.ReportedAt, Lag: now.Lag, Stalled: now.Stalled, Throughput: h.Fleet.Throughput(f.ID),
+		Queue: now.Queue, ReportedAt: now.ReportedAt, Lag: now.Lag, Stalled: now.Stalled, Limit: h.limit(f.ID), Throughput: h.Fleet.Throughput(f.ID),
 	}
 	if h.Waiting != nil {
 		if p := h.Waiting(f.ID); p != nil {

@@ -52,6 +52,9 @@ type Config struct {
 	// may be nil.
 	Received func(facility string) (Received, bool)
 	Down     func(facility string) (waiting uint64, moves progress.Mark, ok bool)
+	// Pace is how many bytes per second may travel of a facility's, 0 for no limit;
+	// what has to wait for its turn does not stand still. nil: no limits.
+	Pace func(facility string) (bytesPerSecond uint64)
 	// StalledAfter is how long a stage may have work and make no progress;
 	// default a minute.
 	StalledAfter time.Duration

@@ -113,6 +113,10 @@ func (f *Fleet) look(now time.Time, list []counted) {
 		if fac.watch.Other == nil {
 			fac.watch.Other = map[progress.Stage]time.Duration{progress.Parked: max(f.cfg.StalledAfter, parkedPatience)}
 		}
+		if f.cfg.Pace != nil {
+			patience := fac.watch.After + progress.Paced(f.cfg.Pace(fac.id))
+			fac.watch.Other[progress.Receive], fac.watch.Other[progress.Deliver] = patience, patience
+		}
 		was := fac.stalls
 		fac.stalls = fac.watch.Look(now, f.samplesLocked(fac, c))
 		for _, s := range fac.stalls {

@@ -63,6 +63,8 @@ func (b *box) run(ctx context.Context) error {
 		defer down.Close()
 		welcome.DownEpoch = down.Epoch()
 	}
+	pace, paced := b.server.Pace(b.facility)
+	welcome.BytesPerSecond = pace
 	if err := b.link.Send(proto.TypeWelcome, &welcome); err != nil {
 		return err
 	}
@@ -76,6 +78,7 @@ func (b *box) run(ctx context.Context) error {
 	switch {
 	case down != nil:
 		b.sender = transfer.NewSender(b.link, downWindowBytes)
+		b.sender.Limit(pace)
 		g.Go(func() error { return b.sendDown(ctx, down) })
 	case welcome.Version >= proto.StreamVersionDown:
 		g.Go(func() error { return b.untilDown(ctx, hello) })
@@ -85,6 +88,7 @@ func (b *box) run(ctx context.Context) error {
 	g.Go(func() error { return b.tellTables(ctx, changed) })
 	g.Go(func() error { return b.tellProblems(ctx) })
 	g.Go(func() error { return b.keepParked(ctx) })
+	g.Go(func() error { return b.keepPace(ctx, pace, paced) })
 	return g.Wait()
 }
 
@@ -124,6 +128,22 @@ func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
 	}
 }
 
+// remarkThin keeps, once in a stream, that a box had to leave something out.
+func (b *box) remarkThin(ctx context.Context, h *change.Header, told map[string]bool) {
+	if told[h.Reason] {
+		return
+	}
+	switch h.Reason {
+	case change.Folded:
+		b.server.Event(ctx, b.facility, "folded", fmt.Sprintf("the box's queue was full: from transaction %d on, of rows that changed several times only the last image is sent; no event is missing", h.First))
+	case change.Thinned:
+		b.server.Event(ctx, b.facility, "thinned", fmt.Sprintf("the box's queue was full: from transaction %d on it left out the rows of fact tables, which it sends again as they are now; no event is missing", h.First))
+	default:
+		return
+	}
+	told[h.Reason] = true
+}
+
 // cut bounds a text that came from a box.
 func cut(s string) string {
 	if len(s) <= textMax {
@@ -136,6 +156,7 @@ func cut(s string) string {
 const textMax = 2000
 
 func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, down Down) error {
+	told := map[string]bool{}
 	for {
 		typ, msg, err := b.link.Receive()
 		if err != nil {
@@ -152,6 +173,7 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, 
 					proto.ErrMalformed, f.Header.Epoch>>32, hello.Epoch>>32))
 			}
 			b.note(f.Header)
+			b.remarkThin(ctx, &f.Header, told)
 			if err := session.Push(ctx, f); err != nil {
 				return b.stuck(ctx, err)
 			}

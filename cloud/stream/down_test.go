@@ -61,18 +61,28 @@ func (l *log) Next(ctx context.Context) (DownFrame, error) {
 // serve runs a region's end with that way down, nil for a region without.
 func serve(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string) {
 	t.Helper()
-	addr, _ = serveAs(t, down)
-	return addr
+	return serveWith(t, Config{Down: down})
 }
 
 func serveAs(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string, s *Server) {
+	t.Helper()
+	return serveAll(t, Config{Down: down})
+}
+
+func serveWith(t *testing.T, c Config) (addr string) {
+	t.Helper()
+	addr, _ = serveAll(t, c)
+	return addr
+}
+
+func serveAll(t *testing.T, c Config) (addr string, s *Server) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s = New(Config{
-		Listener: l, Log: slog.New(slog.DiscardHandler), Region: "us-east", Down: down,
+		Listener: l, Log: slog.New(slog.DiscardHandler), Region: "us-east", Down: c.Down, Pace: c.Pace,
 		FacilityOf:  func(netip.Addr) (string, uint32, bool) { return "la", 1, true },
 		Open:        func(context.Context, string) (Session, error) { return idle{make(chan change.Position)}, nil },
 		Tables:      func() (proto.Tables, <-chan struct{}) { return proto.Tables{}, nil },

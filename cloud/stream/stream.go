@@ -78,6 +78,10 @@ type Config struct {
 	Down func(ctx context.Context, facility string, from change.Position, behind bool) (Down, error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
 	Tables func() (proto.Tables, <-chan struct{})
+	// Pace returns how many bytes of frames per second may go in either direction,
+	// 0 for no limit, and a channel that is closed when that may have changed.
+	// Default: no limit.
+	Pace func(facility string) (bytesPerSecond uint64, changed <-chan struct{})
 	// TableStates stores how a facility's tables fare.
 	TableStates func(ctx context.Context, facility string, states []proto.TableState) error
 	// Explain turns an error of a session into words for people, or returns
@@ -113,6 +117,9 @@ func New(c Config) *Server {
 	}
 	if c.Parked == nil {
 		c.Parked = func(context.Context, string, *proto.Parked) error { return nil }
+	}
+	if c.Pace == nil {
+		c.Pace = func(string) (uint64, <-chan struct{}) { return 0, nil }
 	}
 	return &Server{Config: c, boxes: make(map[string]*box), open: make(map[string]int)}
 }

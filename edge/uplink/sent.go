@@ -1,6 +1,9 @@
 package uplink
 
-import "github.com/agogsaas/holdfast/internal/change"
+import (
+	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/transfer"
+)
 
 // Sent is how far frames were handed to the link. It says nothing of what has
 // arrived.
@@ -35,4 +38,10 @@ func (u *Uplink) noteSent(f change.Sealed) {
 	if u.sent.Furthest.Before(at) || at == u.sent.Furthest && u.sent.Part < f.Header.Part {
 		u.sent.Furthest, u.sent.Part = at, f.Header.Part
 	}
+}
+
+// setPace holds a session's frames to what the region says.
+func (u *Uplink) setPace(s *transfer.Sender, bytesPerSecond uint64) {
+	s.Limit(bytesPerSecond)
+	u.setLink(func(l *Link) { l.BytesPerSecond = bytesPerSecond })
 }

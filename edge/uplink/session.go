@@ -92,6 +92,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 
 	u.noteBegin(from)
 	sender := transfer.NewSender(link, int64(welcome.WindowBytes))
+	u.setPace(sender, welcome.BytesPerSecond)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
 	g.Go(func() error { return u.send(ctx, sender, from) })
@@ -262,6 +263,8 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 				// The asker gives up by itself; a broken link ends the session.
 				_ = link.Send(proto.TypeChecked, &proto.Checked{ID: m.ID, Problems: p})
 			}}}})
+		case *proto.Pace:
+			u.setPace(s, m.BytesPerSecond)
 		case *proto.Verify:
 			heard(questions, m)
 		case *proto.ParkedOrder:

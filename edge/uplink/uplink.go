@@ -82,6 +82,7 @@ type Uplink struct {
 	captureErr string
 	captured   Captured // as last shown
 	recap      context.CancelCauseFunc
+	thinned    time.Time // see Thinned
 	wanted     wanted
 	changed    chan struct{} // closed and replaced when tables change
 }
@@ -96,6 +97,9 @@ type Link struct {
 	AckedAt time.Time
 	// Problem is why frames wait although the link is up, nil when they flow.
 	Problem *proto.Problem
+	// BytesPerSecond is how fast frames may be sent, by the region's word; 0 is
+	// as fast as the link takes them.
+	BytesPerSecond uint64
 	// Replaced is true when the region says that another box took this one's place.
 	Replaced bool
 	// Error is why the link is down, in the words of the last attempt.

@@ -16,8 +16,10 @@ import (
 // Limits of one facility's stream inside the receiver.
 const (
 	// inboxMaxBytes is how many sealed bytes may wait to be unpacked; Push
-	// blocks above it, but always takes one frame.
-	inboxMaxBytes = 8 << 20
+	// blocks above it, but always takes one frame. It holds what a sender may have
+	// on the way, so that whoever pushes goes on hearing what comes behind: the
+	// acknowledgements of the other direction.
+	inboxMaxBytes = 16 << 20
 	// batchMaxChanges and batchMaxBytes (of unpacked values) end a batch.
 	// Larger batches fold more and hold readers of hot rows up longer; beyond
 	// this they were measured to be slower.

@@ -39,6 +39,19 @@ const (
 	Metered = 5 * time.Minute
 )
 
+// Paced is how much longer there may be no progress where only so many bytes per
+// second may be sent, 0 for no limit: the next frame waits until the one before
+// is paid for, and one of frameBytes may have been large.
+func Paced(bytesPerSecond uint64) time.Duration {
+	if bytesPerSecond == 0 {
+		return 0
+	}
+	return time.Duration(frameBytes * uint64(time.Second) / bytesPerSecond)
+}
+
+// frameBytes is what a frame may have, unless one row has more.
+const frameBytes = 4 << 20
+
 // Text says in words what stands still.
 func (s Stage) Text(work uint64) string {
 	n := func(one, many string) string {

@@ -8,10 +8,12 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// Sender sends frames ahead of their acknowledgements, up to a window.
+// Sender sends frames ahead of their acknowledgements, up to a window, and no
+// faster than a limit.
 type Sender struct {
 	link   *Link
 	window int64
+	pace   *pacer
 	more   bool // owned by SendDown: the next frame belongs to the one before
 
 	mu       sync.Mutex
@@ -28,8 +30,12 @@ type flight struct {
 // NewSender returns a sender that keeps at most window bytes unacknowledged;
 // a single larger frame is sent alone.
 func NewSender(link *Link, window int64) *Sender {
-	return &Sender{link: link, window: max(window, 1), room: make(chan struct{}, 1)}
+	return &Sender{link: link, window: max(window, 1), pace: newPacer(), room: make(chan struct{}, 1)}
 }
+
+// Limit sets how many bytes of frames may be sent in a second, from now on; 0
+// is as many as the link takes. Other messages are not counted and do not wait.
+func (s *Sender) Limit(bytesPerSecond uint64) { s.pace.set(bytesPerSecond) }
 
 // Send waits for room in the window and sends a frame. The parts of one big
 // transaction cannot be acknowledged before the last, so they do not wait.
@@ -50,7 +56,7 @@ func (s *Sender) SendDown(ctx context.Context, f change.Sealed, prev change.Posi
 	return s.link.Send(proto.TypeDown, &proto.Down{PrevEpoch: prev.Epoch, PrevSeq: prev.Seq, Frame: f.Bytes, More: more})
 }
 
-// wait waits for room if the frame may wait, and counts it.
+// wait waits for room if the frame may wait, and for its turn, and counts it.
 func (s *Sender) wait(ctx context.Context, f change.Sealed, may bool) error {
 	size := int64(len(f.Bytes))
 	for may && !s.fits(size) {
@@ -60,6 +66,10 @@ func (s *Sender) wait(ctx context.Context, f change.Sealed, may bool) error {
 		case <-s.room:
 		}
 	}
+	if err := s.pace.wait(ctx); err != nil {
+		return err
+	}
+	s.pace.spend(len(f.Bytes))
 	s.mu.Lock()
 	s.inFlight = append(s.inFlight, flight{
 		last: change.Position{Epoch: f.Header.Epoch, Seq: f.Header.Last}, bytes: size,

@@ -20,6 +20,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/api"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/ingest"
+	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
@@ -40,6 +41,8 @@ type Server struct {
 	Admin, Operator, Viewer, Nobody *v1.Client
 	// Below says what the rooms below answer.
 	Below *Below
+	// Limits is the real one.
+	Limits *limits.Keeper
 	// Parked is the real one, and so is the list of tables.
 	Parked *parked.Room
 	tables *ingest.Ingest
@@ -79,9 +82,13 @@ func Start(t testing.TB) *Server {
 		}
 	})
 	room := parked.New(pool, tables, nil)
+	paces, err := limits.New(ctx, pool, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b, Limits: paces,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -95,7 +102,7 @@ func Start(t testing.TB) *Server {
 		return &v1.Client{URL: server.URL, Token: secret}
 	}
 	return &Server{
-		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables,
+		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables, Limits: paces,
 		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
 	}
 }

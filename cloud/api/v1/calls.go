@@ -65,6 +65,11 @@ func (c *Client) RemoveFacility(ctx context.Context, facility string) error {
 	return c.do(ctx, http.MethodDelete, facilityPath(facility, "?confirm="+url.QueryEscape(facility)), nil, nil)
 }
 
+// SetLimit sets how fast a facility's changes may travel; the zero Limit lifts it.
+func (c *Client) SetLimit(ctx context.Context, facility string, in Limit) (Facility, error) {
+	return send[Facility](ctx, c, http.MethodPut, facilityPath(facility, "/limit"), in)
+}
+
 // SyncStatus returns how far a facility's stream has come.
 func (c *Client) SyncStatus(ctx context.Context, facility string) (SyncStatus, error) {
 	return get[SyncStatus](ctx, c, facilityPath(facility, "/sync"))

@@ -15,6 +15,15 @@ type Facility struct {
 	Device     *Device    `json:"device,omitempty" doc:"The box that may connect; absent before enrolment and after revocation"`
 	// TokenExpiresAt is set while an unused enrolment token is waiting.
 	TokenExpiresAt *time.Time `json:"token_expires_at,omitempty" doc:"Set while an enrolment token is waiting to be used"`
+	Limit          *Limit     `json:"limit,omitempty" doc:"How fast its changes may travel; absent when there is no limit"`
+}
+
+// Limit is how fast a facility's changes may travel, in either direction.
+type Limit struct {
+	KBps    int      `json:"kbps,omitempty" minimum:"0" maximum:"1250000" doc:"Kilobytes (1000 bytes) per second outside of the windows; 0 or absent: no limit"`
+	Windows []string `json:"windows,omitempty" maxItems:"20" doc:"Times of the week with a limit of their own, by the facility's time zone; the first that fits holds" example:"[\"Mon-Fri 06:00-22:00=100\"]"`
+	// Now is the answer's only.
+	Now int `json:"now_kbps,omitempty" readOnly:"true" doc:"What holds at this moment; absent: no limit"`
 }
 
 // Device is the box that stands at a facility.

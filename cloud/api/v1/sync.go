@@ -14,6 +14,8 @@ type SyncStatus struct {
 
 	Stalled []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
 
+	Limit *Limit `json:"limit,omitempty" doc:"How fast its changes may travel; absent when there is no limit"`
+
 	Waits  string `json:"waits,omitempty" doc:"Why changes that arrived cannot be applied now, in words; they go on by themselves when the cause is gone"`
 	Remedy string `json:"remedy,omitempty" doc:"What to do about it"`
 

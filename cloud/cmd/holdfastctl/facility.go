@@ -14,7 +14,7 @@ import (
 
 func (a *app) facilityCmd() *cobra.Command {
 	cmd := group("facility", "Facilities and their boxes",
-		a.facilityAdd(), a.facilityList(), a.facilityShow(), a.facilityToken(), a.facilityRemove(), a.facilityRevoke())
+		a.facilityAdd(), a.facilityList(), a.facilityShow(), a.facilityLimit(), a.facilityToken(), a.facilityRemove(), a.facilityRevoke())
 	cmd.Aliases = []string{"facilities"}
 	return cmd
 }
@@ -168,6 +168,9 @@ func (a *app) printFacility(f v1.Facility, s v1.FacilityStatus) {
 		[2]string{"Why", s.Reason}, [2]string{"Links", links(s)},
 		[2]string{"Last heard", a.whenPtr(s.LastHeardAt)}, [2]string{"Last through tunnel", a.whenPtr(s.TunnelAt)},
 		[2]string{"Queue", a.queueOf(s)}, [2]string{"Lag", lagOf(s)}, [2]string{"Database", s.Database})
+	if f.Limit != nil {
+		rows = append(rows, [2]string{"Limit", limitText(f.Limit)})
+	}
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
 	}

@@ -44,6 +44,9 @@ func (a *app) printSync(s v1.SyncStatus) {
 	if s.Queue.FullAt != nil {
 		rows = append(rows, [2]string{"Full", fullText(s.Queue, a.clock())})
 	}
+	if s.Limit != nil {
+		rows = append(rows, [2]string{"Limit", limitText(s.Limit)})
+	}
 	for _, stall := range s.Stalled {
 		rows = append(rows, [2]string{"Stands still", a.paint(a.out)(red, "✖ "+stall.Text) + ", since " + a.when(stall.Since)})
 	}
