@@ -29,6 +29,8 @@ func readVerified(rows pgx.Rows, by map[[2]string]*v1.Verified) error {
 func (t tableAt) Both() web.State {
 	v := t.Verified
 	switch {
+	case v == nil && t.Class == "master":
+		return web.State{Kind: "waiting", Word: "Not compared"} // the region owns its rows
 	case v == nil:
 		return web.State{Kind: "waiting", Word: "Not compared yet"}
 	case v.Open() == 1:

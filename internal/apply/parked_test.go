@@ -229,6 +229,22 @@ func TestDependantsWaitForTheirParent(t *testing.T) {
 	wantLines(t, l.db, "SELECT id FROM orders ORDER BY id", "(1)", "(2)")
 }
 
+// A digest has no row of its table: it must neither be read as one nor parked.
+func TestDigestsPassParkedRows(t *testing.T) {
+	t.Parallel()
+	l, from := familyLot(t)
+	s := l.stream("la")
+	digest := func(table int) []change.Change {
+		return []change.Change{{Op: change.Digest, Table: table, Row: change.Row{[]byte("what the rows come to")}}}
+	}
+	s.push(from.frame([]change.Change{ins(0, 1, "la", "a", nil), ins(1, 10, "la", 1)}),
+		from.frame([]change.Change{ins(0, 2, "la", "a", nil)}), from.frame(digest(1), digest(0)),
+		from.frame([]change.Change{ins(1, 11, "la", 1)}))
+	s.untilApplied(5)
+	untilLines(t, l.db, waitingLines, "(2,insert,unique)")
+	wantLines(t, l.db, "SELECT id, order_id FROM lines ORDER BY id", "(10,1)", "(11,1)")
+}
+
 func TestParkedRowGoesWhenTheBlockerGoes(t *testing.T) {
 	t.Parallel()
 	l := ordersLot(t)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -92,6 +93,7 @@ func (a *app) printConflict(d v1.ConflictDetail, zone *time.Location) {
 		})
 	}
 	a.table(a.out, header, rows)
+	a.printLongValues(d)
 	a.printf("\n")
 	switch {
 	case d.Now.Problem != "":
@@ -109,6 +111,27 @@ func (a *app) printConflict(d v1.ConflictDetail, zone *time.Location) {
 		a.printf("Take that back:           holdfastctl conflicts reopen %s\n", d.ID)
 	}
 }
+
+// printLongValues prints whole what the view side by side has cut short and
+// who decides must read: the two versions where they differ.
+func (a *app) printLongValues(d v1.ConflictDetail) {
+	for _, col := range d.Columns {
+		if !col.Differs || !isLong(col.Edge) && !isLong(col.Cloud) {
+			continue
+		}
+		a.printf("\n%s in full\n", col.Name)
+		for _, side := range []struct {
+			name  string
+			value *string
+		}{{"facility", col.Edge}, {"region", col.Cloud}} {
+			if isLong(side.value) {
+				a.printf("  %-9s %s\n", side.name+":", oneLine(*side.value))
+			}
+		}
+	}
+}
+
+func isLong(v *string) bool { return v != nil && utf8.RuneCountInString(*v) > valueMaxRunes }
 
 // whoWhen names a person and a time in this computer's zone and the
 // facility's own.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -34,7 +36,7 @@ func (a *app) migrateCheck() *cobra.Command {
 	var offline, quietly bool
 	var base []string
 	cmd := &cobra.Command{
-		Use: "check FILE...", Short: "Tell whether migrations are safe for a fleet", Args: cobra.MinimumNArgs(1),
+		Use: "check FILE...", Short: "Tell whether migrations are safe for a fleet", Args: takesAtLeast(1),
 		Long: `Tell whether migrations are safe for a fleet, where the region and the
 facilities never change at the same moment. Each statement that is not comes
 with steps that reach the same end safely, and with the side that goes first.
@@ -90,7 +92,11 @@ Exit codes: 0 all is safe, 1 something is not or cannot be told, 2 a file cannot
 }
 
 func unreadable(name string, err error) error {
-	return usageError{hint.Wrap(fmt.Errorf("cannot read %s: %w", name, err), "It must be SQL that PostgreSQL takes: no psql commands, no templates, no data of COPY.")}
+	err = fmt.Errorf("cannot read %s: %w", name, err)
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return usageError{hint.Wrap(err, "Name a file of SQL, or - for standard input.")}
+	}
+	return usageError{hint.Wrap(err, "It must be SQL that PostgreSQL takes: no psql commands, no templates, no data of COPY.")}
 }
 
 func (a *app) readSQL(name string) (string, error) {

@@ -36,7 +36,7 @@ func TestMigrateCheckExitsByItsVerdict(t *testing.T) {
 		{[]string{block}, exitFailed, []string{"block.sql:1:1: cannot tell:", "DO block"}},
 		{[]string{safe, broken}, exitUsage, []string{"broken.sql", "line 1, column 7"}},
 		{[]string{filepath.Join(s.dir, "gone.sql")}, exitUsage, []string{"gone.sql"}},
-		{nil, exitUsage, []string{"requires at least 1 arg"}},
+		{nil, exitUsage, []string{"takes 1 argument or more", "FILE..."}},
 	} {
 		got := s.run(append([]string{"migrate", "check", "--offline"}, c.args...)...)
 		if got.code != c.code {

@@ -156,7 +156,11 @@ func (a *app) printTables(list []v1.Table) {
 			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c(""), c("")})
 		}
 		for _, at := range t.Facilities {
-			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), a.verifiedCell(at.Verified), problemCell(at)})
+			verified := a.verifiedCell(at.Verified)
+			if t.Class == "master" {
+				verified = cell{"– not compared", grey} // the region owns its rows
+			}
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), verified, problemCell(at)})
 			name, class, place = "", "", ""
 		}
 	}

@@ -23,7 +23,7 @@ func (a *app) verifyCmd() *cobra.Command {
 		Use: "verify FACILITY [TABLE]", Short: "Compare a facility's rows with the region's now, and repair what differs", Args: facilityAndTable,
 		ValidArgsFunction: a.facilityArg,
 		Long: `Compare a facility's rows with the region's, all of them, at equal positions of
-the stream. Work goes on meanwhile on both sides.
+the stream. Work goes on meanwhile on both sides. Master tables are not compared.
 
 The region does this all the time by itself; "verified" in sync status says
 with what result. This command begins a pass at once and shows what it finds.
@@ -68,10 +68,11 @@ The exit code is 1 when rows differ and were not repaired.`,
 
 // facilityAndTable takes a facility and, if given, a table.
 func facilityAndTable(cmd *cobra.Command, args []string) error {
-	if err := cobra.RangeArgs(1, 2)(cmd, args); err != nil {
-		return usageError{hint.Wrap(err, "Name a facility, and a table if only that is meant.")}
+	if n := len(args); n == 1 || n == 2 {
+		return nil
 	}
-	return nil
+	err := fmt.Errorf("%s takes a facility and at most one table, not %s", cmd.CommandPath(), plural(len(args), "argument", "arguments"))
+	return usageError{hint.Wrap(err, "Write it as: %s", cmd.UseLine())}
 }
 
 // verify begins a pass and waits for its end, telling how far it is.
@@ -140,12 +141,37 @@ func (a *app) printVerify(r v1.VerifyRun) {
 			a.printf("  and %s more\n", count(rest))
 		}
 	}
+	differs, parked := differing(r)
 	switch {
-	case r.DryRun:
-		a.printf("\nNothing was changed. Without --dry-run the repairs are made.\n")
-	case !r.Repair && verifyError(r) != nil && r.State == v1.VerifyDone:
-		a.printf("\nholdfastctl verify %s --repair has the facility send these rows again; --dry-run shows what that would do.\n", r.Facility)
+	case r.State != v1.VerifyDone:
+	case r.DryRun && differs:
+		a.printf("\nNothing was changed. With --repair and without --dry-run the repairs are made.\n")
+	case !r.Repair && differs:
+		a.printf("\nholdfastctl verify %[1]s --repair has the facility send these rows again; holdfastctl verify %[1]s --dry-run shows what that would do.\n", r.Facility)
 	}
+	if parked {
+		a.printf("\nThe region's database refuses the parked rows. Why, and what to do: holdfastctl parked --facility %s\n", r.Facility)
+	}
+}
+
+// differing tells whether there is anything that a repair can put right, and
+// whether there are parked rows, which it cannot. Rows that are not listed
+// count as such that it can.
+func differing(r v1.VerifyRun) (repairable, parked bool) {
+	for _, t := range r.Tables {
+		if t.State != v1.VerifyDiffers {
+			continue
+		}
+		repairable = repairable || t.More || t.Differing > int64(len(t.Rows))
+		for _, d := range t.Rows {
+			if d.Kind == "parked" {
+				parked = true
+			} else {
+				repairable = true
+			}
+		}
+	}
+	return repairable, parked
 }
 
 func verifyCell(t v1.VerifyTable) cell {
@@ -229,7 +255,11 @@ func (a *app) verifiedCell(v *v1.Verified) cell {
 	case v.Problem != "":
 		return cell{"▲ not compared: " + joinProblem(v.Problem, v.Remedy), yellow}
 	case v.Open() > 0:
-		return cell{"✖ " + count(v.Open()) + " rows differ", red}
+		rows := " rows differ"
+		if v.Open() == 1 {
+			rows = " row differs"
+		}
+		return cell{"✖ " + count(v.Open()) + rows, red}
 	}
 	return cell{"● equal at " + a.clockTime(v.EqualAt), green}
 }

@@ -31,6 +31,17 @@ func TestVerifyPrintsWhatDiffersAndWhatToDo(t *testing.T) {
 	if out := s.run("verify", "la", "--json").out; !strings.Contains(out, `"kind": "extra"`) {
 		t.Errorf("as JSON: %s", out)
 	}
+	parked := v1.VerifyTable{Schema: "public", Table: "orders", State: v1.VerifyDiffers, Differing: 1, Rows: []v1.VerifyRow{{Kind: "parked", Key: map[string]string{"id": "7"}}}}
+	r.Below.Find(v1.VerifyRun{State: v1.VerifyDone, Tables: []v1.VerifyTable{parked}}, nil)
+	out := s.run("verify", "la").out
+	wants(t, out, "holdfastctl parked --facility la")
+	if strings.Contains(out, "--repair") {
+		t.Errorf("a repair is offered for parked rows alone: %s", out)
+	}
+	r.Below.Find(v1.VerifyRun{State: v1.VerifyDone, Tables: []v1.VerifyTable{equal}}, nil)
+	if out := s.run("verify", "la", "--dry-run").out; strings.Contains(out, "repairs") {
+		t.Errorf("a repair is offered for equal tables: %s", out)
+	}
 	r.Below.Find(v1.VerifyRun{}, verify.ErrNotConnected)
 	if got := s.run("verify", "la"); got.code != 4 {
 		t.Errorf("exit code %d: %s", got.code, got.err)

@@ -9,7 +9,13 @@ import (
 // Recipes: expand where rows arrive, then where they are written; contract the
 // other way round. Between the two everybody works.
 
-const sent = "Once every facility has done so and has sent what it wrote before (holdfastctl fleet shows no queue):"
+// arrived is when the side where rows arrive may follow the side that writes them.
+func arrived(t *target) string {
+	if t.sender() == Region {
+		return "Once what the region wrote before has arrived there (holdfastctl sync status FACILITY, under \"Way down\"):"
+	}
+	return "Once every facility has done so and has sent what it wrote before (holdfastctl fleet shows no queue):"
+}
 
 func addColumnSQL(t *target, column, typ string) string {
 	return fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s;", t.sql(), quote(column), typ)
@@ -22,7 +28,7 @@ func dropColumnRecipe(t *target, column string) []Step {
 		{People, "Ship applications that neither read nor write " + column + ", to all facilities.", ""},
 		{t.receiver(), "Let rows come without it.", fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL;", t.sql(), c)},
 		{t.sender(), "Drop it where rows are written.", drop},
-		{t.receiver(), sent, drop},
+		{t.receiver(), arrived(t), drop},
 	}
 }
 
@@ -35,7 +41,7 @@ func notNullRecipe(t *target, column string) []Step {
 		{t.sender(), "Take no new rows without it.", check},
 		{t.sender(), "Fill it in the rows that are there; they are synced. Put the right value in the place of DEFAULT.", fmt.Sprintf("UPDATE %s SET %s = DEFAULT WHERE %s IS NULL;", t.sql(), c, c)},
 		{t.sender(), "Make it NOT NULL without a long lock.", set},
-		{t.receiver(), sent, check + "\n" + set},
+		{t.receiver(), arrived(t), check + "\n" + set},
 	}
 }
 
@@ -98,7 +104,7 @@ func narrowRecipe(t *target, column, to string) []Step {
 		{t.sender(), "Take no new values that will not fit.", fmt.Sprintf("ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s) NOT VALID;", t.sql(), name, fits(c, to))},
 		{t.sender(), "Find the rows that do not fit and mend them; they are synced.", fmt.Sprintf("SELECT * FROM %s WHERE NOT (%s);", t.sql(), fits(c, to))},
 		{t.sender(), "Make it narrower where rows are written.", fmt.Sprintf("ALTER TABLE %[1]s VALIDATE CONSTRAINT %[2]s;\n%[3]s\nALTER TABLE %[1]s DROP CONSTRAINT %[2]s;", t.sql(), name, change)},
-		{t.receiver(), sent, change},
+		{t.receiver(), arrived(t), change},
 	}
 }
 
@@ -106,7 +112,7 @@ func uniqueRecipe(t *target, columns []string) []Step {
 	if len(columns) == 0 {
 		return []Step{
 			{t.sender(), "Make it where rows are written, after mending the rows that break it; they are synced.", ""},
-			{t.receiver(), sent + " make it there too. It must hold over all facilities together.", ""},
+			{t.receiver(), arrived(t) + " make it there too. It must hold over all facilities together.", ""},
 		}
 	}
 	var quoted []string
@@ -122,7 +128,7 @@ func uniqueRecipe(t *target, columns []string) []Step {
 	return []Step{
 		{t.sender(), "Find the rows that break it and mend them; they are synced.", fmt.Sprintf("SELECT %s, count(*) FROM %s GROUP BY %s HAVING count(*) > 1;", list, t.sql(), list)},
 		{t.sender(), "Make it where rows are written.", fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s (%s);", name, t.sql(), list)},
-		{t.receiver(), sent + " then it can hold there too. Two facilities may use the same value, so the facility is part of it.", fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s (%s);", name, t.sql(), all)},
+		{t.receiver(), arrived(t) + " then it can hold there too. Two facilities may use the same value, so the facility is part of it.", fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY %s ON %s (%s);", name, t.sql(), all)},
 	}
 }
 
@@ -141,7 +147,7 @@ func checkRecipe(t *target, c constraint, f *file) []Step {
 		{t.sender(), "Take no new rows that fail it.", add},
 		{t.sender(), "Find the rows that fail and mend them; they are synced.", fmt.Sprintf("SELECT * FROM %s WHERE NOT %s;", t.sql(), condition)},
 		{t.sender(), "It holds for all rows now.", validate},
-		{t.receiver(), sent, add + "\n" + validate},
+		{t.receiver(), arrived(t), add + "\n" + validate},
 	}
 }
 
