@@ -97,7 +97,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 	}
 	for i := at; i < to; i++ {
 		c := &r.tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		tab, err := r.sift.table(ctx, &r.body.Tables[c.Table])
@@ -209,7 +209,7 @@ func (s *session) undo(ctx context.Context, savepoint string) error {
 func (r *rowRun) count() {
 	for i := range r.tx.Changes {
 		c := &r.tx.Changes[i]
-		if c.Op == change.Note {
+		if !c.Op.OfRows() {
 			continue
 		}
 		tab := r.sift.tables[&r.body.Tables[c.Table]]

@@ -103,7 +103,7 @@ func (a *Applier) siftInto(ctx context.Context, s *session, b *batch, d *draft) 
 		t := &b.txs[i]
 		for j := range t.tx.Changes {
 			c := &t.tx.Changes[j]
-			if c.Op == change.Note {
+			if !c.Op.OfRows() {
 				continue
 			}
 			tab, err := sift.table(ctx, &t.body.Tables[c.Table])
