@@ -34,6 +34,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/tunnel"
@@ -173,6 +174,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
+	var ways *downs            // and this how far the way down is
 	members, err := fleet.New(fleet.Config{
 		DB: pool, Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
 		Link: func(id string) (fleet.Link, bool) {
@@ -183,6 +185,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Received: func(id string) (fleet.Received, bool) {
 			got, ok := streams.Received(id)
 			return fleet.Received(got), ok
+		},
+		Down: func(id string) (uint64, progress.Mark, bool) {
+			waiting, acked, ok := ways.router.Waiting(id)
+			return waiting, progress.Mark{acked.Epoch, acked.Seq}, ok
 		},
 	})
 	if err != nil {
@@ -216,7 +222,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		}
 	}
 	// The same rooms the other way: router, stream.
-	ways := &downs{boxes: boxes}
+	ways = &downs{boxes: boxes}
 	ways.router, err = router.New(router.Config{
 		ConnString: db.DSN(pgcluster.Capture), DB: pool, Dir: filepath.Join(conf.StateDir, "down"), LogMaxBytes: int64(conf.Down.Max),
 		Tables: in.Tables, Facilities: ways.facilities, Log: log,

@@ -61,6 +61,33 @@ func TestEachFacilityGetsItsOwnAndTheMaster(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForAConnectedBoxIsCounted(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	la := g.box("la", "foo")
+	if _, _, ok := g.r.Waiting("la"); ok {
+		t.Error("something waits for a box that is away")
+	}
+	la.attach(t)
+	g.mark(t, 1)
+	la.until(t, 1)
+	n, before, ok := g.r.Waiting("la")
+	if !ok || n != 0 || before != la.at {
+		t.Errorf("%d wait behind %s, %v; the box is at %s", n, before, ok, la.at)
+	}
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'a'), ('ny', 1, 'b')`)
+	for n == 0 {
+		n, _, _ = g.r.Waiting("la")
+	}
+	if err := la.next(t); err != nil {
+		t.Fatal(err)
+	}
+	if n, at, _ := g.r.Waiting("la"); n != 0 || !before.Before(at) {
+		t.Errorf("%d wait behind %s when the box has all", n, at)
+	}
+}
+
 func TestATransactionOverBucketsStaysTogether(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
