@@ -35,6 +35,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/tunnel"
@@ -179,6 +180,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
+	var ways *downs            // and this how far the way down is
 	members, err := fleet.New(fleet.Config{
 		DB: pool, Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
 		Link: func(id string) (fleet.Link, bool) {
@@ -191,6 +193,10 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			return fleet.Received(got), ok
 		},
 		Pace: func(id string) uint64 { n, _ := paces.Now(id); return n },
+		Down: func(id string) (uint64, progress.Mark, bool) {
+			waiting, acked, ok := ways.router.Waiting(id)
+			return waiting, progress.Mark{acked.Epoch, acked.Seq}, ok
+		},
 	})
 	if err != nil {
 		return err
@@ -223,7 +229,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		}
 	}
 	// The same rooms the other way: router, stream.
-	ways := &downs{boxes: boxes}
+	ways = &downs{boxes: boxes}
 	ways.router, err = router.New(router.Config{
 		ConnString: db.DSN(pgcluster.Capture), DB: pool, Dir: filepath.Join(conf.StateDir, "down"), LogMaxBytes: int64(conf.Down.Max),
 		Tables: in.Tables, Facilities: ways.facilities, Log: log,

@@ -2,6 +2,7 @@ package conflicts
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -161,4 +162,31 @@ func FuzzCursor(f *testing.F) {
 			t.Errorf("%q: %v, then %v, %v", s, p, again, err)
 		}
 	})
+}
+
+// A box writes what it likes into its conflicts. Only rows of its own may be
+// written on its word, not those that the region keeps for all.
+func TestARecordAboutMasterDataIsNotRestored(t *testing.T) {
+	t.Parallel()
+	d, pool := newDesk(t)
+	ctx := t.Context()
+	const id = "0d4b6f5e-0000-4000-8000-000000000009"
+	_, err := pool.Exec(ctx, `
+		CREATE TABLE price (id int PRIMARY KEY, val int NOT NULL);
+		INSERT INTO price VALUES (1, 100);
+		INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, added_by) VALUES ('public', 'price', 'master', '', 'admin');
+		INSERT INTO holdfast.conflict (id, facility_id, at, schema_name, table_name, key, kind, policy, decision, edge_row, cloud_row, fields, edge_seq, cloud_seq)
+		VALUES ('`+id+`', 'la', now(), 'public', 'price', '{"id": "1"}', 'update_differs', 'cloud', 'cloud', '{"id": "1", "val": "0"}', '{"id": "1", "val": "100"}', '{val}', '1:1', '1:1')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, force := range []bool{false, true} {
+		if _, err := d.Restore(ctx, id, "olga", v1.ConflictRestore{Version: "edge", Force: force}); !errors.Is(err, ErrRefused) {
+			t.Errorf("restored, or: %v", err)
+		}
+	}
+	var val int
+	if err := pool.QueryRow(ctx, `SELECT val FROM price`).Scan(&val); err != nil || val != 100 {
+		t.Errorf("the price is %d, %v", val, err)
+	}
 }

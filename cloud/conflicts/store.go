@@ -48,7 +48,7 @@ const selectRecord = `
 	       f.id IS NULL OR f.removed_at IS NOT NULL, t.table_name IS NOT NULL
 	  FROM holdfast.conflict c
 	  LEFT JOIN holdfast.conflict_review r ON r.conflict = c.id
-	  LEFT JOIN holdfast.synced_table t ON (t.schema_name, t.table_name) = (c.schema_name, c.table_name)
+	  LEFT JOIN holdfast.synced_table t ON (t.schema_name, t.table_name) = (c.schema_name, c.table_name) AND t.class = 'fact' -- a box may record what it likes
 	  LEFT JOIN holdfast.facility f ON f.id = c.facility_id`
 
 // matches is true for the conflicts that a filter picks: parameters 1 to 8. A

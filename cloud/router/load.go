@@ -23,6 +23,9 @@ import (
 
 var errPaused = errors.New("the load waits for its facility")
 
+// errParked: what is parked here of the table is newer than what would be sent.
+var errParked = errors.New("the load waits for what is parked of its table")
+
 // loadEvery is how often loads that wait are looked at, at most.
 const (
 	loadEvery = 200 * time.Millisecond
@@ -78,7 +81,10 @@ func (r *Router) load(ctx context.Context, up func()) error {
 				defer mu.Unlock()
 				delete(running, l.Facility)
 				delete(failed, id)
-				if err != nil && ctx.Err() == nil {
+				switch {
+				case errors.Is(err, errParked):
+					failed[id] = time.Now() // others have their turn
+				case err != nil && ctx.Err() == nil:
 					// One table must not hold up the others, nor other facilities.
 					failed[id] = time.Now()
 					r.log.Warn("a table cannot be sent to a facility now", "facility", l.Facility, "table", l.Schema+"."+l.Table, "err", err)
@@ -182,8 +188,10 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	}
 	if !route.master && l.Reason != reasonReplaced {
 		// What is parked here is newer than what this region would send.
-		if parked, err := r.store.parked(ctx, l); err != nil || parked {
+		if parked, err := r.store.parked(ctx, l); err != nil {
 			return err
+		} else if parked {
+			return errParked
 		}
 	}
 	part := capture.Part{To: l.Facility, Between: func(context.Context) error { return r.room(l.Facility) }}

@@ -24,6 +24,23 @@ func (r *Router) Acked(facility string, p change.Position) {
 	notify(r.loadLook)
 }
 
+// Waiting is how many frames a connected facility has not acknowledged, and how
+// far it has; ok is false when it takes nothing from the way down now.
+func (r *Router) Waiting(facility string) (frames uint64, acked change.Position, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	acked, known := r.acked[facility]
+	if !r.open || !known || r.online[facility] == 0 {
+		return 0, acked, false
+	}
+	for _, name := range names(facility, r.tenant(facility)) {
+		if b := r.index.buckets[name]; b != nil {
+			frames += uint64(len(b.refs) - b.after(acked.Seq))
+		}
+	}
+	return frames, acked, true
+}
+
 // keepPositions writes acknowledgements down and prunes the log.
 func (r *Router) keepPositions(ctx context.Context, up func()) error {
 	if err := r.waitOpen(ctx); err != nil {

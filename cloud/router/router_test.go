@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -58,6 +59,71 @@ func TestEachFacilityGetsItsOwnAndTheMaster(t *testing.T) {
 	}
 	for _, b := range boxes {
 		b.equal(t)
+	}
+}
+
+func TestWhatWaitsForAConnectedBoxIsCounted(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	la := g.box("la", "foo")
+	if _, _, ok := g.r.Waiting("la"); ok {
+		t.Error("something waits for a box that is away")
+	}
+	la.attach(t)
+	g.mark(t, 1)
+	la.until(t, 1)
+	n, before, ok := g.r.Waiting("la")
+	if !ok || n != 0 || before != la.at {
+		t.Errorf("%d wait behind %s, %v; the box is at %s", n, before, ok, la.at)
+	}
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'a'), ('ny', 1, 'b')`)
+	for n == 0 {
+		n, _, _ = g.r.Waiting("la")
+	}
+	if err := la.next(t); err != nil {
+		t.Fatal(err)
+	}
+	if n, at, _ := g.r.Waiting("la"); n != 0 || !before.Before(at) {
+		t.Errorf("%d wait behind %s when the box has all", n, at)
+	}
+}
+
+func TestATableThatWaitsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	la := g.box("la", "foo")
+	la.attach(t)
+	g.mark(t, 1)
+	la.until(t, 1)
+	g.db.Exec(t, `INSERT INTO holdfast.parked (facility, direction, epoch, seq, schema_name, table_name, key, key_hash, op, columns, bytes, reason, message)
+		VALUES ('la', 'up', 1, 1, 'public', 'orders', '{}', '', 'delete', '[]', 0, 'other', '')`)
+	if err := g.r.Resync(t.Context(), "la", "public.orders", "public.product"); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for n := 2; ; n++ {
+		var waiting []string
+		list, err := g.r.Loads(t.Context(), "la")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range list {
+			if l.Done.IsZero() {
+				waiting = append(waiting, l.Table)
+			}
+		}
+		if slices.Equal(waiting, []string{"orders"}) {
+			return
+		}
+		if n > 60 {
+			t.Fatalf("%v wait", waiting)
+		}
+		g.mark(t, n)
+		la.until(t, n)
+		<-look.C
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/capture"
+	"github.com/agogsaas/holdfast/internal/change"
 )
 
 // meddling is a Local whose box writes at the worst moment: when the rows that
@@ -209,4 +210,36 @@ func (u *unsettled) Settled(ctx context.Context) error {
 		return errors.New("nobody reads the WAL")
 	}
 	return u.Local.Settled(ctx)
+}
+
+// Reading a long queue takes long: it is done before rows are locked.
+func TestTheQueueIsReadBeforeRowsAreLocked(t *testing.T) {
+	t.Parallel()
+	f := &first{}
+	r := newRig(t, options{local: func(l apply.Local) apply.Local { f.Local = l; return f }})
+	r.edge.tx(`INSERT INTO t (id, v) VALUES (1, 'base')`)
+	r.rest()
+	f.locked = func() bool {
+		return r.edge.lines(`SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode IN ('RowShareLock', 'RowExclusiveLock')`)[0] != "(0)"
+	}
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id = 1`)
+	r.region.tx(`UPDATE t SET v = 'C' WHERE id = 1`)
+	r.downAll(10)
+	if len(f.calls) == 0 || f.calls[0] != "touched 0 keys, locked false" {
+		t.Errorf("it was asked %q", f.calls)
+	}
+}
+
+// first notes what is asked, and whether the table is locked then.
+type first struct {
+	apply.Local
+	locked func() bool
+	calls  []string
+}
+
+func (f *first) Touched(ctx context.Context, seen change.Position, keys apply.Keys) (map[int]apply.Touch, error) {
+	if f.locked != nil {
+		f.calls = append(f.calls, fmt.Sprintf("touched %d keys, locked %v", len(keys.Rows), f.locked()))
+	}
+	return f.Local.Touched(ctx, seen, keys)
 }

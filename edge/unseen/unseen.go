@@ -88,6 +88,9 @@ func (x *Index) Touched(ctx context.Context, seen change.Position, keys apply.Ke
 	if err := x.extend(ctx, tail); err != nil {
 		return nil, err
 	}
+	if len(keys.Rows) == 0 {
+		return nil, nil
+	}
 	a := newAsked(keys)
 	for _, b := range x.blocks {
 		if !seen.Before(b.end) {

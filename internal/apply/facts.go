@@ -78,6 +78,11 @@ func (x *execution) runFacts(ctx context.Context, tables []*tableOps, seen chang
 	if mixed && (stages > 1 || sweeps) {
 		return x.runBySeen(ctx)
 	}
+	// What Local has to read, a queue of days perhaps, it reads before anything
+	// is locked that people wait for.
+	if _, err := x.facts.local.Touched(ctx, seen, Keys{}); err != nil {
+		return err
+	}
 	if err := x.keepOut(ctx, tables); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type Local interface {
 	// Touched says which of the keys were changed by local transactions that
 	// are numbered after seen, by their place in keys.Rows. It may name a key
 	// that was not changed only if it cannot know, and must name each that was.
+	// It is asked about no keys before anything is locked, to get ready.
 	Touched(ctx context.Context, seen change.Position, keys Keys) (map[int]Touch, error)
 }
 

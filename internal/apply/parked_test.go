@@ -460,3 +460,46 @@ func TestTableThatIsMendedBeforeAnybodyLooks(t *testing.T) {
 	}
 	wantLines(t, l.db, "SELECT id, notes FROM orders ORDER BY id", "(0,y)", "(1,y)", "(2,y)", "(10,x)", "(11,x)", "(12,x)")
 }
+
+// The comparison goes on beside rows that wait, whatever the table's key is.
+func TestADigestIsComparedBesideRowsThatWait(t *testing.T) {
+	t.Parallel()
+	tab := change.Table{Schema: "public", Name: "bins", Columns: []change.Column{
+		{Name: "facility_id", Type: "text"}, {Name: "v", Type: "text"}, {Name: "id", Type: "integer", Key: true},
+	}}
+	digest := func(count uint64) change.Change {
+		d := &change.DigestRecord{ID: 7, Parts: []change.DigestPart{{Count: count}}}
+		m, err := change.EncodeDigest(&tab, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, value, err := change.DecodeDigest(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return change.Change{Op: change.Digest, Row: change.Row{value}}
+	}
+	row := func(id int, v string) change.Change {
+		return change.Change{Op: change.Insert, Row: change.Row{[]byte("la"), []byte(v), fmt.Append(nil, id)}}
+	}
+	l := newLot(t, `CREATE TABLE bins (facility_id text NOT NULL, v text CHECK (v <> 'bad'), id int PRIMARY KEY);`,
+		Table{Name: "bins", FacilityColumn: "facility_id"})
+	verdicts := make(chan Verdict, 10)
+	s := l.start(Config{Facility: "la", OnDigest: func(v Verdict) { verdicts <- v }})
+	from := newSender(t, tab)
+	s.push(from.frame([]change.Change{row(1, "good")}, []change.Change{row(2, "bad")}))
+	s.untilApplied(2)
+	s.push(from.frame([]change.Change{digest(2)}))
+	s.untilApplied(3)
+	if v := <-verdicts; v.Err != nil || v.Digest.ID != 7 || v.Equal() || v.Mine[0].Count != 1 {
+		t.Errorf("beside a row that waits: %+v", v)
+	}
+	// A table that does not fit any more, of which something waits.
+	l.db.Exec(t, `ALTER TABLE bins DROP COLUMN v`)
+	s.push(from.frame([]change.Change{row(3, "good")}, []change.Change{digest(3)}))
+	s.untilApplied(5)
+	if v := <-verdicts; v.Err == nil {
+		t.Errorf("of a table that does not fit: %+v", v)
+	}
+	wantLines(t, l.db, "SELECT key->>'id' AS id, op FROM holdfast.parked p WHERE state = 'waiting' ORDER BY p.id", "(2,insert)", "(3,insert)")
+}

@@ -9,7 +9,8 @@ import (
 // Hold keeps everything after p, whatever is acknowledged, because somebody
 // still reads it here. It is not remembered across Open, and a later call
 // replaces it: what may be dropped is dropped with the next Ack. Held frames
-// count as acknowledged ones otherwise; MaxBytes does not see them.
+// count as acknowledged ones otherwise: they are given up when MaxBytes would
+// be passed, and their reader gets ErrBehind.
 func (q *Queue) Hold(p change.Position) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

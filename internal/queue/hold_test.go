@@ -38,6 +38,27 @@ func TestWhatIsHeldStaysAlthoughItIsAcknowledged(t *testing.T) {
 	}
 }
 
+// A reader that does not come on must not fill the disk.
+func TestWhatIsHeldGivesWayAtTheLimit(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	q := open(t, Options{Dir: t.TempDir(), SegmentBytes: 8 << 10, KeepBytes: -1, MaxBytes: limit})
+	q.Hold(at(epoch1, 0))
+	const n = 3000
+	for i := range uint64(n) {
+		appendAll(t, q, sealed(t, epoch1, i+1, i+1, 100))
+		if err := q.Ack(at(epoch1, i+1)); err != nil {
+			t.Fatal(err)
+		}
+		if s := q.Stats(); s.DiskBytes > 2*limit {
+			t.Fatalf("%d bytes on disk after %d frames, the limit is %d", s.DiskBytes, i+1, limit)
+		}
+	}
+	if _, err := q.Cursor(at(epoch1, 0)).Next(t.Context()); !errors.Is(err, ErrBehind) {
+		t.Errorf("a reader of what was given up: %v", err)
+	}
+}
+
 func TestEntriesAreReadAtTheirPlaces(t *testing.T) {
 	t.Parallel()
 	o := Options{Dir: t.TempDir(), SegmentBytes: 8 << 10, KeepBytes: -1}

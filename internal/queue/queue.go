@@ -294,6 +294,11 @@ func (q *Queue) room(size int64) error {
 	if err := q.drop(0); err != nil {
 		return err
 	}
+	if q.files.bytes.Load()+size > q.o.MaxBytes {
+		if err := q.dropHeld(); err != nil {
+			return err
+		}
+	}
 	q.mu.Lock()
 	waiting := q.ix.waiting().bytes
 	q.mu.Unlock()
@@ -418,6 +423,24 @@ func (q *Queue) drop(keep int64) error {
 	if q.held != nil && min > 0 {
 		min = q.ix.upTo(min, *q.held)
 	}
+	q.mu.Unlock()
+	return q.dropBefore(min)
+}
+
+// dropHeld gives up acknowledged frames although somebody still reads them here
+// (see Hold): the facility's own changes need the room. appendMu is held.
+func (q *Queue) dropHeld() error {
+	q.mu.Lock()
+	held, min := q.held != nil, q.ix.droppable(0, int64(q.o.SegmentBytes))
+	q.mu.Unlock()
+	if !held || q.broken {
+		return nil
+	}
+	return q.dropBefore(min)
+}
+
+func (q *Queue) dropBefore(min uint64) error {
+	q.mu.Lock()
 	first := q.ix.first
 	q.mu.Unlock()
 	if min <= first {
