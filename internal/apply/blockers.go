@@ -57,9 +57,8 @@ func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) 
 		return fmt.Errorf("read the unique indexes of %s: %w", sh.target.sql(), err)
 	}
 	args, asText := sh.packColumns(r.Rows, sh.columns)
-	for _, v := range r.After {
-		args = append(args, arg{value: v})
-	}
+	l := sh.limits(x.facility, r.After, nil)
+	args = l.args(sh, args, r.After)
 	args = sh.facilityArg(args, x.facility)
 	calls := x.searchFor(nil, sh.schemas)
 	for _, u := range indexes {
@@ -67,7 +66,7 @@ func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) 
 			continue
 		}
 		calls = x.searchFor(calls, u.schemas)
-		sql := sh.unblockSQL(u, r.After != nil, asText)
+		sql := sh.unblockSQL(u, l, asText)
 		if x.facts == nil || sh.class != Fact {
 			calls = append(calls, call{sql: "DELETE" + sql, args: args, op: &opCall{shape: sh}})
 			continue
@@ -114,7 +113,7 @@ func (sh *shape) sends(names []string) bool {
 // unblockSQL is where the rows are that give way, for what is to be done to them.
 // It takes an array for each of the columns, the lower bound's values
 // if there is one, then the facility.
-func (sh *shape) unblockSQL(u blockIndex, after, asText bool) string {
+func (sh *shape) unblockSQL(u blockIndex, l limits, asText bool) string {
 	a := arrays{sh, sh.columns, asText}
 	var sent, keys, selected, same []string
 	for i, c := range sh.columns {
@@ -132,10 +131,8 @@ func (sh *shape) unblockSQL(u blockIndex, after, asText bool) string {
 		selected = append(selected, fmt.Sprintf("%s AS v%d", v, i))
 		same = append(same, fmt.Sprintf("have.v%d %s new.v%d", i, equal, i))
 	}
-	next, bound := len(sh.columns)+1, ""
-	if after {
-		bound = sh.bound(">", &next)
-	}
+	next := len(sh.columns) + 1
+	bound := l.where(sh, &next)
 	key := func(of string) string {
 		k := make([]string, len(sh.key))
 		for i := range k {

@@ -168,8 +168,9 @@ func (a *Applier) measure(ctx context.Context, s *session, sh *shape, t *change.
 	}
 	after := v.Digest.After
 	for _, p := range v.Digest.Parts {
-		sql := h.partSQL(after != nil, p.UpTo != nil, p.Count+1)
-		args := h.boundArgs(sh.facilityArg(nil, a.cfg.Facility), after, p.UpTo)
+		l := sh.limits(a.cfg.Facility, after, p.UpTo)
+		sql := h.partSQL(l, p.Count+1)
+		args := l.args(sh, sh.facilityArg(nil, a.cfg.Facility), after, p.UpTo)
 		rows, err := s.read(ctx, sql, args, 0)
 		if err != nil {
 			return err
@@ -216,8 +217,9 @@ func (a *Applier) measureRows(ctx context.Context, s *session, h *hashed, v *Ver
 		return nil // what the facility has pruned stays here
 	}
 	upTo := d.UpTo()
-	args = h.boundArgs(args[:len(args):len(args)], d.After, upTo)
-	if rows, err = s.read(ctx, h.extraSQL(d.After != nil, upTo != nil), args, len(h.sh.key)); err != nil {
+	l := h.sh.limits(a.cfg.Facility, d.After, upTo)
+	args = l.args(h.sh, args[:len(args):len(args)], d.After, upTo)
+	if rows, err = s.read(ctx, h.extraSQL(l), args, len(h.sh.key)); err != nil {
 		return err
 	}
 	if v.More = len(rows) > extraMax; v.More {
@@ -317,58 +319,13 @@ func asSent(expr, from, to string) (string, bool) {
 
 // partSQL takes the facility, then the lower bound's values if there is one,
 // the upper bound's likewise.
-func (h *hashed) partSQL(after, upTo bool, limit uint64) string {
+func (h *hashed) partSQL(l limits, limit uint64) string {
 	where, next := h.sh.mine(1), 1
 	if where != "" {
 		next++
 	}
-	where += h.bounds(after, upTo, next)
+	where += l.where(h.sh, &next)
 	return "SELECT " + h.expr + " FROM " + h.sh.target.from() + " AS t WHERE true" + where + " LIMIT " + strconv.FormatUint(limit, 10)
-}
-
-// bounds are in the order that keys have on the way. The facility column is left
-// out: it is the same in all rows that are compared, and beside the condition
-// that says so it would keep the index from being entered at the bound.
-func (h *hashed) bounds(after, upTo bool, next int) string {
-	sh := h.bounding()
-	where := ""
-	if after {
-		where += sh.bound(">", &next)
-	}
-	if upTo {
-		where += sh.bound("<=", &next)
-	}
-	return where
-}
-
-// boundArgs appends the bounds' values.
-func (h *hashed) boundArgs(args []arg, bounds ...change.Row) []arg {
-	for _, row := range bounds {
-		for i, v := range row {
-			if !h.isFacility(i) {
-				args = append(args, arg{value: v})
-			}
-		}
-	}
-	return args
-}
-
-// isFacility reports whether the i-th of the key columns is the facility's, and
-// there are others.
-func (h *hashed) isFacility(i int) bool {
-	return len(h.sh.key) > 1 && h.sh.key[i] == h.sh.facilityColumn
-}
-
-// bounding is the part of the shape that bound needs, with the key columns that
-// bounds have.
-func (h *hashed) bounding() *shape {
-	b := &shape{to: h.sh.to}
-	for i, k := range h.sh.key {
-		if !h.isFacility(i) {
-			b.key = append(b.key, k)
-		}
-	}
-	return b
 }
 
 // matchSQL takes an array for each key column, then the facility, and gives the
@@ -387,7 +344,7 @@ func (h *hashed) given() (from, by string) {
 
 // extraSQL takes the same, and the bounds' values, and gives the keys of the
 // rows that are here and were not given, and their hashes.
-func (h *hashed) extraSQL(after, upTo bool) string {
+func (h *hashed) extraSQL(l limits) string {
 	mine := h.sh.mine(len(h.sh.key) + 1)
 	next := len(h.sh.key) + 1
 	if mine != "" {
@@ -399,6 +356,7 @@ func (h *hashed) extraSQL(after, upTo bool) string {
 		own[i], given[i] = "t."+h.sh.columnName(k), a.value(i)
 	}
 	from, _ := h.given()
+	where := mine + l.where(h.sh, &next)
 	return "SELECT " + strings.Join(h.keys, ", ") + ", " + h.expr + " FROM " + h.sh.target.from() + " AS t WHERE (" + strings.Join(own, ", ") +
-		") NOT IN (SELECT " + strings.Join(given, ", ") + " FROM " + from + ")" + mine + h.bounds(after, upTo, next) + " LIMIT " + strconv.Itoa(extraMax+1)
+		") NOT IN (SELECT " + strings.Join(given, ", ") + " FROM " + from + ")" + where + " LIMIT " + strconv.Itoa(extraMax+1)
 }

@@ -260,7 +260,7 @@ func coveredRangeSQL(sh *shape, k *change.KeyRange) (sql string, args []any) {
 		if b.row == nil {
 			continue
 		}
-		where += sh.bound(b.cmp, &next)
+		where += sh.bound(limits{}, b.cmp, &next)
 		for _, v := range b.row {
 			args = append(args, string(v))
 		}

@@ -105,13 +105,10 @@ func (p *plan) statements(sh *shape, careful bool) ([]call, *copyData) {
 func (x *execution) rangeCalls(calls []call, sh *shape, r *change.KeyRange) []call {
 	if len(sh.key) > 0 && sh.class != Event && !x.replacement {
 		args, asText := sh.packColumns(r.Rows, sh.key)
-		for _, bound := range []change.Row{r.After, r.UpTo} {
-			for _, v := range bound {
-				args = append(args, arg{value: v})
-			}
-		}
+		l := sh.limits(x.facility, r.After, r.UpTo)
+		args = l.args(sh, args, r.After, r.UpTo)
 		calls = append(calls, call{
-			sql:  sh.rangeSQL(r.After != nil, r.UpTo != nil, asText),
+			sql:  sh.rangeSQL(l, asText),
 			args: sh.facilityArg(args, x.facility), op: &opCall{shape: sh},
 		})
 	}

@@ -207,8 +207,8 @@ func (sh *shape) truncateSQL() string {
 // rangeSQL deletes the facility's rows of a key range that are not among the
 // given keys. It takes an array for each key column, the lower bound's values
 // if there is one, the upper bound's likewise, then the facility.
-func (sh *shape) rangeSQL(after, upTo, asText bool) string {
-	return sh.cached(fmt.Sprint("range ", after, upTo, asText), func() string {
+func (sh *shape) rangeSQL(l limits, asText bool) string {
+	return sh.cached(fmt.Sprint("range ", l, asText), func() string {
 		nk := len(sh.key)
 		a := arrays{sh, sh.key, asText}
 		keys, kept := make([]string, nk), make([]string, nk)
@@ -216,46 +216,9 @@ func (sh *shape) rangeSQL(after, upTo, asText bool) string {
 			keys[i] = "t." + sh.columnName(k)
 			kept[i] = a.value(i)
 		}
-		next, where := nk+1, ""
-		if after {
-			where += sh.bound(">", &next)
-		}
-		if upTo {
-			where += sh.bound("<=", &next)
-		}
+		next := nk + 1
+		where := l.where(sh, &next)
 		return fmt.Sprintf("DELETE FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s", sh.target.from(),
 			strings.Join(keys, ", "), strings.Join(kept, ", "), a.unnest(), where, sh.mine(next))
 	})
-}
-
-// bound returns " AND key cmp ($next, …)", in the order that keys have on the
-// way, and moves next behind its parameters.
-func (sh *shape) bound(cmp string, next *int) string {
-	left, right := make([]string, len(sh.key)), make([]string, len(sh.key))
-	for i, k := range sh.key {
-		c := sh.to[k]
-		left[i], right[i] = sh.ordered(k), fmt.Sprintf("$%d::text", *next)
-		switch {
-		case c.enum:
-			right[i] += ` COLLATE "C"`
-		case c.collation:
-			right[i] = c.cast(right[i]) + ` COLLATE "C"`
-		default:
-			right[i] = c.cast(right[i])
-		}
-		*next++
-	}
-	return fmt.Sprintf(" AND ROW(%s) %s ROW(%s)", strings.Join(left, ", "), cmp, strings.Join(right, ", "))
-}
-
-// ordered is a key column in the order that keys have on the way.
-func (sh *shape) ordered(k int) string {
-	name := "t." + sh.columnName(k)
-	switch c := sh.to[k]; {
-	case c.enum:
-		return name + `::text COLLATE "C"`
-	case c.collation:
-		return name + ` COLLATE "C"`
-	}
-	return name
 }

@@ -48,12 +48,9 @@ func (x *execution) lockBeyond(ctx context.Context, sh *shape, r *change.KeyRang
 		}
 	}
 	args, asText := sh.packColumns(r.Rows, sh.key)
-	for _, bound := range []change.Row{after, r.UpTo} {
-		for _, v := range bound {
-			args = append(args, arg{value: v})
-		}
-	}
-	sql := sh.beyondSQL(after != nil, r.UpTo != nil, asText)
+	l := sh.limits(x.facility, after, r.UpTo)
+	args = l.args(sh, args, after, r.UpTo)
+	sql := sh.beyondSQL(l, asText)
 	keys, err := x.session.query(ctx, sql, sh.facilityArg(args, x.facility))
 	if err != nil {
 		return nil, fmt.Errorf("lock rows of %s: %w", sh.target.sql(), err)
@@ -123,21 +120,20 @@ func (sh *shape) lockSQL(asText bool) string {
 // beyondSQL locks the facility's rows of a key range that are not among the
 // given keys, and returns their keys in order, no more than sweepRows. It takes
 // what rangeSQL takes.
-func (sh *shape) beyondSQL(after, upTo, asText bool) string {
-	return sh.cached(fmt.Sprint("beyond ", after, upTo, asText), func() string {
+func (sh *shape) beyondSQL(l limits, asText bool) string {
+	return sh.cached(fmt.Sprint("beyond ", l, asText), func() string {
 		nk := len(sh.key)
 		a := arrays{sh, sh.key, asText}
-		keys, order, given := make([]string, nk), make([]string, nk), make([]string, nk)
+		var order []string
+		keys, given := make([]string, nk), make([]string, nk)
 		for i, k := range sh.key {
-			keys[i], order[i], given[i] = "t."+sh.columnName(k), sh.ordered(k), a.value(i)
+			keys[i], given[i] = "t."+sh.columnName(k), a.value(i)
+			if k != sh.facilityColumn || nk == 1 { // it is the same in all of them
+				order = append(order, sh.ordered(k))
+			}
 		}
-		next, where := nk+1, ""
-		if after {
-			where += sh.bound(">", &next)
-		}
-		if upTo {
-			where += sh.bound("<=", &next)
-		}
+		next := nk + 1
+		where := l.where(sh, &next)
 		return fmt.Sprintf("SELECT %s FROM %s AS t WHERE (%s) NOT IN (SELECT %s FROM %s)%s%s ORDER BY %s LIMIT %d FOR NO KEY UPDATE OF t",
 			strings.Join(keys, ", "), sh.target.from(), strings.Join(keys, ", "), strings.Join(given, ", "), a.unnest(),
 			where, sh.mine(next), strings.Join(order, ", "), sweepRows)

@@ -179,7 +179,7 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 			return fmt.Errorf("lock: %w", err)
 		}
 		r := change.KeyRange{After: l.after}
-		if err := s.limit(l.part); err != nil {
+		if err := s.limit(l.part, l.after); err != nil {
 			return err
 		}
 		if r.Rows, done, err = s.rows(ctx, tx, l.after); err != nil {
@@ -253,15 +253,19 @@ type shape struct {
 	types   []string
 	bytes   []bool // the column's order must be made that of its bytes
 	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
-	indexed bool   // the primary key's index has that order
+	inOrder bool   // the primary key's index has the columns in this order
 	// only is the condition that all rows meet, "" for none; it ends in a cast
 	// to onlyType behind the parameter onlyValue.
 	only, onlyValue, onlyType string
 	onlyNull                  string
+	// fixed is the key column that is the same in all rows, -1 if none. Bounds
+	// and order do without it: beside the condition they would keep the index
+	// from being entered at the bound.
+	fixed int
 }
 
-// limit restricts the rows to a part.
-func (s *shape) limit(p Part) error {
+// limit restricts the rows to a part, of which those up to after are sent.
+func (s *shape) limit(p Part, after change.Row) error {
 	if p.Column == "" {
 		return nil
 	}
@@ -270,6 +274,12 @@ func (s *shape) limit(p Part) error {
 			continue
 		}
 		s.only, s.onlyType, s.onlyValue = "t."+s.columns[i]+" = ", s.types[i], p.Value
+		if k := slices.Index(s.key, i); k >= 0 {
+			if len(s.key) > 1 && (after == nil || string(after[k]) == p.Value) {
+				s.fixed = i
+			}
+			return nil // a key is never NULL
+		}
 		if p.OrNull {
 			s.onlyNull = " OR t." + s.columns[i] + " IS NULL"
 		}
@@ -283,7 +293,7 @@ func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shape{table: change.Table{Schema: t.Schema, Name: t.Name}, indexed: true}
+	s := &shape{table: change.Table{Schema: t.Schema, Name: t.Name}, inOrder: true, fixed: -1}
 	foreign, err := foreignOrder(ctx, tx, cat.OID)
 	if err != nil {
 		return nil, err
@@ -305,13 +315,12 @@ func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
 		s.types = append(s.types, c.Type)
 		bytes, enum := slices.Contains(foreign, c.Name), c.Class == "e"
 		s.bytes, s.enums = append(s.bytes, bytes), append(s.enums, enum)
-		s.indexed = s.indexed && !(key && (bytes || enum))
 	}
 	if len(s.key) == 0 || len(s.key) != len(cat.Key) {
 		return nil, ErrNoKey
 	}
 	for i, k := range s.key {
-		s.indexed = s.indexed && s.table.Columns[k].Name == cat.Key[i]
+		s.inOrder = s.inOrder && s.table.Columns[k].Name == cat.Key[i]
 	}
 	return s, nil
 }
@@ -349,17 +358,43 @@ func (s *shape) order(expr string, k int) string {
 	return expr
 }
 
+// indexed reports whether the primary key's index has the order of the rows.
+func (s *shape) indexed() bool {
+	return s.inOrder && !slices.ContainsFunc(s.key, func(k int) bool { return k != s.fixed && (s.bytes[k] || s.enums[k]) })
+}
+
+// bound returns the values of a key that query takes, nil for none: those of
+// the columns that are not fixed.
+func (s *shape) bound(after change.Row) change.Row {
+	var row change.Row
+	for i, k := range s.key {
+		if after == nil {
+			return nil
+		}
+		if k != s.fixed {
+			row = append(row, after[i])
+		}
+	}
+	return row
+}
+
 // query reads rows after a key, which it takes as parameters.
 func (s *shape) query(bounded bool, limit int) string {
 	var left, right, order []string
-	for i, k := range s.key {
+	for _, k := range s.key {
+		if k == s.fixed {
+			continue
+		}
+		order = append(order, s.order("t."+s.columns[k], k))
+		if !bounded {
+			continue
+		}
 		left = append(left, s.order("t."+s.columns[k], k))
-		value := fmt.Sprintf("$%d::text", i+1)
+		value := fmt.Sprintf("$%d::text", len(left))
 		if !s.enums[k] { // a label may be gone
 			value += "::" + s.types[k]
 		}
 		right = append(right, s.order(value, k))
-		order = append(order, s.order("t."+s.columns[k], k))
 	}
 	q := "SELECT t." + strings.Join(s.columns, ", t.") + " FROM " + pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize() + " AS t"
 	var where []string
@@ -367,11 +402,7 @@ func (s *shape) query(bounded bool, limit int) string {
 		where = append(where, "ROW("+strings.Join(left, ", ")+") > ROW("+strings.Join(right, ", ")+")")
 	}
 	if s.only != "" {
-		n := 1
-		if bounded {
-			n += len(s.key)
-		}
-		where = append(where, fmt.Sprintf("(%s$%d::text::%s%s)", s.only, n, s.onlyType, s.onlyNull))
+		where = append(where, fmt.Sprintf("(%s$%d::text::%s%s)", s.only, len(left)+1, s.onlyType, s.onlyNull))
 	}
 	if len(where) > 0 {
 		q += " WHERE " + strings.Join(where, " AND ")
@@ -382,12 +413,11 @@ func (s *shape) query(bounded bool, limit int) string {
 // rows returns the rows of the next chunk, and whether they are the last.
 func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []change.Row, done bool, err error) {
 	limit, limitBytes := chunkRows, chunkBytes
-	if !s.indexed {
+	if !s.indexed() {
 		limit, limitBytes = sortedChunkRows, sortedChunkBytes
 	}
 	pg := tx.Conn().PgConn()
-	params := make([][]byte, len(after), len(after)+1)
-	copy(params, after)
+	params := slices.Clone([][]byte(s.bound(after)))
 	if s.only != "" {
 		params = append(params, []byte(s.onlyValue))
 	}

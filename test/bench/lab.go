@@ -29,6 +29,10 @@ type lab struct {
 	rounds int
 	// verifyRows is the size of the table that is compared.
 	verifyRows int64
+	// loadRows is the size of the table that is loaded.
+	loadRows int64
+	// facilities are those that are simulated.
+	facilities int
 	dir        string
 	bin        string
 
@@ -49,7 +53,7 @@ func newLab(o options) (*lab, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open the laboratory's folder: %w", err)
 	}
-	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, dir: dir, bin: o.bin}, nil
+	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities, dir: dir, bin: o.bin}, nil
 }
 
 // build makes the programs as they are delivered.
@@ -132,19 +136,25 @@ func (l *lab) register(ctx context.Context, t v1.TableAdd) error {
 	if _, err := l.site.API.AddTable(ctx, t); err != nil {
 		return fmt.Errorf("register %s.%s: %w", t.Schema, t.Table, err)
 	}
+	return l.streaming(ctx, t.Schema, t.Table)
+}
+
+// streaming waits until the facility has written its rows of a table to the
+// stream and captures what comes.
+func (l *lab) streaming(ctx context.Context, schema, table string) error {
 	return l.until(ctx, 20*time.Minute, func(ctx context.Context) (bool, error) {
 		var state string
 		err := l.local.QueryRow(ctx, `SELECT coalesce((SELECT state FROM holdfast.synced_table WHERE schema_name = $1 AND table_name = $2), '')`,
-			t.Schema, t.Table).Scan(&state)
+			schema, table).Scan(&state)
 		if state == "refused" {
-			return false, fmt.Errorf("%s.%s was refused", t.Schema, t.Table)
+			return false, fmt.Errorf("%s.%s was refused", schema, table)
 		}
 		if err != nil || state != "streaming" {
 			return false, err
 		}
 		var published bool
 		err = l.local.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_publication_tables WHERE pubname LIKE 'holdfast%' AND schemaname = $1 AND tablename = $2)`,
-			t.Schema, t.Table).Scan(&published)
+			schema, table).Scan(&published)
 		return published, err
 	})
 }

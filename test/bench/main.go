@@ -34,6 +34,7 @@ var measurements = []measurement{
 	{"lag", []string{"lag_p50_ms", "lag_p99_ms"}, benchLag},
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
 	{"comparison", []string{"verify_bytes_mb", "verify_cpu_pct"}, benchVerify},
+	{"first load", []string{"first_load_ratio", "first_load_kill_pct"}, benchFirstLoad},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
 	{"black hole", []string{"tunnel_recover_s"}, benchBlackHole},
 }
@@ -55,11 +56,17 @@ func main() {
 		verifyRows, err = parseRows(s)
 		return err
 	})
+	loadRows := int64(1_000_000)
+	flag.Func("load-rows", "rows of the table that is loaded for the first time, such as 50k; 1M take 3 GB of disk (default 1M)", func(s string) (err error) {
+		loadRows, err = parseRows(s)
+		return err
+	})
+	facilities := flag.Int("facilities", 1000, "simulated facilities")
 	flag.Parse()
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
+	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, loadRows: loadRows, facilities: *facilities, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -73,6 +80,9 @@ type options struct {
 	rounds    int
 	// verifyRows is for the comparison.
 	verifyRows int64
+	// loadRows is for the first load, facilities for the way down.
+	loadRows   int64
+	facilities int
 	bin        string
 }
 
