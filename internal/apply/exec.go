@@ -75,7 +75,23 @@ func (x *execution) runSets(ctx context.Context, tables []*tableOps, first []cal
 				continue
 			}
 			calls = x.searchFor(calls, t.ops[i].shape.schemas)
-			if o := t.ops[i]; o.set == nil {
+			o := t.ops[i]
+			if x.mayCopy(o) {
+				// What is there can only be asked behind what comes before.
+				if err := x.runCalls(ctx, calls, len(first), checkFirst); err != nil {
+					return err
+				}
+				calls, first = nil, nil
+				vacant, err := x.vacant(ctx, o.shape, o.keyRange)
+				if err != nil {
+					return err
+				}
+				if vacant {
+					copies = append(copies, o.shape.copyRows(o.keyRange.Rows))
+					continue
+				}
+			}
+			if o.set == nil {
 				calls = x.opCalls(calls, o)
 			} else {
 				more, c := o.set.plan.statements(o.shape, x.careful(t.shape.target))
@@ -85,23 +101,10 @@ func (x *execution) runSets(ctx context.Context, tables []*tableOps, first []cal
 				}
 			}
 		}
-		nFirst := len(first)
+		if err := x.runCalls(ctx, calls, len(first), checkFirst); err != nil {
+			return err
+		}
 		first = nil
-		if len(calls) == 0 && len(copies) == 0 {
-			continue
-		}
-		counts, err := x.pipeline(ctx, calls)
-		if err != nil {
-			return err
-		}
-		if checkFirst != nil && nFirst > 0 {
-			if err := checkFirst(counts[:nFirst]); err != nil {
-				return err
-			}
-		}
-		if err := x.check(ctx, calls[nFirst:], counts[nFirst:]); err != nil {
-			return err
-		}
 		for _, c := range copies {
 			x.lastCall = c.op
 			if err := x.session.copy(ctx, c); err != nil {
@@ -110,6 +113,20 @@ func (x *execution) runSets(ctx context.Context, tables []*tableOps, first []cal
 		}
 	}
 	return nil
+}
+
+// runCalls sends the calls, of which the first are not of the batch's changes.
+func (x *execution) runCalls(ctx context.Context, calls []call, first int, checkFirst func(counts []int64) error) error {
+	counts, err := x.pipeline(ctx, calls)
+	if err != nil {
+		return err
+	}
+	if checkFirst != nil && first > 0 {
+		if err := checkFirst(counts[:first]); err != nil {
+			return err
+		}
+	}
+	return x.check(ctx, calls[first:], counts[first:])
 }
 
 func (x *execution) pipeline(ctx context.Context, calls []call) ([]int64, error) {

@@ -28,6 +28,8 @@ const loadFill = `INSERT INTO %s SELECT 'la', i, 'customer ' || i %% 977, i %% 5
 // load is one first load, beside its peer's.
 type load struct {
 	seconds, cpu, peerSeconds, peerCPU float64
+	// parts of cpu: the facility's server, the region's, the agent, the region's program.
+	parts [4]float64
 	// wire is all that went through the tunnel, in MB.
 	wire float64
 	// killed: the agent was killed in the middle and started at once. down is how
@@ -46,7 +48,7 @@ func benchFirstLoad(ctx context.Context, l *lab) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.log.Info("first load", "holdfast_s", one.seconds, "holdfast_cpu_s", one.cpu, "peer_s", one.peerSeconds, "peer_cpu_s", one.peerCPU,
+		l.log.Info("first load", "holdfast_s", one.seconds, "holdfast_cpu_s", one.cpu, "parts", one.parts, "peer_s", one.peerSeconds, "peer_cpu_s", one.peerCPU,
 			"wire_mb", one.wire, "killed_s", one.killed, "down_s", one.down, "killed_wire_mb", one.killedWire, "load", loadAverage())
 		all = append(all, one)
 	}
@@ -125,18 +127,35 @@ func (l *lab) loadOurs(ctx context.Context, table string, one *load) error {
 	if err != nil {
 		return err
 	}
-	cpu := l.stopwatch(ctx, &one.cpu)
+	before, err := l.busyParts(ctx)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := l.register(ctx, v1.TableAdd{Schema: "public", Table: table, Class: "fact"}); err != nil {
 		return err
 	}
-	if err := l.delivered(ctx); err != nil {
+	if err := l.lastDelivered(ctx, table); err != nil {
 		return err
 	}
 	one.seconds = time.Since(began).Seconds()
 	after, err := l.onTheNetwork(ctx)
 	one.wire = (after - wire) / 1e6
-	return errors.Join(err, cpu(), l.loaded(ctx, table))
+	busy, err2 := l.busyParts(ctx)
+	for i := range busy {
+		one.parts[i] = (busy[i] - before[i]).Seconds()
+		one.cpu += one.parts[i]
+	}
+	return errors.Join(err, err2, l.loaded(ctx, table))
+}
+
+// lastDelivered waits until the region has the last row, and the facility knows.
+func (l *lab) lastDelivered(ctx context.Context, table string) error {
+	err := l.visible(ctx, fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s WHERE facility_id = 'la' AND id = %d)`, table, l.loadRows))
+	if err != nil {
+		return fmt.Errorf("wait for the last row: %w", err)
+	}
+	return l.delivered(ctx)
 }
 
 // loaded checks that the region has all rows.
@@ -186,7 +205,7 @@ func (l *lab) loadKilled(ctx context.Context, table string, one *load) error {
 	if err := l.streaming(ctx, "public", table); err != nil {
 		return err
 	}
-	if err := l.delivered(ctx); err != nil {
+	if err := l.lastDelivered(ctx, table); err != nil {
 		return err
 	}
 	one.killed = time.Since(began).Seconds()

@@ -35,6 +35,7 @@ var measurements = []measurement{
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
 	{"comparison", []string{"verify_bytes_mb", "verify_cpu_pct"}, benchVerify},
 	{"first load", []string{"first_load_ratio", "first_load_kill_pct"}, benchFirstLoad},
+	{"fan out", []string{"fanout_decoder_ratio", "fanout_slots_ratio", "fanout_p99_s"}, benchFanout},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
 	{"black hole", []string{"tunnel_recover_s"}, benchBlackHole},
 }

@@ -109,30 +109,37 @@ func ticksOf(pid, from, to int) (time.Duration, error) {
 }
 
 // busy is what the agent, the region and their servers have used so far.
-func (l *lab) busy(ctx context.Context) (sum time.Duration, err error) {
-	for _, db := range []*pgxpool.Pool{l.local, l.region} {
+func (l *lab) busy(ctx context.Context) (time.Duration, error) {
+	parts, err := l.busyParts(ctx)
+	return parts[0] + parts[1] + parts[2] + parts[3], err
+}
+
+// busyParts is busy of the facility's server, the region's, the agent and the
+// region's program.
+func (l *lab) busyParts(ctx context.Context) (parts [4]time.Duration, err error) {
+	for i, db := range []*pgxpool.Pool{l.local, l.region} {
 		var dir string
 		if err := db.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
-			return 0, fmt.Errorf("ask for the data directory: %w", err)
+			return parts, fmt.Errorf("ask for the data directory: %w", err)
 		}
 		pid, err := pgcluster.ReadPostmasterPID(dir)
 		if err != nil {
-			return 0, err
+			return parts, err
 		}
 		d, err := allTime(pid)
 		if err != nil {
-			return 0, fmt.Errorf("read the server's processor time: %w", err)
+			return parts, fmt.Errorf("read the server's processor time: %w", err)
 		}
-		sum += d
+		parts[i] = d
 	}
-	for _, pid := range []int{l.edge.Agent.PID(), l.site.Cloud.PID()} {
+	for i, pid := range []int{l.edge.Agent.PID(), l.site.Cloud.PID()} {
 		d, err := cpuTime(pid)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the agent is dead while only its peer works
-			return 0, fmt.Errorf("read the processor time: %w", err)
+			return parts, fmt.Errorf("read the processor time: %w", err)
 		}
-		sum += d
+		parts[2+i] = d
 	}
-	return sum, nil
+	return parts, nil
 }
 
 // yieldRegion gives the region's processes the lowest priority: they would run
