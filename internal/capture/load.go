@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agogsaas/holdfast/internal/change"
-	"github.com/agogsaas/holdfast/internal/schema"
 )
 
 // A table is loaded by key ranges, a chunk at a time. Each chunk is read and
@@ -35,7 +32,7 @@ import (
 const (
 	chunkRows  = 2000
 	chunkBytes = 1 << 20
-	fetchRows  = 100 // at most, fewer when they are large
+	fetchRows  = 250 // at most, fewer when they are large
 	// sortedChunkRows is for keys whose order has no index: each chunk sorts
 	// the table.
 	sortedChunkRows  = 20_000
@@ -52,6 +49,9 @@ const (
 	lockRetryMin  = 50 * time.Millisecond
 	lockRetryMax  = 2 * time.Second
 	chunkPauseMin = 2 * time.Millisecond
+	// chunkRest is which part of a chunk's time is left to others when nobody
+	// waited for the table.
+	chunkRest = 4
 )
 
 // ErrNoKey says that a table has no key, so that its rows cannot be loaded by
@@ -111,7 +111,12 @@ func LoadPart(ctx context.Context, conn *pgx.Conn, t Table, part Part, after cha
 				}
 			}
 			attempt, wait = 0, lockRetryMin
-			if err := pause(ctx, max(time.Since(began), chunkPauseMin)); err != nil {
+			// Where workers waited they get as long as the chunk took.
+			rest := time.Since(began)
+			if !l.waited {
+				rest /= chunkRest
+			}
+			if err := pause(ctx, max(rest, chunkPauseMin)); err != nil {
 				return err
 			}
 		case busy(err):
@@ -156,6 +161,12 @@ type loader struct {
 	part     Part
 	after    change.Row
 	progress Progress
+	// shape is what the chunk before knew of the table, good while the catalog
+	// has stamp.
+	shape *shape
+	stamp string
+	// waited: somebody waited for the table while the last chunk had it.
+	waited bool
 }
 
 // chunk sends the next range. done is true after the last one.
@@ -168,7 +179,7 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 		if err := settle(ctx, tx, attempt); err != nil {
 			return err
 		}
-		s, err := shapeOf(ctx, tx, l.table)
+		s, err := l.shapeNow(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -210,7 +221,8 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 			}
 		}
 		l.after = upTo
-		return nil
+		l.waited, err = s.awaited(ctx, tx)
+		return err
 	})
 	if err != nil {
 		l.after = before
@@ -243,208 +255,4 @@ func settle(ctx context.Context, tx pgx.Tx, attempt int) error {
 	}
 	_, err := tx.Exec(ctx, `SELECT pg_catalog.set_config(n, v, true) FROM unnest($1::text[], $2::text[]) AS s(n, v)`, names, values)
 	return err
-}
-
-// shape is what the statements need to know of a table.
-type shape struct {
-	table   change.Table
-	key     []int
-	columns []string // quoted
-	types   []string
-	bytes   []bool // the column's order must be made that of its bytes
-	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
-	inOrder bool   // the primary key's index has the columns in this order
-	// only is the condition that all rows meet, "" for none; it ends in a cast
-	// to onlyType behind the parameter onlyValue.
-	only, onlyValue, onlyType string
-	onlyNull                  string
-	// fixed is the key column that is the same in all rows, -1 if none. Bounds
-	// and order do without it: beside the condition they would keep the index
-	// from being entered at the bound.
-	fixed int
-}
-
-// limit restricts the rows to a part, of which those up to after are sent.
-func (s *shape) limit(p Part, after change.Row) error {
-	if p.Column == "" {
-		return nil
-	}
-	for i := range s.table.Columns {
-		if s.table.Columns[i].Name != p.Column {
-			continue
-		}
-		s.only, s.onlyType, s.onlyValue = "t."+s.columns[i]+" = ", s.types[i], p.Value
-		if k := slices.Index(s.key, i); k >= 0 {
-			if len(s.key) > 1 && (after == nil || string(after[k]) == p.Value) {
-				s.fixed = i
-			}
-			return nil // a key is never NULL
-		}
-		if p.OrNull {
-			s.onlyNull = " OR t." + s.columns[i] + " IS NULL"
-		}
-		return nil
-	}
-	return fmt.Errorf("there is no column %s", p.Column)
-}
-
-func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
-	cat, err := schema.ReadTx(ctx, tx, t.Schema, t.Name)
-	if err != nil {
-		return nil, err
-	}
-	s := &shape{table: change.Table{Schema: t.Schema, Name: t.Name}, inOrder: true, fixed: -1}
-	foreign, err := foreignOrder(ctx, tx, cat.OID)
-	if err != nil {
-		return nil, err
-	}
-	usable := !cat.KeyDeferrable && cat.Identity != "n"
-	for _, c := range cat.Columns {
-		if c.Generated {
-			continue
-		}
-		key := c.Key && usable
-		if key && !c.Ordered() {
-			return nil, fmt.Errorf("key column %s of type %s has no order that holds everywhere", c.Name, c.Type)
-		}
-		if key {
-			s.key = append(s.key, len(s.table.Columns))
-		}
-		s.table.Columns = append(s.table.Columns, change.Column{Name: c.Name, Type: c.Type, Key: key})
-		s.columns = append(s.columns, pgx.Identifier{c.Name}.Sanitize())
-		s.types = append(s.types, c.Type)
-		bytes, enum := slices.Contains(foreign, c.Name), c.Class == "e"
-		s.bytes, s.enums = append(s.bytes, bytes), append(s.enums, enum)
-	}
-	if len(s.key) == 0 || len(s.key) != len(cat.Key) {
-		return nil, ErrNoKey
-	}
-	for i, k := range s.key {
-		s.inOrder = s.inOrder && s.table.Columns[k].Name == cat.Key[i]
-	}
-	return s, nil
-}
-
-// foreignOrder names the columns whose order is not that of their bytes.
-func foreignOrder(ctx context.Context, tx pgx.Tx, table uint32) ([]string, error) {
-	rows, err := tx.Query(ctx, `SELECT a.attname::text FROM pg_catalog.pg_attribute a
-		JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-		LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation AND c.collprovider <> 'd'
-		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attcollation <> 0
-			AND NOT CASE WHEN c.oid IS NULL THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
-				ELSE c.collprovider = 'c' AND c.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END`, table)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-func (s *shape) keyOf(row change.Row) change.Row {
-	key := make(change.Row, len(s.key))
-	for i, k := range s.key {
-		key[i] = row[k]
-	}
-	return key
-}
-
-// order is a key column as it is compared.
-func (s *shape) order(expr string, k int) string {
-	switch {
-	case s.enums[k]:
-		return expr + `::text COLLATE "C"`
-	case s.bytes[k]:
-		return expr + ` COLLATE "C"`
-	}
-	return expr
-}
-
-// indexed reports whether the primary key's index has the order of the rows.
-func (s *shape) indexed() bool {
-	return s.inOrder && !slices.ContainsFunc(s.key, func(k int) bool { return k != s.fixed && (s.bytes[k] || s.enums[k]) })
-}
-
-// bound returns the values of a key that query takes, nil for none: those of
-// the columns that are not fixed.
-func (s *shape) bound(after change.Row) change.Row {
-	var row change.Row
-	for i, k := range s.key {
-		if after == nil {
-			return nil
-		}
-		if k != s.fixed {
-			row = append(row, after[i])
-		}
-	}
-	return row
-}
-
-// query reads rows after a key, which it takes as parameters.
-func (s *shape) query(bounded bool, limit int) string {
-	var left, right, order []string
-	for _, k := range s.key {
-		if k == s.fixed {
-			continue
-		}
-		order = append(order, s.order("t."+s.columns[k], k))
-		if !bounded {
-			continue
-		}
-		left = append(left, s.order("t."+s.columns[k], k))
-		value := fmt.Sprintf("$%d::text", len(left))
-		if !s.enums[k] { // a label may be gone
-			value += "::" + s.types[k]
-		}
-		right = append(right, s.order(value, k))
-	}
-	q := "SELECT t." + strings.Join(s.columns, ", t.") + " FROM " + pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize() + " AS t"
-	var where []string
-	if bounded {
-		where = append(where, "ROW("+strings.Join(left, ", ")+") > ROW("+strings.Join(right, ", ")+")")
-	}
-	if s.only != "" {
-		where = append(where, fmt.Sprintf("(%s$%d::text::%s%s)", s.only, len(left)+1, s.onlyType, s.onlyNull))
-	}
-	if len(where) > 0 {
-		q += " WHERE " + strings.Join(where, " AND ")
-	}
-	return q + " ORDER BY " + strings.Join(order, ", ") + " LIMIT " + strconv.Itoa(limit)
-}
-
-// rows returns the rows of the next chunk, and whether they are the last.
-func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []change.Row, done bool, err error) {
-	limit, limitBytes := chunkRows, chunkBytes
-	if !s.indexed() {
-		limit, limitBytes = sortedChunkRows, sortedChunkBytes
-	}
-	pg := tx.Conn().PgConn()
-	params := slices.Clone([][]byte(s.bound(after)))
-	if s.only != "" {
-		params = append(params, []byte(s.onlyValue))
-	}
-	if err := pg.ExecParams(ctx, "DECLARE holdfast_chunk NO SCROLL CURSOR FOR "+s.query(after != nil, limit), params, nil, nil, nil).Read().Err; err != nil {
-		return nil, false, err
-	}
-	size := 0
-	for fetch := 1; ; {
-		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetch)+" FROM holdfast_chunk", nil, nil, nil, nil).Read()
-		if r.Err != nil {
-			return nil, false, r.Err
-		}
-		for _, v := range r.Rows {
-			n := 0
-			for i := range v {
-				n += len(v[i]) + 2
-			}
-			size += n
-			rows = append(rows, change.Row(v))
-		}
-		switch {
-		case len(r.Rows) < fetch:
-			return rows, len(rows) < limit, nil
-		case size >= limitBytes:
-			return rows, false, nil
-		}
-		// As many as should fit, no more than twice as many as before.
-		fetch = max(1, min(2*fetch, fetchRows, (limitBytes-size)/(size/len(rows)+1)))
-	}
 }
