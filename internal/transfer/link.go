@@ -29,6 +29,8 @@ const (
 	idleTimeout = 10 * time.Second
 	// controlTimeout bounds pings and the small messages of the receiver.
 	controlTimeout = 10 * time.Second
+	// pongTimeout bounds pongs, for which nothing is read meanwhile.
+	pongTimeout = 2 * time.Second
 	// helloTimeout and helloMaxBytes bound the first message.
 	helloTimeout  = 5 * time.Second
 	helloMaxBytes = 64 << 10
@@ -57,9 +59,13 @@ func newLink(ws *websocket.Conn) *Link {
 	}
 	ws.SetPongHandler(func(string) error { return extend() })
 	ws.SetPingHandler(func(data string) error {
-		// A pong that cannot be written now is no fault: a large frame may be
-		// under way, and the other side goes by our own pings as well.
-		_ = ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(50*time.Millisecond))
+		// A large frame may be under way, which says as much as a pong. Where none
+		// is, the time must suffice: a write that runs out of it ends the link,
+		// and on a busy machine a few milliseconds pass between two lines.
+		if !l.opening && l.writing.TryLock() {
+			_ = ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(pongTimeout))
+			l.writing.Unlock()
+		}
 		return extend()
 	})
 	return l
