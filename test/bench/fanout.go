@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,34 +18,40 @@ import (
 const (
 	// fanSlots is for how many facilities native slots are measured.
 	fanSlots = 100
-	// fanTx is how many changes of master rows the streams have that are decoded.
+	// fanTx is how many changes of master rows the stream has that slots read.
 	fanTx = 20_000
+	// fanDecodeTx is the same for the stream that is only decoded.
+	fanDecodeTx = 60_000
+	// fanRate changes in a second for fanPaced seconds are made while all listen.
+	fanRate, fanPaced = 200, 10
 	// fanLive is how many changes are made one by one.
 	fanLive = 100
 )
 
-// benchFanout measures what it costs to send the region's changes to many
-// facilities. They are simulated: none has a database. The region is the real
-// router, with a PostgreSQL of its own, in the benchmark's process.
-func benchFanout(ctx context.Context, l *lab) (figures []Figure, err error) {
+// What it costs to send the region's changes to many facilities. They are
+// simulated: none has a database. The region is the real router, with a
+// PostgreSQL of its own, in the benchmark's process.
+
+func benchFanDecoder(ctx context.Context, l *lab) ([]Figure, error) {
+	return l.withCluster(ctx, l.fanDecoder)
+}
+
+func benchFanSlots(ctx context.Context, l *lab) ([]Figure, error) {
+	return l.withCluster(ctx, l.fanAgainstSlots)
+}
+
+func benchFanLive(ctx context.Context, l *lab) ([]Figure, error) {
+	return l.withCluster(ctx, l.fanLive)
+}
+
+func (l *lab) withCluster(ctx context.Context, fn func(context.Context, *cluster) (Figure, error)) (figures []Figure, err error) {
 	c, err := l.startCluster(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.server.Stop()) }()
-	decoder, err := l.fanDecoder(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("decode: %w", err)
-	}
-	slots, err := l.fanAgainstSlots(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("against slots: %w", err)
-	}
-	p99, err := l.fanLive(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("deliver: %w", err)
-	}
-	return []Figure{decoder, slots, p99}, nil
+	f, err := fn(ctx, c)
+	return []Figure{f}, err
 }
 
 // decoded is what one stream of changes took.
@@ -57,7 +66,7 @@ func (f *fan) decode(ctx context.Context) (d decoded, err error) {
 	if err := f.warm(ctx); err != nil {
 		return d, err
 	}
-	lsn, err := f.write(ctx, fanTx)
+	lsn, err := f.write(ctx, fanDecodeTx)
 	if err != nil {
 		return d, err
 	}
@@ -65,6 +74,7 @@ func (f *fan) decode(ctx context.Context) (d decoded, err error) {
 	if err != nil {
 		return d, err
 	}
+	runtime.GC() // what came before must not be cleared away on this account
 	own := ownTime()
 	err = f.during(ctx, func(ctx context.Context, r *router.Router) error {
 		if err := f.routed(ctx, lsn); err != nil {
@@ -147,13 +157,13 @@ func (l *lab) fanDecoder(ctx context.Context, c *cluster) (Figure, error) {
 			}
 		}
 		l.log.Info("decoded", "one_server", x.server, "one_router", x.router, "many_server", y.server, "many_router", y.router,
-			"many_delivery", y.delivery, "frames", y.frames, "load", loadAverage())
+			"many_delivery", y.delivery, "frames", y.frames, "one_frames", x.frames, "load", loadAverage())
 		a, b = append(a, (x.server+x.router).Seconds()), append(b, (y.server+y.router).Seconds())
 		ratios = append(ratios, b[round]/a[round])
 		delivery, frames = append(delivery, y.delivery.Seconds()), y.frames
 	}
 	return atMost(1.1, Figure{
-		ID: "fanout_decoder_ratio", What: fmt.Sprintf("processor time to decode and route %d changes of master rows for %d facilities, against one", fanTx, l.facilities), Measured: median(ratios), Unit: "×",
+		ID: "fanout_decoder_ratio", What: fmt.Sprintf("processor time to decode and route %d changes of master rows for %d facilities, against one", fanDecodeTx, l.facilities), Measured: median(ratios), Unit: "×",
 		Peer: fmt.Sprintf("the region's PostgreSQL and the router, with its log on disk, from its start until all is in the log: %s s for one facility, %s s for %d. To hand the %d frames to each of them then "+
 			"took %s s more, of all together, without a network; median of %d rounds, order alternating, load average %s",
 			list(a), list(b), l.facilities, frames, list(delivery), len(ratios), loadAverage()),
@@ -198,12 +208,81 @@ func (l *lab) fanAgainstSlots(ctx context.Context, c *cluster) (Figure, error) {
 		ours, native = append(ours, x.Seconds()), append(native, y.Seconds())
 		ratios = append(ratios, native[round]/ours[round])
 	}
+	idle, ourPace, nativePace, err := f.paced(ctx)
+	if err != nil {
+		return Figure{}, err
+	}
+	l.log.Info("at a pace", "nobody", idle, "holdfast", ourPace, "native", nativePace)
 	return atLeast(20, Figure{
 		ID: "fanout_slots_ratio", What: fmt.Sprintf("processor time of %d native logical slots for one stream of %d changes, against ours for as many facilities", fanSlots, fanTx), Measured: median(ratios), Unit: "×",
 		Peer: fmt.Sprintf("PostgreSQL's own slots (pgoutput, one publication, all at once), the server's processes only, without their readers: %s s. Holdfast: %s s, of the region's server, the router, the streams "+
-			"over loopback TCP and their far ends, which take, check and acknowledge each frame, and the handshakes; without tunnels on both sides; median of %d rounds, order alternating, load average %s",
-			list(native), list(ours), len(ratios), loadAverage()),
+			"over loopback TCP and their far ends, which take, check and acknowledge each frame, and the handshakes; without tunnels on both sides; median of %d rounds, order alternating. "+
+			"While %d changes in a second are made instead of waiting there: %.3g s against %.3g s in %d s; load average %s",
+			list(native), list(ours), len(ratios), fanRate, (nativePace - idle).Seconds(), (ourPace - idle).Seconds(), fanPaced, loadAverage()),
 	}), nil
+}
+
+// paced makes changes at a rate, while nobody listens, while all facilities have
+// their streams, and while all slots are read, and returns the processor time
+// of each: without the one that makes the changes, which is a program of its own.
+func (f *fan) paced(ctx context.Context) (nobody, ours, native time.Duration, err error) {
+	work := func() error {
+		_, err := f.l.pgbench(ctx, f.cluster.dsn(f.database), "", `\set id random(1, 5000)
+UPDATE price SET price = price + 0.01, changed_at = now() WHERE id = :id;
+`, "-n", "-M", "prepared", "-c", "1", "-R", strconv.Itoa(fanRate), "-T", strconv.Itoa(fanPaced))
+		if err == nil {
+			err = pause(ctx, time.Second) // until all have it, and its processes are collected
+		}
+		return err
+	}
+	count := func(own bool, took *time.Duration) error {
+		server, err := f.cluster.busy()
+		if err != nil {
+			return err
+		}
+		mine := ownTime()
+		if err := work(); err != nil {
+			return err
+		}
+		now, err := f.cluster.busy()
+		if *took = now - server; own {
+			*took += ownTime() - mine
+		}
+		return err
+	}
+	if err := count(false, &nobody); err != nil {
+		return 0, 0, 0, err
+	}
+	err = f.during(ctx, func(ctx context.Context, r *router.Router) error {
+		return f.plants(ctx, r, func(int, change.Position) {}, func() error { return f.afterwards(ctx, func() error { return count(true, &ours) }) })
+	})
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	slots, err := f.makeSlots(ctx)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	reading, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, slot := range slots {
+		wg.Go(func() { _ = f.readSlot(reading, slot, math.MaxUint64) }) // it ends with reading
+	}
+	err = f.afterwards(ctx, func() error { return count(false, &native) })
+	stop()
+	wg.Wait()
+	return nobody, ours, native, errors.Join(err, f.dropSlots(ctx))
+}
+
+// afterwards calls fn when what has begun to listen has settled.
+func (f *fan) afterwards(ctx context.Context, fn func() error) error {
+	if _, err := f.last(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*time.Second); err != nil {
+		return err
+	}
+	return fn()
 }
 
 // stream has all facilities take what was committed up to lsn over streams, and
@@ -213,6 +292,7 @@ func (f *fan) stream(ctx context.Context, lsn string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	runtime.GC() // what came before must not be cleared away on this account
 	own := ownTime()
 	err = f.during(ctx, func(ctx context.Context, r *router.Router) error {
 		seen := make([]atomic.Uint64, f.n)

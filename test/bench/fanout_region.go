@@ -305,7 +305,7 @@ func (f *fan) plants(ctx context.Context, r *router.Router, took func(i int, at 
 		Open: func(context.Context, string) (stream.Session, error) {
 			return session{make(chan change.Position)}, nil
 		},
-		Down: func(ctx context.Context, facility string, from change.Position) (stream.Down, error) {
+		Down: func(ctx context.Context, facility string, from change.Position, _ bool) (stream.Down, error) {
 			d, err := r.Attach(ctx, facility, "foo", from)
 			if err != nil {
 				return nil, err
@@ -338,7 +338,8 @@ func (f *fan) plants(ctx context.Context, r *router.Router, took func(i int, at 
 		links = append(links, link)
 		p := &plant{i, link}
 		wg.Go(func() {
-			if err := p.take(f, took); err != nil && ctx.Err() == nil {
+			err := p.take(f, took) // until its stream ends
+			if ctx.Err() == nil {
 				failed <- err
 			}
 		})

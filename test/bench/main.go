@@ -35,7 +35,9 @@ var measurements = []measurement{
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
 	{"comparison", []string{"verify_bytes_mb", "verify_cpu_pct"}, benchVerify},
 	{"first load", []string{"first_load_ratio", "first_load_kill_pct"}, benchFirstLoad},
-	{"fan out", []string{"fanout_decoder_ratio", "fanout_slots_ratio", "fanout_p99_s"}, benchFanout},
+	{"decoding for many", []string{"fanout_decoder_ratio"}, benchFanDecoder},
+	{"against slots", []string{"fanout_slots_ratio"}, benchFanSlots},
+	{"delivery to many", []string{"fanout_p99_s"}, benchFanLive},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
 	{"black hole", []string{"tunnel_recover_s"}, benchBlackHole},
 }
