@@ -137,8 +137,12 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
-			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in the region's table %s.%s", col.Name, tgt.schema, tgt.name),
-				"Add it in the region: ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)}
+			whose, where := "the region's", "in the region"
+			if at.direction == Down {
+				whose, where = "the facility's", "at the facility"
+			}
+			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in %s table %s.%s", col.Name, whose, tgt.schema, tgt.name),
+				"Add it "+where+": ALTER TABLE %s ADD COLUMN %s %s;", tgt.sql(), quote(col.Name), col.Type)}
 		}
 		to := &tgt.columns[j]
 		if to.generated {
