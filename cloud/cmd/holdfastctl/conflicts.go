@@ -112,6 +112,12 @@ func (a *app) conflictsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(page.Items) == 0 && filter.Facility != "" {
+				// A misspelt facility must not look like one without conflicts.
+				if _, err := cl.Facility(cmd.Context(), filter.Facility); err != nil {
+					return err
+				}
+			}
 			return a.show(page.Items, func() error { a.printConflicts(page, filter); return nil })
 		},
 	}

@@ -27,6 +27,9 @@ func TestConflictsAreListedShownAndDealtWith(t *testing.T) {
 		t.Errorf("filtered: %+v, %v", list, err)
 	}
 	wants(t, s.ok("conflicts", "--text", "nobody"), "No open conflicts")
+	if got := s.run("conflicts", "--facility", "nowhere"); got.code != exitNotFound {
+		t.Errorf("a facility that is not there: exit code %d, %s%s", got.code, got.out, got.err)
+	}
 
 	out = s.ok("conflicts", "show", conflictstest.Quantity)
 	wants(t, out, "the facility decides", "maria, ", "PST there", "transaction 4294967297:812", "FACILITY (stood)", "≠  quantity", "2500", "3000", "conflicts ack "+conflictstest.Quantity)
