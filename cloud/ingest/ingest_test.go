@@ -184,24 +184,6 @@ func TestNewerSessionEndsTheOlder(t *testing.T) {
 	two.Close()
 }
 
-// What a box has sent before it was killed need not be sent again.
-func TestANewerSessionFollowsAllThatTheOlderTookIn(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	one := b.open(t, "f1")
-	const last = 40
-	for seq := uint64(1); seq <= last; seq++ {
-		if err := one.Push(context.Background(), frame(t, seq, "f1", "a")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	two := b.open(t, "f1")
-	if p := two.Position(); p != (change.Position{Epoch: epoch, Seq: last}) {
-		t.Errorf("the newer begins at %s", p)
-	}
-	two.Close()
-}
-
 // TestRefusedTransactionIsExplainedAndGoesOnLater: a region that cannot even
 // keep what is refused holds the stream.
 func TestRefusedTransactionIsExplainedAndGoesOnLater(t *testing.T) {

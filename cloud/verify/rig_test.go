@@ -137,8 +137,36 @@ func newRig(t testing.TB, edgeSQL, regionSQL string, tables ...proto.SyncedTable
 		if err := capture.LoadTable(t.Context(), conn, published[i], nil, nil); err != nil {
 			t.Fatal(err)
 		}
+		r.arrived(published[i])
 	}
 	return r
+}
+
+// arrived waits until the region has applied the table's load: what is changed
+// there before is overtaken by it.
+func (r *rig) arrived(table capture.Table) {
+	r.t.Helper()
+	count := "SELECT count(*) FROM " + pgx.Identifier{table.Schema, table.Name}.Sanitize()
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var here, there int
+		if err := r.box.QueryRow(r.t.Context(), count).Scan(&here); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := r.pool.QueryRow(r.t.Context(), count+" WHERE facility_id = 'la'").Scan(&there); err != nil {
+			r.t.Fatal(err)
+		}
+		if here == there {
+			return
+		}
+		select {
+		case <-deadline:
+			r.t.Fatalf("the region has %d of %d rows of %s", there, here, table.Name)
+		case <-tick.C:
+		}
+	}
 }
 
 // run keeps a part running until the test ends.
