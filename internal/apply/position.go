@@ -15,8 +15,9 @@ func (p *Pool) Position(ctx context.Context, facility string) (change.Position, 
 		return change.Position{}, err
 	}
 	pos, err := readPosition(ctx, s, facility)
+	lost := err != nil && p.afterLoss(s) // before somebody else has the connection
 	s.release()
-	if err == nil || !p.afterLoss(s) || ctx.Err() != nil {
+	if !lost || ctx.Err() != nil {
 		return pos, err
 	}
 	// The server was restarted since this connection was last used.

@@ -185,9 +185,17 @@ func (l *Link) Keepalive(ctx context.Context) error {
 
 // Goodbye tells the other side why, as well as it can, and closes.
 func (l *Link) Goodbye(code, text string) {
+	defer l.Close()
+	b, err := proto.EncodeStream(proto.TypeGoodbye, &proto.Goodbye{Code: code, Text: text})
+	if err != nil {
+		return
+	}
+	// A Send may be under way and never end; this ends it.
+	_ = l.ws.NetConn().SetWriteDeadline(time.Now().Add(time.Second))
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	_ = l.ws.SetWriteDeadline(time.Now().Add(time.Second)) // closing anyway
-	_ = l.Send(proto.TypeGoodbye, &proto.Goodbye{Code: code, Text: text})
-	l.Close()
+	_ = l.ws.WriteMessage(websocket.BinaryMessage, b)
 }
 
 // Close drops the link. It may be called more than once.
