@@ -175,7 +175,7 @@ func (f *facts) link() localui.Link {
 
 func (f *facts) localQueue() localui.Queue {
 	s := f.queue.Stats()
-	q := localui.Queue{Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit, Thinned: f.up.Thinned()}
+	q := localui.Queue{Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit}
 	if c := f.up.CaptureState(); !c.Running && c.Error != "" && time.Since(c.Since) > 10*time.Second {
 		q.Problem = c.Error
 	}

@@ -128,22 +128,6 @@ func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
 	}
 }
 
-// remarkThin keeps, once in a stream, that a box had to leave something out.
-func (b *box) remarkThin(ctx context.Context, h *change.Header, told map[string]bool) {
-	if told[h.Reason] {
-		return
-	}
-	switch h.Reason {
-	case change.Folded:
-		b.server.Event(ctx, b.facility, "folded", fmt.Sprintf("the box's queue was full: from transaction %d on, of rows that changed several times only the last image is sent; no event is missing", h.First))
-	case change.Thinned:
-		b.server.Event(ctx, b.facility, "thinned", fmt.Sprintf("the box's queue was full: from transaction %d on it left out the rows of fact tables, which it sends again as they are now; no event is missing", h.First))
-	default:
-		return
-	}
-	told[h.Reason] = true
-}
-
 // cut bounds a text that came from a box.
 func cut(s string) string {
 	if len(s) <= textMax {
@@ -156,7 +140,6 @@ func cut(s string) string {
 const textMax = 2000
 
 func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, down Down) error {
-	told := map[string]bool{}
 	for {
 		typ, msg, err := b.link.Receive()
 		if err != nil {
@@ -173,7 +156,6 @@ func (b *box) receive(ctx context.Context, session Session, hello *proto.Hello, 
 					proto.ErrMalformed, f.Header.Epoch>>32, hello.Epoch>>32))
 			}
 			b.note(f.Header)
-			b.remarkThin(ctx, &f.Header, told)
 			if err := session.Push(ctx, f); err != nil {
 				return b.stuck(ctx, err)
 			}

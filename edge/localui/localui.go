@@ -56,9 +56,6 @@ type Queue struct {
 	// FullIn is when it will be full at the rate at which it fills now; 0 when
 	// that is not to be expected.
 	FullIn time.Duration
-	// Thinned is when it was full and rows were left out of it that are sent again
-	// later; zero if that never was.
-	Thinned time.Time
 }
 
 // Stall is a stage that has work and makes no progress.

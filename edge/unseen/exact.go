@@ -284,7 +284,7 @@ func (x *Index) open(ctx context.Context, first change.Position, part uint32) (c
 			return cached{}, errLost
 		case err != nil:
 			return cached{}, err
-		case f.Header.Epoch != first.Epoch || f.Header.First != first.Seq || f.Header.Part > part || f.Header.Kind == change.Gap || f.Header.Reason == change.Thinned:
+		case f.Header.Epoch != first.Epoch || f.Header.First != first.Seq || f.Header.Part > part || f.Header.Kind == change.Gap:
 			return cached{}, errLost
 		case f.Header.Part < part:
 			continue

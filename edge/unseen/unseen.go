@@ -168,7 +168,7 @@ func (x *Index) skipDropped() error {
 func (x *Index) index(b *block, f *change.Sealed) error {
 	h := &f.Header
 	n := b.frame(h)
-	if h.Kind == change.Gap || h.Reason == change.Thinned {
+	if h.Kind == change.Gap {
 		b.wide = append(b.wide, wide{frame: n, all: true})
 	} else {
 		body, err := f.Open()

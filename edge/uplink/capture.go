@@ -70,7 +70,7 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 		Next: u.next(), Linger: u.linger,
 		// What was decided here while the region's changes were applied goes up.
 		Keep: []string{proto.ConflictTable},
-	}, sink{u.Queue, u, ctx, new(bool)})
+	}, u.Queue)
 	if err != nil {
 		return err
 	}

@@ -215,14 +215,7 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 		if e.State != proto.TableLoading {
 			continue
 		}
-		if err := u.awaitRoom(ctx); err != nil {
-			return err
-		}
-		err := u.load(ctx, e)
-		if errors.Is(err, errNoRoom) {
-			return u.loadAll(ctx) // goes on where it was, when there is room
-		}
-		if err != nil {
+		if err := u.load(ctx, e); err != nil {
 			return err
 		}
 	}
@@ -238,9 +231,6 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	began, rows := time.Now(), e.RowsLoaded
 	err = capture.LoadTable(ctx, conn.Conn(), capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, e.LoadAfter,
 		func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
-			if !u.hasRoom() {
-				return errNoRoom
-			}
 			rows += n
 			u.noteProgress(e.ID(), rows)
 			return progress(ctx, tx, e, after, n)

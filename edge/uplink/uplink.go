@@ -82,7 +82,6 @@ type Uplink struct {
 	captureErr string
 	captured   Captured // as last shown
 	recap      context.CancelCauseFunc
-	thinned    time.Time // see Thinned
 	wanted     wanted
 	changed    chan struct{} // closed and replaced when tables change
 }

@@ -69,8 +69,7 @@ type Header struct {
 	CommitMicros int64
 	// BodyBytes is the size of the unpacked body.
 	BodyBytes uint32
-	// Reason is for people: why a Gap is there. Of Changes on the way up it is empty,
-	// Folded or Thinned. In the log of a region it names
+	// Reason is for people: why a Gap is there. In the log of a region it names
 	// the bucket that a frame of Changes belongs to.
 	Reason string
 }

@@ -28,7 +28,7 @@ func (q *Queue) Headers(fn func(i uint64, h *change.Header, size int)) error {
 		return ErrClosed
 	}
 	x := &index{visit: fn}
-	if err := x.scan(q.log, q.files.dir); err != nil {
+	if err := x.scan(q.log, q.o.Dir); err != nil {
 		return fmt.Errorf("read the headers: %w", err)
 	}
 	return nil

@@ -50,8 +50,6 @@ type Options struct {
 
 	// WriteFault and SyncFault are the two steps to the disk; nil is fine.
 	WriteFault, SyncFault *fault.Point
-	// ShrinkFault is the step after which a log that was shrunk counts.
-	ShrinkFault *fault.Point
 }
 
 // Errors that a caller branches on.
@@ -110,16 +108,13 @@ type Queue struct {
 	// walMu is held for writing only while the log is swapped.
 	walMu sync.RWMutex
 	log   *raftLog
-	files *files // replaced with the log; by appendMu and mu
-	// number is that of the log, which grows when it is shrunk; by appendMu.
-	number uint64
+	files *files
 
 	// mu guards what follows; never held over I/O.
 	mu       sync.Mutex
 	ix       index
 	acked    change.Position
 	held     *change.Position // see Hold
-	shrunk   int64            // bytes of the log when it was shrunk last
 	marked   uint64
 	grown    chan struct{} // closed and replaced when the tail grows
 	closing  bool
@@ -184,11 +179,12 @@ func (q *Queue) open() (err error) {
 			err = errors.Join(err, q.note.p.close())
 		}
 	}()
-	log, err := q.openLog()
+	q.files = newFiles(q.o.Dir, q.o.WriteFault, q.o.SyncFault)
+	log, err := openLog(q.o, q.files)
 	if err != nil {
 		return err
 	}
-	if err := q.ix.scan(log, q.files.dir); err != nil {
+	if err := q.ix.scan(log, q.o.Dir); err != nil {
 		return errors.Join(err, log.close())
 	}
 	q.log, q.opened = log, Opened{Torn: log.torn, Repaired: log.repaired}
@@ -202,21 +198,6 @@ func (q *Queue) open() (err error) {
 	q.acked = q.ix.clampAck(q.note.Acked)
 	q.moveAck(q.acked)
 	return nil
-}
-
-// openLog opens the log that counts and removes what others have left.
-func (q *Queue) openLog() (*raftLog, error) {
-	dir, n, err := logDir(q.o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := sweepLogs(q.o.Dir, n); err != nil {
-		return nil, err
-	}
-	q.number, q.files = n, newFiles(dir, q.o.WriteFault, q.o.SyncFault)
-	o := q.o
-	o.Dir = dir
-	return openLog(o, q.files)
 }
 
 // Opened tells what Open found.
@@ -316,9 +297,7 @@ func (q *Queue) reopen() error {
 	if err := q.files.cutBack(); err != nil {
 		return err
 	}
-	o := q.o
-	o.Dir = q.files.dir
-	log, err := openLog(o, q.files)
+	log, err := openLog(q.o, q.files)
 	if err != nil {
 		return err
 	}

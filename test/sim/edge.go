@@ -32,10 +32,6 @@ type edge struct {
 
 	// write and sync are the queue's way to its disk.
 	write, sync fault.Point
-	// shrink is the step by which a queue that was full becomes smaller.
-	shrink fault.Point
-	// queueMax is how many bytes may wait; 0 is no limit.
-	queueMax int64
 
 	stack *run.Stack
 	queue *queue.Queue
@@ -47,7 +43,7 @@ func (e *edge) start(_ context.Context) error {
 	e.stack = run.New(e.log)
 	var err error
 	e.queue, err = queue.Open(queue.Options{
-		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, KeepBytes: -1, WriteFault: &e.write, SyncFault: &e.sync, ShrinkFault: &e.shrink, MaxBytes: e.queueMax, Log: e.log.With("part", "queue"),
+		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, KeepBytes: -1, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
