@@ -14,7 +14,7 @@ import (
 
 var (
 	from  = flag.Uint64("sim.from", 1, "the first seed")
-	seeds = flag.Uint64("sim.seeds", 25, "how many seeds; 0 is for ever")
+	seeds = flag.Uint64("sim.seeds", 18, "how many seeds; 0 is for ever")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
 	calm  = flag.Duration("sim.patience", time.Minute, "how long both sides may take to come to rest")
