@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	from  = flag.Uint64("sim.from", 1, "the first seed")
+	from = flag.Uint64("sim.from", 1, "the first seed")
 	// 18, because 19 fails: a known defect, told in docs/conflicts.md. It is not a bound of what holds.
 	seeds = flag.Uint64("sim.seeds", 18, "how many seeds; 0 is for ever")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
