@@ -23,6 +23,7 @@ type order struct {
 	reload    []string      // tables to send again
 	reloadAll bool
 	checks    []check
+	settled   []chan<- struct{} // closed once the list is settled with all this
 }
 
 // check is a question whether a table could be synced.
@@ -47,6 +48,7 @@ func (o *orders) give(n order) {
 	o.next.reload = append(o.next.reload, n.reload...)
 	o.next.checks = append(o.next.checks, n.checks...)
 	o.next.checks = o.next.checks[max(0, len(o.next.checks)-checksMax):]
+	o.next.settled = append(o.next.settled, n.settled...)
 	o.signal()
 }
 
@@ -69,6 +71,7 @@ func (o *orders) giveBack(n order) {
 	}
 	o.next.reloadAll = o.next.reloadAll || n.reloadAll
 	o.next.reload = append(n.reload, o.next.reload...)
+	o.next.settled = append(n.settled, o.next.settled...)
 	o.signal()
 }
 

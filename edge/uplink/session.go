@@ -78,7 +78,8 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	u.orders.give(order{tables: &welcome.Tables})
+	listed := make(chan struct{})
+	u.orders.give(order{tables: &welcome.Tables, settled: []chan<- struct{}{listed}})
 	if err := u.Queue.Ack(from); err != nil {
 		return err
 	}
@@ -109,7 +110,16 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	case down != nil && welcome.DownEpoch == 0:
 		down = nil // not now: the region begins the stream anew when it can
 	case down != nil:
-		g.Go(func() error { return down.Run(ctx) })
+		g.Go(func() error {
+			// A change of a table that is not known yet would be parked, away from
+			// the rest of its transaction.
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-listed:
+				return down.Run(ctx)
+			}
+		})
 		g.Go(func() error { return acknowledge(ctx, link, down) })
 		g.Go(func() error {
 			return down.Report(ctx, func(p *proto.Parked) error { return link.Send(proto.TypeParked, p) })

@@ -38,6 +38,10 @@ func (u *Uplink) Tables(ctx context.Context) error {
 					return err
 				}
 				up()
+				for _, c := range u.obeyed {
+					close(c)
+				}
+				u.obeyed = nil
 				if err := u.workUntilOrder(ctx); err != nil {
 					return err
 				}
@@ -101,6 +105,7 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 		}
 		c.reply(problems)
 	}
+	u.obeyed = append(u.obeyed, o.settled...)
 	return nil
 }
 

@@ -62,6 +62,8 @@ type Uplink struct {
 	// publications exist; capture begins then.
 	settled chan struct{}
 	orders  *orders
+	// obeyed wait for the list to be settled; owned by Tables.
+	obeyed []chan<- struct{}
 
 	// pendingGap is why a new epoch must begin before capture goes on; owned
 	// by Capture.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,8 +81,25 @@ func (w *world) check(ctx context.Context) error {
 			wrong = append(wrong, w.checkAudit(ctx, e))
 		}
 	}
-	wrong = append(wrong, w.checkMaster(ctx))
+	wrong = append(wrong, w.checkMaster(ctx), w.checkParked(ctx))
 	return errors.Join(wrong...)
+}
+
+// checkParked looks for changes that were parked: no database refuses any here,
+// and one that comes later than the rest of its transaction makes the counts
+// say too little.
+func (w *world) checkParked(ctx context.Context) error {
+	dbs := []*pgxpool.Pool{w.region.db}
+	for _, e := range w.edges {
+		dbs = append(dbs, e.db)
+	}
+	for _, db := range dbs {
+		var n int
+		if err := db.QueryRow(ctx, `SELECT count(*) FROM holdfast.parked`).Scan(&n); err != nil || n > 0 {
+			return cmp.Or(err, fmt.Errorf("%d changes were parked", n))
+		}
+	}
+	return nil
 }
 
 func rowsOf(ctx context.Context, db *pgxpool.Pool, table, row, facility string) ([]string, error) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -17,7 +18,7 @@ type mutant struct {
 	edit
 	more []edit
 	from uint64
-	say  string // what the simulator says of it, in part
+	say  *regexp.Regexp // what the simulator says of it, in part
 }
 
 // edit replaces a text that must be in the file once.
@@ -26,25 +27,29 @@ type edit struct {
 	old, new string
 }
 
+// wrongVersion is what the simulator says when a row is not what it must be, or
+// what did not stand is not told.
+var wrongVersion = regexp.MustCompile("the books say|did not stand|differs")
+
 var mutants = []mutant{
 	{
-		name: "does not wait for capture before it decides", from: 1, say: "the books say",
+		name: "does not wait for capture before it decides", from: 1, say: wrongVersion,
 		edit: edit{"internal/apply/facts.go", "\terr := x.facts.local.Settled(short)\n", "\tvar err error\n\t_ = short\n"},
 	},
 	{
-		name: "takes everything of the box for seen", from: 1, say: "the books say",
+		name: "takes everything of the box for seen", from: 1, say: wrongVersion,
 		edit: edit{"edge/unseen/unseen.go", "\tif !ok || !seen.Before(tail) {\n", "\tif true || !ok {\n"},
 	},
 	{
-		name: "takes nothing of the box for seen", from: 1, say: "",
+		name: "takes nothing of the box for seen", from: 1,
 		edit: edit{"edge/unseen/unseen.go", "\ttail, _, ok := x.q.Tail()\n\tif !ok || !seen", "\ttail, _, ok := x.q.Tail()\n\tseen = change.Position{Epoch: 1 << 32}\n\tif !ok || !seen"},
 	},
 	{
-		name: "sends back what came from the other side", from: 1, say: "",
+		name: "sends back what came from the other side", from: 1,
 		edit: edit{"internal/capture/transactions.go", "\tif s.txTagged {\n\t\treturn\n\t}\n", "\tif true {\n\t\treturn\n\t}\n"},
 	},
 	{
-		name: "acknowledges what no disk has", from: 15, say: "",
+		name: "acknowledges what no disk has", from: 15,
 		// What the region has not decoded is held at the box whatever was
 		// acknowledged, so that takes two.
 		more: []edit{
@@ -76,7 +81,7 @@ func TestEachMutantDies(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
 			}
-			if !strings.Contains(told, "run it again: make sim") || !strings.Contains(told, m.say) {
+			if !strings.Contains(told, "run it again: make sim") || m.say != nil && !m.say.MatchString(told) {
 				t.Fatalf("it died of something else:\n%s", told)
 			}
 		})

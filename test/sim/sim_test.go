@@ -13,9 +13,8 @@ import (
 )
 
 var (
-	from = flag.Uint64("sim.from", 1, "the first seed")
-	// 18, because 19 fails: a known defect, told in docs/conflicts.md. It is not a bound of what holds.
-	seeds = flag.Uint64("sim.seeds", 18, "how many seeds; 0 is for ever")
+	from  = flag.Uint64("sim.from", 1, "the first seed")
+	seeds = flag.Uint64("sim.seeds", 25, "how many seeds; 0 is for ever")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
 	calm  = flag.Duration("sim.patience", time.Minute, "how long both sides may take to come to rest")
@@ -24,7 +23,7 @@ var (
 
 // TestBothSidesComeOutAsTheBooksSay runs one seed after the other.
 func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
-	var next atomic.Uint64
+	var next, ran atomic.Uint64
 	next.Store(*from)
 	var wg sync.WaitGroup
 	began := time.Now()
@@ -36,6 +35,7 @@ func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
 				if *seeds > 0 && seed >= *from+*seeds {
 					return
 				}
+				ran.Add(1)
 				if err := runSeed(t, l, seed); err != nil {
 					t.Errorf("seed %d: %v\n\nrun it again: make sim FROM=%d SEEDS=1", seed, err, seed)
 				}
@@ -43,7 +43,7 @@ func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("%d seeds in %s", next.Load()-*from, time.Since(began).Round(time.Second))
+	t.Logf("%d seeds in %s", ran.Load(), time.Since(began).Round(time.Second))
 }
 
 const seedWithin = 3 * time.Minute
@@ -76,7 +76,7 @@ func runSeed(t *testing.T, l *lane, seed uint64) error {
 		_ = pprof.Lookup("goroutine").WriteTo(t.Output(), 1)
 	}
 	if err != nil {
-		return fmt.Errorf("%w\n\nwhat happened:%s", err, w.told.String())
+		return fmt.Errorf("%w\n\nwhat happened:%s%s", err, w.told.String(), w.dump(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
