@@ -73,6 +73,9 @@ type targetColumn struct {
 	enum bool
 }
 
+// is reports whether both are the same table, read at different times.
+func (t *target) is(other *target) bool { return t.schema == other.schema && t.name == other.name }
+
 // sql is the table's quoted name.
 func (t *target) sql() string { return pgx.Identifier{t.schema, t.name}.Sanitize() }
 

@@ -45,10 +45,7 @@ type facts struct {
 	sent map[sentRow]bool
 }
 
-type sentRow struct {
-	target *target
-	key    string
-}
+type sentRow struct{ schema, name, key string }
 
 // work is one operation on a table: what the cloud did to each of some rows.
 type work struct {

@@ -127,12 +127,7 @@ func (f *folded) change(sh *shape, c *change.Change) {
 		return
 	}
 	c = sh.trim(c)
-	t := f.byTarget[sh.target]
-	if t == nil {
-		t = &tableOps{shape: sh}
-		f.byTarget[sh.target] = t
-		f.tables = append(f.tables, t)
-	}
+	t := f.table(sh)
 	t.changes++
 	t.source = f.source
 	f.saw(sh)
@@ -152,6 +147,21 @@ func (f *folded) change(sh *shape, c *change.Change) {
 	case change.Range:
 		t.ops = append(t.ops, &op{shape: sh, keyRange: c.Range, src: f.source})
 	}
+}
+
+// table returns the operations on sh's table. The catalog may have been read anew
+// between two frames: then one table has two targets, and still one order.
+func (f *folded) table(sh *shape) *tableOps {
+	if t := f.byTarget[sh.target]; t != nil {
+		return t
+	}
+	i := slices.IndexFunc(f.tables, func(t *tableOps) bool { return t.shape.target.is(sh.target) })
+	if i < 0 {
+		i = len(f.tables)
+		f.tables = append(f.tables, &tableOps{shape: sh})
+	}
+	f.byTarget[sh.target] = f.tables[i]
+	return f.tables[i]
 }
 
 // saw notes what the sender of a fact row had seen.

@@ -173,13 +173,7 @@ func (r *rowRun) count() {
 		if tab == nil || tab.shape == nil || tab.shape.passedOver {
 			continue
 		}
-		t := r.counts.byTarget[tab.shape.target]
-		if t == nil {
-			t = &tableOps{shape: tab.shape}
-			r.counts.byTarget[tab.shape.target] = t
-			r.counts.tables = append(r.counts.tables, t)
-		}
-		t.changes++
+		r.counts.table(tab.shape).changes++
 	}
 }
 

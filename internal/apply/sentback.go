@@ -13,7 +13,7 @@ import (
 // transaction: the cloud's later change of it had not seen that, and has been,
 // or will be, overwritten by it there.
 func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict) {
-	at := sentRow{w.shape.target, string(keyID(w.keys[i]))}
+	at := sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.keys[i]))}
 	if v.assert == nil && t == nil && x.facts.sent[at] {
 		switch {
 		case v.row != nil && v.do != doDelete:
