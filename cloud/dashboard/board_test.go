@@ -63,6 +63,23 @@ func TestTroubleComesFirstAndSearchFindsIt(t *testing.T) {
 	}
 }
 
+func TestAllIsWellOnlyWhenNothingWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]v1.FacilityStatus{
+		"All is well.":                                        {},
+		"No progress at 1 facility: la.":                      {Stalled: []v1.Stall{{Text: "x"}}, Parked: 1, Differing: 1},
+		"Parked changes wait for somebody at 1 facility: la.": {Parked: 3, Differing: 1},
+		"Rows differ at 1 facility: la.":                      {Differing: 1},
+	} {
+		f.ID, f.State = "la", "online"
+		b, _, _ := newTestBoard([]v1.FacilityStatus{f, {ID: "sf", State: "online"}})
+		v, err := b.view(query{Sort: "state", Page: 1})
+		if err != nil || v.Title != want {
+			t.Errorf("%q, want %q, %v", v.Title, want, err)
+		}
+	}
+}
+
 func TestViewersShareOneSnapshotAndOneDrawing(t *testing.T) {
 	t.Parallel()
 	var list []v1.FacilityStatus

@@ -60,6 +60,11 @@ func (b *board) view(q query) (fleetView, error) {
 	var found []row
 	for _, r := range all {
 		named[r.State] = append(named[r.State], r.ID)
+		for trouble, has := range map[string]bool{noProgress: len(r.Stalled) > 0, hasParked: r.Parked > 0, hasDiffering: r.Differing > 0} {
+			if has {
+				named[trouble] = append(named[trouble], r.ID)
+			}
+		}
 		if q.matches(r) {
 			found = append(found, r)
 		}
@@ -84,6 +89,13 @@ func (b *board) view(q query) (fleetView, error) {
 	}
 	return v, nil
 }
+
+// Troubles that a facility may have in any state.
+const (
+	noProgress   = "stalled"
+	hasParked    = "parked"
+	hasDiffering = "differing"
+)
 
 func (v *fleetView) summarize(named map[string][]string) {
 	some := func(code string) string {
@@ -115,6 +127,15 @@ func (v *fleetView) summarize(named map[string][]string) {
 		v.Text = "Nothing is lost; one of the two ways to the region does not work."
 	case len(named["online"]) == 0:
 		v.Kind, v.Title, v.Text = "info", "No facility has connected yet.", "Waiting for "+some("new")+"."
+	case len(named[noProgress]) > 0:
+		v.Kind, v.Title = "warn", fmt.Sprintf("No progress at %s: %s.", plural(len(named[noProgress])), some(noProgress))
+		v.Text = "Nothing is lost; the facility's page says what stands still."
+	case len(named[hasParked]) > 0:
+		v.Kind, v.Title = "warn", fmt.Sprintf("Parked changes wait for somebody at %s: %s.", plural(len(named[hasParked])), some(hasParked))
+		v.Text = "A database refused them; everything else flows. Parked shows each with its reason."
+	case len(named[hasDiffering]) > 0:
+		v.Kind, v.Title = "warn", fmt.Sprintf("Rows differ at %s: %s.", plural(len(named[hasDiffering])), some(hasDiffering))
+		v.Text = "The facility's page shows which; holdfastctl verify --repair mends them."
 	default:
 		n := len(named["online"])
 		v.Kind, v.Title = "ok", "All is well."

@@ -45,6 +45,8 @@ type facility struct {
 
 	watch  progress.Watch
 	stalls []progress.Stall // what the region sees
+	// parked and differing are for people to look at; see v1.FacilityStatus.
+	parked, differing int64
 
 	applied applied
 	history history

@@ -116,7 +116,7 @@ func (fac *facility) view(now time.Time) v1.FacilityStatus {
 	if lag := fac.lag(now); lag >= 0 {
 		v.Lag = &lag
 	}
-	v.Stalled = fac.stalled()
+	v.Stalled, v.Parked, v.Differing = fac.stalled(), fac.parked, fac.differing
 	if s := fac.status; s != nil {
 		v.Queue.LimitBytes, v.Queue.FillRate = int64(s.Queue.LimitBytes), int64(s.Queue.FillBytesPerSecond)
 		if full := s.Queue.FullSeconds; full != nil {

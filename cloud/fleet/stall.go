@@ -34,6 +34,7 @@ type counted struct {
 	Epoch, Seq              int64 // position
 	Parked, ParkedTried     int64 // changes, and the last attempt at one of them
 	LoadsDown, RowsSentDown int64
+	ParkedAtBox, Differing  int64 // changes that the box refused, rows that differ
 }
 
 // samples are the stages that a region can see of a facility. The caller holds f.mu.
@@ -129,7 +130,9 @@ func (f *Fleet) look(now time.Time, list []counted) {
 				f.log.Info("there is progress again, or nothing left to do", "facility", fac.id, "part", string(s.Stage), "took", now.Sub(s.Since).Round(time.Second))
 			}
 		}
-		if len(was) != len(fac.stalls) {
+		parked := c.Parked + c.ParkedAtBox
+		if len(was) != len(fac.stalls) || parked != fac.parked || c.Differing != fac.differing {
+			fac.parked, fac.differing = parked, c.Differing
 			f.changedLocked(fac, false)
 		}
 	}

@@ -78,6 +78,29 @@ func TestRegionSeesWhatStandsStill(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForAPersonIsTold(t *testing.T) {
+	t.Parallel()
+	f, fac, _ := watched(t)
+	db := f.store.db
+	for _, sql := range []string{
+		`INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, added_by) VALUES ('public', 't', 'fact', 'facility_id', 'me')`,
+		`INSERT INTO holdfast.parked_at_box (facility, waiting, told_at) VALUES ('la', 2, now())`,
+		`INSERT INTO holdfast.verified (facility, schema_name, table_name, differing, repaired) VALUES ('la', 'public', 't', 5, 1)`,
+	} {
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := f.store.counted(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.look(time.Now(), list)
+	if v := fac.view(time.Now()); v.Parked != 2 || v.Differing != 4 {
+		t.Errorf("parked %d, differing %d; want 2 and 4", v.Parked, v.Differing)
+	}
+}
+
 func TestMeteredLinksHaveMoreTime(t *testing.T) {
 	t.Parallel()
 	f, fac, _ := watched(t)

@@ -38,13 +38,16 @@ ON CONFLICT (facility) DO UPDATE SET
 
 	// What the watcher counts; the order is that of the struct.
 	sqlCounted = `
-SELECT f.id, coalesce(p.epoch, 0), coalesce(p.seq, 0), coalesce(k.n, 0), coalesce(k.tried, 0), coalesce(d.n, 0), coalesce(d.rows, 0)
+SELECT f.id, coalesce(p.epoch, 0), coalesce(p.seq, 0), coalesce(k.n, 0), coalesce(k.tried, 0), coalesce(d.n, 0), coalesce(d.rows, 0),
+       coalesce(b.n, 0), coalesce(v.n, 0)
 FROM holdfast.facility f
 LEFT JOIN holdfast.position p ON p.facility = f.id
 LEFT JOIN (SELECT facility, count(*) AS n, (1000000 * extract(epoch FROM max(tried_at)))::bigint AS tried
            FROM holdfast.parked WHERE direction = 'up' AND state = 'waiting' GROUP BY facility) k ON k.facility = f.id
 LEFT JOIN (SELECT facility, count(*) FILTER (WHERE done_at IS NULL) AS n, sum(rows_sent)::bigint AS rows
            FROM holdfast.down_load GROUP BY facility) d ON d.facility = f.id
+LEFT JOIN (SELECT facility, sum(waiting)::bigint AS n FROM holdfast.parked_at_box GROUP BY facility) b ON b.facility = f.id
+LEFT JOIN (SELECT facility, sum(greatest(differing - repaired, 0))::bigint AS n FROM holdfast.verified GROUP BY facility) v ON v.facility = f.id
 WHERE f.removed_at IS NULL`
 )
 

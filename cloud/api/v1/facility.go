@@ -105,7 +105,9 @@ type FacilityStatus struct {
 	Queue Queue  `json:"queue"`
 	Lag   *int64 `json:"lag_ms,omitempty" doc:"Commit at the facility to visible in the region, milliseconds"`
 
-	Stalled []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
+	Stalled   []Stall `json:"stalled,omitempty" doc:"What has work and makes no progress"`
+	Parked    int64   `json:"parked,omitempty" doc:"Changes that a database refused, in the region or at the facility, and what waits behind them; all else flows"`
+	Differing int64   `json:"differing,omitempty" doc:"Rows that the last comparison of each table found to differ, and that were not mended since"`
 
 	Database     string   `json:"database,omitempty" doc:"State of the facility's PostgreSQL"`
 	DiskFree     *int64   `json:"disk_free_bytes,omitempty"`

@@ -106,10 +106,17 @@ func (a *app) printFleet(f v1.Fleet) {
 
 // whyCell is why a facility is not well, in a few words.
 func whyCell(s v1.FacilityStatus) cell {
-	if s.Reason == "" && len(s.Stalled) > 0 {
+	switch {
+	case s.Reason != "":
+		return c(s.Reason)
+	case len(s.Stalled) > 0:
 		return cell{s.Stalled[0].Text, red}
+	case s.Parked > 0:
+		return cell{plural(int(s.Parked), "change is", "changes are") + " parked", yellow}
+	case s.Differing > 0:
+		return cell{plural(int(s.Differing), "row differs", "rows differ"), yellow}
 	}
-	return c(s.Reason)
+	return c("")
 }
 
 func stateCell(state string) cell {
