@@ -136,6 +136,9 @@ func (d *Downlink) Run(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return p.Run(ctx) })
 			g.Go(func() error {
+				if err := d.Ready(ctx); err != nil { // Holdfast's tables may be yet to be made
+					return err
+				}
 				return p.Retry(ctx, apply.ParkConfig{
 					Direction: apply.Down, Registry: d.cfg.Registry, Local: d.cfg.Local, OnLook: d.looked, Heal: d.askAgain, Log: d.cfg.Log,
 				})

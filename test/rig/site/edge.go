@@ -24,6 +24,9 @@ type EdgeOptions struct {
 	Box string
 	// HTTP and Postgres are ports on 127.0.0.1; default free ones.
 	HTTP, Postgres int
+	// Existing is the connection string of a PostgreSQL server for the box to
+	// use, instead of one of its own.
+	Existing string
 	// Bin is the folder of the agent; default the site's.
 	Bin string
 	// Extra is added to the box's configuration file.
@@ -167,8 +170,8 @@ func (e *Edge) writeConfig() error {
 	text := fmt.Sprintf(`state_dir: %s
 log: {level: %s}
 ui: {listen: "127.0.0.1:%d", password_file: %s, place: %q, time_zone: %q}
-postgres: {mode: managed, port: %d}
-%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, e.Postgres, ways, e.Extra)
+postgres: %s
+%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, postgres(e.Existing, e.Postgres), ways, e.Extra)
 	e.config = filepath.Join(e.dir, "edge.yaml")
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the box's configuration: %w", err)

@@ -39,6 +39,9 @@ type Options struct {
 	Ports Ports
 	// AdminPassword of the region's and the boxes' first account; default: made up.
 	AdminPassword string
+	// Existing is the connection string of a PostgreSQL server for the region to
+	// use, instead of one of its own.
+	Existing string
 	// LogLevel of the programs; default info.
 	LogLevel string
 	// Host is where boxes reach the region; default 127.0.0.1.
@@ -138,7 +141,14 @@ func (s *Site) regionHead(password string) string {
 state_dir: %s
 log: {level: %s}
 http: {listen: "127.0.0.1:%d", password_file: %s}
-postgres: {mode: managed, port: %d}`, s.Region, filepath.Join(s.Dir, "region", "state"), s.LogLevel, s.Ports.HTTP, password, s.Ports.Postgres)
+postgres: %s`, s.Region, filepath.Join(s.Dir, "region", "state"), s.LogLevel, s.Ports.HTTP, password, postgres(s.Existing, s.Ports.Postgres))
+}
+
+func postgres(existing string, port int) string {
+	if existing != "" {
+		return fmt.Sprintf("{mode: existing, dsn: %q}", existing)
+	}
+	return fmt.Sprintf("{mode: managed, port: %d}", port)
 }
 
 // passwordFile keeps one admin password for all consoles of the site.
