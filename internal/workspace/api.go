@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	_ "embed" // openapi.json
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +14,41 @@ import (
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// keyMaxBytes bounds an Idempotency-Key.
-const keyMaxBytes = 128
+// keyMaxBytes bounds an Idempotency-Key, bodyMaxBytes a body.
+const (
+	keyMaxBytes  = 128
+	bodyMaxBytes = 64 << 10
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// call is one call of the API, as openapi.json has it.
+type call struct {
+	pattern string
+	role    web.Role
+	serve   http.HandlerFunc
+}
+
+func (ws *Workspace) calls() []call {
+	const root = "/api/workspace/v1"
+	return []call{
+		{"GET " + root + "/orders", web.Viewer, ws.apiOrders},
+		{"POST " + root + "/orders", web.Operator, ws.apiCreateOrder},
+		{"GET " + root + "/orders/{id}", web.Viewer, ws.apiOrder},
+		{"PATCH " + root + "/orders/{id}", web.Operator, ws.apiPatchOrder},
+		{"POST " + root + "/orders/{id}/lines", web.Operator, ws.apiAddLine},
+		{"GET " + root + "/inventory", web.Viewer, ws.apiInventory},
+		{"POST " + root + "/inventory", web.Operator, ws.apiCreateItem},
+		{"POST " + root + "/inventory/{id}/adjust", web.Operator, ws.apiAdjust},
+	}
+}
+
+// apiDescription serves the description of the API to those who may use it.
+func apiDescription(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/vnd.oai.openapi+json")
+	_, _ = w.Write(openAPI) // the reader left: nothing to do
+}
 
 // apiOrder fields that a caller may send. Absent ones stay as they are (PATCH)
 // or take their default (POST).
@@ -161,12 +195,14 @@ func (ws *Workspace) apiPatchOrder(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, o)
 }
 
+type lineInput struct {
+	Description string      `json:"description"`
+	Quantity    json.Number `json:"quantity"`
+	Unit        string      `json:"unit"`
+}
+
 func (ws *Workspace) apiAddLine(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Description string      `json:"description"`
-		Quantity    json.Number `json:"quantity"`
-		Unit        string      `json:"unit"`
-	}
+	var in lineInput
 	key, ok := begin(w, r, &in)
 	if !ok {
 		return
@@ -179,16 +215,13 @@ func (ws *Workspace) apiAddLine(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wrong)
 		return
 	}
-	o, err := ws.store.order(r.Context(), r.PathValue("id"))
-	if err == nil {
-		l.ID = keyID(ws.store.facility, "line", key)
-		err = ws.store.addLine(r.Context(), o.ID, l)
-	}
+	l.ID = keyID(ws.store.facility, "line", key)
+	l, made, err := ws.store.addLine(r.Context(), r.PathValue("id"), l)
 	if err != nil {
 		ws.apiFail(w, r, err)
 		return
 	}
-	answer(w, http.StatusCreated, l)
+	answer(w, madeStatus(made), l)
 }
 
 func (ws *Workspace) apiInventory(w http.ResponseWriter, r *http.Request) {
@@ -201,15 +234,17 @@ func (ws *Workspace) apiInventory(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"items": emptyNotNull(list)})
 }
 
+type itemInput struct {
+	SKU          string      `json:"sku"`
+	Name         string      `json:"name"`
+	Quantity     json.Number `json:"quantity"`
+	Unit         string      `json:"unit"`
+	ReorderLevel json.Number `json:"reorder_level"`
+	Location     string      `json:"location"`
+}
+
 func (ws *Workspace) apiCreateItem(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		SKU          string      `json:"sku"`
-		Name         string      `json:"name"`
-		Quantity     json.Number `json:"quantity"`
-		Unit         string      `json:"unit"`
-		ReorderLevel json.Number `json:"reorder_level"`
-		Location     string      `json:"location"`
-	}
+	var in itemInput
 	key, ok := begin(w, r, &in)
 	if !ok {
 		return
@@ -241,12 +276,14 @@ func (ws *Workspace) apiCreateItem(w http.ResponseWriter, r *http.Request) {
 	answer(w, madeStatus(made), i)
 }
 
+type movementInput struct {
+	Delta  json.Number `json:"delta"`
+	Reason string      `json:"reason"`
+	Worker string      `json:"worker"` // default: who asks
+}
+
 func (ws *Workspace) apiAdjust(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		Delta  json.Number `json:"delta"`
-		Reason string      `json:"reason"`
-		Worker string      `json:"worker"` // default: who asks
-	}
+	var in movementInput
 	key, ok := begin(w, r, &in)
 	if !ok {
 		return
@@ -283,7 +320,7 @@ func begin(w http.ResponseWriter, r *http.Request, into any) (key string, ok boo
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, bodyMaxBytes))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil {
@@ -298,7 +335,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) bool {
 		web.Problem(w, http.StatusRequestEntityTooLarge, "the body is too large", "Send at most 64 KiB.")
 		return false
 	}
-	web.Problem(w, http.StatusBadRequest, "the body is not what was expected", strings.TrimPrefix(err.Error(), "json: ")+". Send one JSON object with the documented fields.")
+	web.Problem(w, http.StatusBadRequest, "the body is not what was expected", strings.TrimPrefix(err.Error(), "json: ")+". Send one JSON object with the fields of /api/workspace/v1/openapi.json.")
 	return false
 }
 

@@ -247,7 +247,7 @@ func (ws *Workspace) addLineForm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.ID = keyID(ws.store.facility, "line", key)
-	if err := ws.store.addLine(r.Context(), r.PathValue("id"), l); err != nil {
+	if _, _, err := ws.store.addLine(r.Context(), r.PathValue("id"), l); err != nil {
 		ws.fail(w, r, err)
 		return
 	}

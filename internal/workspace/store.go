@@ -183,20 +183,33 @@ func (s store) lines(ctx context.Context, orderID string) ([]Line, error) {
 	return list, nil
 }
 
-// addLine adds the line under its ID at the end of the order, once.
-func (s store) addLine(ctx context.Context, orderID string, l Line) error {
-	err := s.write(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
+// addLine adds the line under its ID at the end of the order, once, and returns
+// the one that is there.
+func (s store) addLine(ctx context.Context, orderID string, l Line) (_ Line, made bool, err error) {
+	if !isUUID(orderID) {
+		return Line{}, false, errNotFound
+	}
+	err = s.write(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
 		INSERT INTO order_lines (id, facility_id, order_id, position, description, quantity, unit)
 		SELECT $1, $2, o.id, 1 + coalesce((SELECT max(position) FROM order_lines WHERE order_id = o.id), 0), $4, $5::text::numeric, $6
 		FROM orders o WHERE o.facility_id = $2 AND o.id = $3
 		ON CONFLICT (id) DO NOTHING`, l.ID, s.facility, orderID, l.Description, l.Quantity, l.Unit)
-		return err
+		if err != nil {
+			return err
+		}
+		made = tag.RowsAffected() == 1
+		return tx.QueryRow(ctx, `
+			SELECT position, description, trim_scale(quantity)::text, unit
+			FROM order_lines WHERE facility_id = $1 AND id = $2`, s.facility, l.ID).Scan(&l.Position, &l.Description, &l.Quantity, &l.Unit)
 	})
-	if err != nil {
-		return fmt.Errorf("save line: %w", err)
+	if errors.Is(err, pgx.ErrNoRows) { // no such order
+		return Line{}, false, errNotFound
 	}
-	return nil
+	if err != nil {
+		return Line{}, false, fmt.Errorf("save line: %w", err)
+	}
+	return l, made, nil
 }
 
 // suggestions are the names of customers and products for the order form. The

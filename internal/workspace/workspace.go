@@ -90,12 +90,8 @@ func (ws *Workspace) Mount(mux *http.ServeMux) {
 	work("GET /inventory/new", ws.newItemPage)
 	work("POST /inventory", ws.createItemForm)
 
-	look("GET /api/workspace/v1/orders", ws.apiOrders)
-	work("POST /api/workspace/v1/orders", ws.apiCreateOrder)
-	look("GET /api/workspace/v1/orders/{id}", ws.apiOrder)
-	work("PATCH /api/workspace/v1/orders/{id}", ws.apiPatchOrder)
-	work("POST /api/workspace/v1/orders/{id}/lines", ws.apiAddLine)
-	look("GET /api/workspace/v1/inventory", ws.apiInventory)
-	work("POST /api/workspace/v1/inventory", ws.apiCreateItem)
-	work("POST /api/workspace/v1/inventory/{id}/adjust", ws.apiAdjust)
+	look("GET /api/workspace/v1/openapi.json", apiDescription)
+	for _, c := range ws.calls() {
+		mux.Handle(c.pattern, ws.auth.Require(c.role, c.serve))
+	}
 }
