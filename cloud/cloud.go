@@ -412,7 +412,9 @@ func (m MQTTConfig) broker(dir string, ca *provision.CA, log *slog.Logger) (brok
 		ClientCAFile: ca.CertFile(), Log: log.With("part", "broker"),
 	}
 	if m.Mode == "external" {
-		c.External = &broker.External{URL: m.External, CAFile: m.CA, Username: m.User, PasswordFile: m.Password}
+		c.External = &broker.External{
+			URL: m.External, CAFile: m.CA, CertFile: m.Cert, KeyFile: m.Key, Username: m.User, PasswordFile: m.Password,
+		}
 		return c, nil
 	}
 	hosts := []string{"localhost", "127.0.0.1"}

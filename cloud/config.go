@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -68,7 +69,7 @@ type DownConfig struct {
 // MQTTConfig is the broker.
 type MQTTConfig struct {
 	Mode        string `yaml:"mode" doc:"mosquitto: the region runs its own. external: it uses the broker at url."`
-	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for the region itself and for integrations on this machine (user and password)."`
+	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for the region itself (user and password)."`
 	TLSListen   string `yaml:"tls_listen" doc:"mosquitto only: address for the boxes (mutual TLS)."`
 	OSUser      string `yaml:"os_user" doc:"mosquitto only: the user it runs as when the region itself is started as root."`
 	URL         string `yaml:"url" doc:"How boxes reach the broker, as told at enrolment: tls://host:port."`
@@ -76,6 +77,8 @@ type MQTTConfig struct {
 	User        string `yaml:"user" doc:"external only: the region's account."`
 	Password    string `yaml:"password_file" doc:"external only: file with its password."`
 	CA          string `yaml:"ca_file" doc:"external only: certificate authority of the broker; default the system's."`
+	Cert        string `yaml:"cert_file" doc:"external only: the region's client certificate, where the broker wants one."`
+	Key         string `yaml:"key_file" doc:"external only: the private key of cert_file."`
 }
 
 // downMin is room for what is sent while a box only restarts.
@@ -140,16 +143,9 @@ func (c *Config) Validate() []config.Problem {
 	if c.Postgres.Mode == "existing" && c.Postgres.DSN == "" {
 		bad("postgres.dsn", "is needed when mode is existing, for example postgres://holdfast@10.0.0.5:5432/holdfast")
 	}
-	if c.MQTT.Mode == "external" && c.MQTT.External == "" {
-		bad("mqtt.external_url", "is needed when mode is external, for example tls://broker.example.com:8883")
-	}
 	hostPort("http.listen", c.HTTP.Listen)
 	hostPort("enrol.listen", c.Enrol.Listen)
 	hostPort("wireguard.endpoint", c.WireGuard.Endpoint)
-	if c.MQTT.Mode == "mosquitto" {
-		hostPort("mqtt.tls_listen", c.MQTT.TLSListen)
-		hostPort("mqtt.plain_listen", c.MQTT.PlainListen)
-	}
 	if !strings.HasPrefix(c.Enrol.URL, "https://") {
 		bad("enrol.url", "must begin with https://")
 	}
@@ -161,6 +157,38 @@ func (c *Config) Validate() []config.Problem {
 	}
 	if c.WireGuard.MTU < 1280 || c.WireGuard.MTU > 9000 {
 		bad("wireguard.mtu", "must be 1280 to 9000")
+	}
+	return p
+}
+
+// Validate reports what is wrong with the broker's settings.
+func (m *MQTTConfig) Validate() (p []config.Problem) {
+	bad := func(path, text string) { p = append(p, config.Problem{Path: path, Text: text}) }
+	if !strings.HasPrefix(m.URL, "tls://") && !strings.HasPrefix(m.URL, "wss://") {
+		bad("url", "must begin with tls:// or wss://; to boxes that reach the broker in another way their own mqtt.url says so")
+	}
+	if m.Mode == "external" {
+		if m.External == "" {
+			bad("external_url", "is needed when mode is external, for example tls://broker.example.com:8883")
+		} else if err := mqttclient.CheckURL(m.External); err != nil {
+			bad("external_url", err.Error())
+		}
+		if m.Password != "" && m.User == "" {
+			bad("password_file", "needs a user beside it")
+		}
+		if m.Cert != "" && m.Key == "" {
+			bad("cert_file", "needs a key_file beside it")
+		}
+		if m.Key != "" && m.Cert == "" {
+			bad("key_file", "needs a cert_file beside it")
+		}
+		return p
+	}
+	if _, _, err := net.SplitHostPort(m.TLSListen); err != nil {
+		bad("tls_listen", "must be host:port")
+	}
+	if _, _, err := net.SplitHostPort(m.PlainListen); err != nil {
+		bad("plain_listen", "must be host:port")
 	}
 	return p
 }

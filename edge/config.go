@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/mqttclient"
 )
 
 // Config is the box's one configuration file. `holdfast-edge config` prints
@@ -64,8 +65,11 @@ type UplinkConfig struct {
 
 // MQTTConfig is the heartbeat's way to the region.
 type MQTTConfig struct {
-	URL     string `yaml:"url" doc:"Broker, as tls://host:port. Default: as told at enrolment."`
-	Profile string `yaml:"profile" doc:"standard: a heartbeat each 5 s. metered: each 60 s, for links paid by the megabyte."`
+	URL      string `yaml:"url" doc:"Broker: tls://, wss://, tcp:// or ws://host:port, the last two only where nobody listens in. Default: as told at enrolment."`
+	User     string `yaml:"user" doc:"The box's account at a broker that others run, where that wants one."`
+	Password string `yaml:"password_file" doc:"File with its password, read at each connect."`
+	CA       string `yaml:"ca_file" doc:"Certificate authority of a broker that others run; for a public one /etc/ssl/certs/ca-certificates.crt. Default: the region's own, and no other."`
+	Profile  string `yaml:"profile" doc:"standard: a heartbeat each 5 s. metered: each 60 s, for links paid by the megabyte."`
 }
 
 // DefaultConfig is the configuration of a box that says nothing.
@@ -133,6 +137,14 @@ func (c *Config) Validate() []config.Problem {
 		if _, _, err := net.SplitHostPort(e); err != nil {
 			bad("uplink.hub_endpoint", "must be host:port")
 		}
+	}
+	if u := c.MQTT.URL; u != "" {
+		if err := mqttclient.CheckURL(u); err != nil {
+			bad("mqtt.url", err.Error())
+		}
+	}
+	if c.MQTT.Password != "" && c.MQTT.User == "" {
+		bad("mqtt.password_file", "needs a user beside it")
 	}
 	if c.Uplink.MTU < 1280 || c.Uplink.MTU > 9000 {
 		bad("uplink.mtu", "must be 1280 to 9000")

@@ -27,6 +27,7 @@ import (
 	"github.com/agogsaas/holdfast/edge/uplink"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/progress"
@@ -162,7 +163,8 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	s.Go("facts", f.run)
 	hb, err := heartbeat.New(heartbeat.Config{
 		Tenant: id.Tenant, Facility: id.Facility, Enrolment: id.Enrolment,
-		URL: conf.MQTT.broker(id.MQTT), TLS: func() (*tls.Config, error) { return keeper.TLS(), nil },
+		URL: conf.MQTT.broker(id.MQTT), TLS: func() (*tls.Config, error) { return conf.MQTT.tls(keeper) },
+		Username: conf.MQTT.User, Password: conf.MQTT.password(),
 		StateDir: conf.StateDir, DataDir: conf.Postgres.DataDir, Metered: conf.MQTT.Profile == "metered",
 		Facts: f.heartbeat(), Log: log.With("part", "heartbeat"),
 	})
@@ -262,6 +264,25 @@ func (m MQTTConfig) broker(told []string) string {
 		return m.URL
 	}
 	return told[0]
+}
+
+// tls trusts the region's authority, or the configured one.
+func (m MQTTConfig) tls(k *enrol.Keeper) (*tls.Config, error) {
+	if m.CA == "" {
+		return k.TLS(), nil
+	}
+	return k.ForeignTLS(m.CA)
+}
+
+// password is asked at each connect: a new one needs no restart.
+func (m MQTTConfig) password() func() (string, error) {
+	if m.Password == "" {
+		return nil
+	}
+	return func() (string, error) {
+		b, err := config.ReadSecret(m.Password)
+		return string(b), err
+	}
 }
 
 func bootID() string {

@@ -1,12 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
+	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -67,16 +67,13 @@ func (e *External) tls() (*tls.Config, error) {
 
 const passwordMaxBytes = 1024
 
-// readPassword returns the first line of a file.
 func readPassword(file string) (string, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := config.ReadSecret(file)
 	if err != nil {
-		return "", fmt.Errorf("read password: %w", err)
+		return "", err
 	}
-	line, _, _ := strings.Cut(string(raw), "\n")
-	line = strings.TrimSuffix(line, "\r")
-	if line == "" || len(line) > passwordMaxBytes {
-		return "", fmt.Errorf("read password: the first line of %s has %d bytes, 1 to %d are allowed", file, len(line), passwordMaxBytes)
+	if len(raw) > passwordMaxBytes || bytes.ContainsAny(raw, "\r\n") {
+		return "", fmt.Errorf("read password: %s must hold one line of at most %d bytes", file, passwordMaxBytes)
 	}
-	return line, nil
+	return string(raw), nil
 }

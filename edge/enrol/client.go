@@ -68,18 +68,37 @@ func verify(cs tls.ConnectionState, pin proto.Bytes32, k *clock) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errNotRegion
 	}
-	roots, inter := x509.NewCertPool(), x509.NewCertPool()
+	roots := x509.NewCertPool()
 	found := false
 	for _, c := range cs.PeerCertificates[1:] {
 		if c.IsCA && pin.Equal(spkiSum(c)) {
 			roots.AddCert(c)
 			found = true
-		} else {
-			inter.AddCert(c)
 		}
 	}
 	if !found {
 		return errNotRegion
+	}
+	leaf := cs.PeerCertificates[0]
+	err := chain(cs, roots, k)
+	if err == nil {
+		k.learn(leaf.NotBefore)
+		return nil
+	}
+	if inv, ok := errors.AsType[x509.CertificateInvalidError](err); ok && inv.Reason == x509.Expired {
+		return fmt.Errorf("%w: it ended on %s, and the clock says %s", errServerExpired,
+			leaf.NotAfter.UTC().Format(time.DateOnly), k.now().UTC().Format(time.DateTime))
+	}
+	return fmt.Errorf("%w: %w", errNotRegion, err)
+}
+
+// chain checks the server's certificate for its name and its time, and that one
+// of roots stands behind it. A clock that is before the certificate's time is
+// taken to be wrong.
+func chain(cs tls.ConnectionState, roots *x509.CertPool, k *clock) error {
+	inter := x509.NewCertPool()
+	for _, c := range cs.PeerCertificates[1:] {
+		inter.AddCert(c)
 	}
 	leaf := cs.PeerCertificates[0]
 	now := k.now()
@@ -90,15 +109,7 @@ func verify(cs tls.ConnectionState, pin proto.Bytes32, k *clock) error {
 		Roots: roots, Intermediates: inter, CurrentTime: now, DNSName: cs.ServerName,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	if err == nil {
-		k.learn(leaf.NotBefore)
-		return nil
-	}
-	if inv, ok := errors.AsType[x509.CertificateInvalidError](err); ok && inv.Reason == x509.Expired {
-		return fmt.Errorf("%w: it ended on %s, and the clock says %s", errServerExpired,
-			leaf.NotAfter.UTC().Format(time.DateOnly), now.UTC().Format(time.DateTime))
-	}
-	return fmt.Errorf("%w: %w", errNotRegion, err)
+	return err
 }
 
 func spkiSum(c *x509.Certificate) proto.Bytes32 { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/internal/version"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -73,6 +74,31 @@ func (k *Keeper) TLS() *tls.Config {
 		return &cert, nil
 	}
 	return c
+}
+
+// ForeignTLS is the configuration for a broker that others run: it trusts the
+// authorities in caFile, and shows the box's certificate only to a broker that
+// asks for one of the region's. A clock that is behind does no harm.
+func (k *Keeper) ForeignTLS(caFile string) (*tls.Config, error) {
+	c, err := mqttclient.TLSFiles(caFile, "", "")()
+	if err != nil {
+		return nil, err
+	}
+	c.InsecureSkipVerify = true // VerifyConnection knows the clock
+	c.VerifyConnection = func(cs tls.ConnectionState) error {
+		if err := chain(cs, c.RootCAs, k.clock); err != nil {
+			return fmt.Errorf("the broker's certificate, by %s: %w", caFile, err)
+		}
+		return nil
+	}
+	c.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		cert := k.Identity().Certificate
+		if asked.SupportsCertificate(&cert) != nil {
+			return &tls.Certificate{}, nil
+		}
+		return &cert, nil
+	}
+	return c, nil
 }
 
 // Run renews until ctx ends.

@@ -117,22 +117,8 @@ type Client struct {
 
 // New checks the configuration. Run connects.
 func New(cfg Config) (*Client, error) {
-	u, err := url.Parse(cfg.URL)
-	if err != nil {
-		return nil, fmt.Errorf("broker URL: %w", err)
-	}
-	switch u.Scheme {
-	case "tcp", "mqtt", "mqtts", "ssl", "tls", "ws", "wss":
-	default:
-		return nil, hint.Wrap(fmt.Errorf("broker URL %q: unknown scheme %q", u.Redacted(), u.Scheme),
-			"Write it as mqtts://host:8883, or tcp://, ws:// or wss://.")
-	}
-	if u.User != nil {
-		return nil, hint.Wrap(fmt.Errorf("broker URL %q holds a user name or password", u.Redacted()),
-			"Give the user name and the password's file as settings of their own.")
-	}
-	if u.Host == "" {
-		return nil, fmt.Errorf("broker URL %q has no host", u.Redacted())
+	if err := CheckURL(cfg.URL); err != nil {
+		return nil, err
 	}
 	if cfg.KeepAlive <= 0 {
 		cfg.KeepAlive = defaultKeepAlive
@@ -147,6 +133,28 @@ func New(cfg Config) (*Client, error) {
 		cfg.Log = slog.Default()
 	}
 	return &Client{cfg: cfg, log: cfg.Log, state: State{Since: time.Now(), Err: ErrNotConnected}}, nil
+}
+
+// CheckURL says what is wrong with a broker's address.
+func CheckURL(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return fmt.Errorf("broker URL: %w", err)
+	}
+	switch u.Scheme {
+	case "tcp", "mqtt", "mqtts", "ssl", "tls", "ws", "wss":
+	default:
+		return hint.Wrap(fmt.Errorf("broker URL %q: unknown scheme %q", u.Redacted(), u.Scheme),
+			"Write it as mqtts://host:8883, or tcp://, ws:// or wss://.")
+	}
+	if u.User != nil {
+		return hint.Wrap(fmt.Errorf("broker URL %q holds a user name or password", u.Redacted()),
+			"Give the user name and the password's file as settings of their own.")
+	}
+	if u.Host == "" {
+		return fmt.Errorf("broker URL %q has no host", u.Redacted())
+	}
+	return nil
 }
 
 // State is how the connection is now.

@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 type natsServer struct {
 	port  int
 	store string
+	tls   *tls.Config // nil: none
 
 	mu      sync.Mutex
 	server  *natsd.Server
@@ -65,7 +67,7 @@ func (n *natsServer) options() *natsd.Options {
 	o := &natsd.Options{
 		ServerName: "holdfast-test", Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
 		JetStream: true, StoreDir: n.store,
-		MQTT: natsd.MQTTOpts{Host: "127.0.0.1", Port: n.port},
+		MQTT: natsd.MQTTOpts{Host: "127.0.0.1", Port: n.port, TLSConfig: n.tls, TLSTimeout: 10},
 	}
 	o.Users = append(o.Users, &natsd.User{Username: proto.RegionClientID, Password: natsPassword})
 	for _, d := range n.devices {

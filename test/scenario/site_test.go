@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,20 +19,35 @@ import (
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
+// The broker's scenarios are outside of the package, and use these too.
+var (
+	StartSiteWith = startSiteWith
+	AddEdgeWith   = addEdgeWith
+	Eventually    = eventually
+)
+
 // startSite starts a region; its logs are shown when the test fails.
 func startSite(t *testing.T) *site.Site {
 	t.Helper()
-	bin := filepath.Dir(procs.Build(t, procs.Edge))
-	procs.Build(t, procs.Cloud)
-	return startSiteWith(t, site.Options{Dir: folder(t), Bin: bin, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return startSiteWith(t, site.Options{})
 }
 
 func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	t.Helper()
+	if o.Bin == "" {
+		o.Bin = filepath.Dir(procs.Build(t, procs.Edge))
+		procs.Build(t, procs.Cloud)
+	}
+	if o.Dir == "" {
+		o.Dir = folder(t)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
 	o.Tied = true
 	o.Ports = site.Ports{
 		HTTP: pgtest.Port(t), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
-		MQTT: pgtest.Port(t), MQTTPlain: pgtest.Port(t),
+		MQTT: cmp.Or(o.Ports.MQTT, pgtest.Port(t)), MQTTPlain: pgtest.Port(t),
 	}
 	s, err := site.Start(within(t, 2*time.Minute), o)
 	t.Cleanup(func() {

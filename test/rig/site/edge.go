@@ -29,8 +29,10 @@ type EdgeOptions struct {
 	Existing string
 	// Bin is the folder of the agent; default the site's.
 	Bin string
-	// Extra is added to the box's configuration file.
-	Extra string
+	// Extra is added to the box's configuration file, MQTTLines to its section
+	// mqtt, unless the box is Direct.
+	Extra     string
+	MQTTLines []string
 	// Seed of the relays' chance.
 	Seed uint64
 	// Wrap, when set, makes the agent's command in another way, and Client
@@ -165,13 +167,13 @@ func (e *Edge) startRelays() error {
 func (e *Edge) writeConfig() error {
 	ways := ""
 	if !e.Direct {
-		ways = fmt.Sprintf("uplink: {hub_endpoint: %q}\nmqtt: {url: \"tls://%s\"}\n", e.Tunnel.Addr(), e.MQTT.Addr())
+		ways = fmt.Sprintf("uplink: {hub_endpoint: %q}\nmqtt:\n  url: \"tls://%s\"\n%s", e.Tunnel.Addr(), e.MQTT.Addr(), lines(e.MQTTLines))
 	}
 	text := fmt.Sprintf(`state_dir: %s
 log: {level: %s}
 ui: {listen: "127.0.0.1:%d", password_file: %s, place: %q, time_zone: %q}
 postgres: %s
-%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, filepath.Join(e.site.Dir, "admin-password"), e.Name, e.TimeZone, postgres(e.Existing, e.Postgres), ways, e.Extra)
+%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, e.site.PasswordFile(), e.Name, e.TimeZone, postgres(e.Existing, e.Postgres), ways, e.Extra)
 	e.config = filepath.Join(e.dir, "edge.yaml")
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the box's configuration: %w", err)

@@ -42,6 +42,8 @@ type Options struct {
 	// Existing is the connection string of a PostgreSQL server for the region to
 	// use, instead of one of its own.
 	Existing string
+	// MQTTLines are more lines of the section mqtt of the region's configuration.
+	MQTTLines []string
 	// LogLevel of the programs; default info.
 	LogLevel string
 	// Host is where boxes reach the region; default 127.0.0.1.
@@ -127,13 +129,24 @@ func (s *Site) writeRegionConfig(dir string) (string, error) {
 	text := fmt.Sprintf(`%[1]s
 enrol: {listen: "%[2]s:%[3]d", url: "https://%[2]s:%[3]d"}
 wireguard: {port: %[4]d, endpoint: "%[2]s:%[4]d"}
-mqtt: {tls_listen: "%[2]s:%[5]d", plain_listen: "127.0.0.1:%[6]d", url: "tls://%[2]s:%[5]d"}
-`, s.regionHead(password), s.Host, p.Enrol, p.WireGuard, p.MQTT, p.MQTTPlain)
+mqtt:
+  tls_listen: "%[2]s:%[5]d"
+  plain_listen: "127.0.0.1:%[6]d"
+  url: "tls://%[2]s:%[5]d"
+%[7]s`, s.regionHead(password), s.Host, p.Enrol, p.WireGuard, p.MQTT, p.MQTTPlain, lines(s.MQTTLines))
 	path := filepath.Join(dir, "cloud.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write the region's configuration: %w", err)
 	}
 	return path, nil
+}
+
+// lines are more settings of a section that is open.
+func lines(more []string) (text string) {
+	for _, l := range more {
+		text += "  " + l + "\n"
+	}
+	return text
 }
 
 func (s *Site) regionHead(password string) string {
@@ -151,9 +164,12 @@ func postgres(existing string, port int) string {
 	return fmt.Sprintf("{mode: managed, port: %d}", port)
 }
 
+// PasswordFile is where Start keeps the admin password.
+func (o *Options) PasswordFile() string { return filepath.Join(o.Dir, "admin-password") }
+
 // passwordFile keeps one admin password for all consoles of the site.
 func (s *Site) passwordFile() (string, error) {
-	path := filepath.Join(s.Dir, "admin-password")
+	path := s.PasswordFile()
 	if b, err := os.ReadFile(path); err == nil {
 		s.AdminPassword = strings.TrimSpace(string(b))
 		return path, nil
