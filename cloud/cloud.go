@@ -417,6 +417,9 @@ func (m MQTTConfig) broker(dir string, ca *provision.CA, log *slog.Logger) (brok
 		}
 		return c, nil
 	}
+	for _, a := range m.Integrations {
+		c.Integrations = append(c.Integrations, broker.Account{Name: a.Name, PasswordFile: a.Password})
+	}
 	hosts := []string{"localhost", "127.0.0.1"}
 	for _, hp := range []string{m.TLSListen, hostPort(m.URL)} {
 		if host, _, err := net.SplitHostPort(hp); err == nil && !unspecified(host) {

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,7 @@ type DownConfig struct {
 // MQTTConfig is the broker.
 type MQTTConfig struct {
 	Mode        string `yaml:"mode" doc:"mosquitto: the region runs its own. external: it uses the broker at url."`
-	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for the region itself (user and password)."`
+	PlainListen string `yaml:"plain_listen" doc:"mosquitto only: address for the region itself and for integrations, on this machine (user and password)."`
 	TLSListen   string `yaml:"tls_listen" doc:"mosquitto only: address for the boxes (mutual TLS)."`
 	OSUser      string `yaml:"os_user" doc:"mosquitto only: the user it runs as when the region itself is started as root."`
 	URL         string `yaml:"url" doc:"How boxes reach the broker, as told at enrolment: tls://host:port."`
@@ -79,6 +80,14 @@ type MQTTConfig struct {
 	CA          string `yaml:"ca_file" doc:"external only: certificate authority of the broker; default the system's."`
 	Cert        string `yaml:"cert_file" doc:"external only: the region's client certificate, where the broker wants one."`
 	Key         string `yaml:"key_file" doc:"external only: the private key of cert_file."`
+
+	Integrations []IntegrationConfig `yaml:"integrations" doc:"mosquitto only: accounts at plain_listen that read the JSON mirrors (hf/v1/json/#) and nothing else, for example [{name: scada, password_file: /etc/holdfast/scada.password}]. A program's client id must be its account's name."`
+}
+
+// IntegrationConfig is another program's account at the region's own broker.
+type IntegrationConfig struct {
+	Name     string `yaml:"name"`
+	Password string `yaml:"password_file"`
 }
 
 // downMin is room for what is sent while a box only restarts.
@@ -182,6 +191,9 @@ func (m *MQTTConfig) Validate() (p []config.Problem) {
 		if m.Key != "" && m.Cert == "" {
 			bad("key_file", "needs a cert_file beside it")
 		}
+		if len(m.Integrations) > 0 {
+			bad("integrations", "are accounts of the region's own Mosquitto; with mode external make them in that broker")
+		}
 		return p
 	}
 	if _, _, err := net.SplitHostPort(m.TLSListen); err != nil {
@@ -189,6 +201,19 @@ func (m *MQTTConfig) Validate() (p []config.Problem) {
 	}
 	if _, _, err := net.SplitHostPort(m.PlainListen); err != nil {
 		bad("plain_listen", "must be host:port")
+	}
+	seen := map[string]bool{}
+	for i, a := range m.Integrations {
+		path := fmt.Sprintf("integrations[%d]", i)
+		if err := proto.CheckID(a.Name); err != nil {
+			bad(path+".name", err.Error())
+		} else if seen[a.Name] {
+			bad(path+".name", "is there already")
+		}
+		if a.Password == "" {
+			bad(path, "needs a password_file")
+		}
+		seen[a.Name] = true
 	}
 	return p
 }

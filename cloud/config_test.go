@@ -97,11 +97,17 @@ func TestWrongBrokerSettingsAreSaidWithTheirPlace(t *testing.T) {
   external_url: "tls://me:secret@broker:8883"
   password_file: /p
   key_file: /k
-`: {":3:8: mqtt.url", ":4:17: mqtt.external_url", ":5:18: mqtt.password_file", ":6:13: mqtt.key_file"},
+  integrations: [{name: scada, password_file: /s}]
+`: {":3:8: mqtt.url", ":4:17: mqtt.external_url", ":5:18: mqtt.password_file", ":6:13: mqtt.key_file", ":7:17: mqtt.integrations"},
 		"mqtt: {mode: external, cert_file: /c}\n": {": mqtt.external_url: is needed", ":1:35: mqtt.cert_file"},
 		`mqtt:
   tls_listen: nowhere
-`: {":2:15: mqtt.tls_listen"},
+  integrations:
+    - {name: scada, password_file: /s}
+    - {name: scada, password_file: /s}
+    - {name: Big, password_file: /s}
+    - {name: mes}
+`: {":2:15: mqtt.tls_listen", ":5:14: mqtt.integrations[1].name", ":6:14: mqtt.integrations[2].name", ":7:7: mqtt.integrations[3]"},
 	} {
 		_, err := load(t, text)
 		if err == nil {

@@ -65,7 +65,8 @@ type Config struct {
 	// and every half minute, so a change that Allow or Revoke could not
 	// deliver is made good.
 	Devices func(ctx context.Context) ([]Device, error)
-	// Integrations may read the JSON mirrors over LocalAddr.
+	// Integrations may read the JSON mirrors over LocalAddr, each with its name
+	// as its client id.
 	Integrations []Account
 	// External replaces all of the above by a broker that others run.
 	External *External

@@ -22,6 +22,7 @@ type (
 	}
 	rulesClient struct {
 		Username   string         `json:"username"`
+		ClientID   string         `json:"clientid,omitempty"`
 		Password   string         `json:"password,omitempty"`
 		Salt       string         `json:"salt,omitempty"`
 		Iterations int            `json:"iterations,omitempty"`
@@ -96,15 +97,16 @@ func (b *Broker) rules(devices []Device) ([]byte, error) {
 			}},
 		},
 	}
-	add := func(name, password, role string) error {
+	add := func(name, clientID, password, role string) error {
 		c, err := passwordClient(name, password, role)
+		c.ClientID = clientID
 		f.Clients = append(f.Clients, c)
 		return err
 	}
-	if err := add(accountControl, b.controlPassword, accountControl); err != nil {
+	if err := add(accountControl, "", b.controlPassword, accountControl); err != nil {
 		return nil, err
 	}
-	if err := add(accountRegion, b.regionPassword, accountRegion); err != nil {
+	if err := add(accountRegion, "", b.regionPassword, accountRegion); err != nil {
 		return nil, err
 	}
 	for _, a := range b.cfg.Integrations {
@@ -112,7 +114,9 @@ func (b *Broker) rules(devices []Device) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("integration %s: %w", a.Name, err)
 		}
-		if err := add(a.Name, password, "integration"); err != nil {
+		// A connection takes the place of another with its client id, whoever
+		// makes it: with an id of its own choice it could throw a box out.
+		if err := add(a.Name, a.Name, password, "integration"); err != nil {
 			return nil, err
 		}
 	}

@@ -105,13 +105,15 @@ func (d *demo) start(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	step(out, "Starting the region: PostgreSQL, broker, tunnel hub, dashboard")
-	s, err := site.Start(ctx, site.Options{
+	opts := site.Options{
 		Dir: d.place.Data, Bin: d.place.bin(""), Region: "us-east", LogLevel: o.logLevel, Log: d.log,
 		Ports: site.Ports{
 			HTTP: regionHTTP, Postgres: regionPostgres, Enrol: regionEnrol,
 			WireGuard: regionWireGuard, MQTT: regionMQTT, MQTTPlain: regionMQTTPlain,
 		},
-	})
+	}
+	opts.MQTTLines = []string{fmt.Sprintf("integrations: [{name: demo, password_file: %q}]", opts.PasswordFile())}
+	s, err := site.Start(ctx, opts)
 	if err != nil {
 		return err
 	}

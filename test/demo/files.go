@@ -144,6 +144,7 @@ Try the outage:
   Kill something if you like (the agent, the region, a PostgreSQL): it comes back.
 
 API: %s/api/openapi.json and, of a facility, %s/api/workspace/v1/openapi.json
-MQTT: 127.0.0.1:%d   logs: .demo/*/log
+Logs: .demo/*/log
+MQTT: 127.0.0.1:%d, user and client id demo, the same password; it reads the JSON below hf/v1/json/
 `, strings.ReplaceAll(strings.TrimRight(string(sign), "\n"), "\n", "\n  ")+"\n", plants[0].URL(), regionURL(), plants[0].URL(), regionMQTTPlain)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/agogsaas/holdfast/cloud/broker"
 	"github.com/agogsaas/holdfast/cloud/broker/brokertest"
+	"github.com/agogsaas/holdfast/cloud/fleet"
+	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/proto"
 	"github.com/agogsaas/holdfast/test/rig/site"
@@ -107,4 +110,37 @@ func TestBoxAndRegionMeetAtABrokerThatOthersRun(t *testing.T) {
 			t.Errorf("a password is in %s", filepath.Base(filepath.Dir(log)))
 		}
 	}
+}
+
+// TestAnIntegrationIsMadeByConfiguration: another program reads at the region's
+// own broker what the region says of its facilities.
+func TestAnIntegrationIsMadeByConfiguration(t *testing.T) {
+	t.Parallel()
+	s := scenario.StartSiteWith(t, site.Options{MQTTLines: []string{
+		"integrations: [{name: scada, password_file: " + secret(t, natsPassword) + "}]",
+	}})
+	var state atomic.Pointer[fleet.Mirror]
+	var status atomic.Bool
+	client(t, mqttclient.Config{
+		URL: fmt.Sprintf("tcp://127.0.0.1:%d", s.Ports.MQTTPlain), Username: "scada", ClientID: "scada",
+		Password: func() (string, error) { return natsPassword, nil },
+		Subscriptions: []mqttclient.Subscription{{Filter: proto.MirrorFilter, QoS: 1, Handle: func(m mqttclient.Received) {
+			switch m.Topic {
+			case proto.MirrorTopic("foo", "la", "state"):
+				var got fleet.Mirror
+				if json.Unmarshal(m.Payload, &got) == nil {
+					state.Store(&got)
+				}
+			case proto.MirrorTopic("foo", "la", "status"):
+				status.Store(json.Valid(m.Payload))
+			}
+		}}},
+	})
+	scenario.AddEdgeWith(t, s, site.EdgeOptions{ID: "la"})
+	scenario.Eventually(t, time.Minute, func(context.Context) error {
+		if m := state.Load(); m == nil || m.State != fleet.StateOnline || !status.Load() {
+			return fmt.Errorf("the integration has read state %+v and a status: %t", m, status.Load())
+		}
+		return nil
+	})
 }

@@ -181,6 +181,12 @@ type Broker struct {
 // New starts a broker that knows devices, and stops it when the test ends.
 func New(t testing.TB, devices ...broker.Device) *Broker {
 	t.Helper()
+	return NewWith(t, nil, devices...)
+}
+
+// NewWith is New with accounts for other programs.
+func NewWith(t testing.TB, integrations []broker.Account, devices ...broker.Device) *Broker {
+	t.Helper()
 	ca, list := NewCA(t), &Devices{}
 	list.Set(devices...)
 	cert, key, _ := ca.Issue("broker")
@@ -188,7 +194,7 @@ func New(t testing.TB, devices ...broker.Device) *Broker {
 	b, err := broker.New(broker.Config{
 		Dir: filepath.Join(t.TempDir(), "broker"), LocalAddr: local, TLSAddr: secure,
 		CertFile: cert, KeyFile: key, ClientCAFile: ca.File(), CRL: ca.CRL, Devices: list.List,
-		Log: slog.New(slog.DiscardHandler),
+		Integrations: integrations, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
