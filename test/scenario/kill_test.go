@@ -31,7 +31,7 @@ func victims(s *site.Site, e *site.Edge) map[string]func(ctx context.Context) er
 			return s.Restart(ctx)
 		},
 		// These are brought back by the programs themselves.
-		"broker":            func(context.Context) error { return s.KillBroker() },
+		"broker":            s.KillBroker,
 		"facility database": func(context.Context) error { return e.KillPostgres() },
 		"region database":   func(context.Context) error { return s.KillPostgres() },
 	}
@@ -66,12 +66,16 @@ func TestNothingIsLostOrDoubleWhenProcessesAreKilled(t *testing.T) {
 			picked = append(picked, second)
 		}
 		began := time.Now()
+		var brokerDied time.Time
 		killDuring(t, rng, crew, &done, func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)
 			for _, name := range picked {
 				g.Go(func() error {
 					if err := all[name](ctx); err != nil {
 						return fmt.Errorf("%s: %w", name, err)
+					}
+					if name == "broker" {
+						brokerDied = time.Now()
 					}
 					return nil
 				})
@@ -80,8 +84,25 @@ func TestNothingIsLostOrDoubleWhenProcessesAreKilled(t *testing.T) {
 		})
 		worked := time.Since(began)
 		sameFloor(t, time.Minute, crew, edge, region)
+		if !brokerDied.IsZero() {
+			// No row passes through it: that it is back shows in what is heard.
+			eventually(t, time.Minute, func(ctx context.Context) error { return wantHeardSince(ctx, s, "la", brokerDied) })
+		}
 		t.Logf("round %d: killed %v; worked %s, equal %s later", round, picked, worked.Round(time.Millisecond), (time.Since(began) - worked).Round(time.Millisecond))
 	}
+}
+
+// wantHeardSince asks for a facility that is online and was heard through the
+// broker after a moment, by the region's clock.
+func wantHeardSince(ctx context.Context, s *site.Site, facility string, since time.Time) error {
+	f, err := s.API.FacilityStatus(ctx, facility)
+	if err != nil {
+		return err
+	}
+	if f.State != "online" || f.LastHeardAt == nil || !f.LastHeardAt.After(since) {
+		return fmt.Errorf("%s is %s (%s), last heard %v, want online and heard since %v", facility, f.State, f.Reason, f.LastHeardAt, since)
+	}
+	return nil
 }
 
 // transactionsPerRound of each writer.

@@ -2,6 +2,7 @@ package site
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,13 +25,28 @@ func (e *Edge) KillPostgres() error { return killPostgres(e.ClusterDir()) }
 // KillPostgres kills the region's PostgreSQL as a power cut would.
 func (s *Site) KillPostgres() error { return killPostgres(s.ClusterDir()) }
 
-// KillBroker kills the region's broker, if it runs just now.
-func (s *Site) KillBroker() error {
-	pids, err := processes(filepath.Join(s.Dir, "region", "state", "mosquitto"))
-	if err != nil {
-		return err
+// KillBroker kills the region's broker. One that the region is just starting is
+// waited for: without an error a broker was killed.
+func (s *Site) KillBroker(ctx context.Context) error {
+	for {
+		pids, err := processes(filepath.Join(s.Dir, "region", "state", "mosquitto"))
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			switch err := syscall.Kill(pid, syscall.SIGKILL); {
+			case err == nil:
+				return waitGone(pid)
+			case !errors.Is(err, syscall.ESRCH):
+				return fmt.Errorf("kill the broker: %w", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("there is no broker to kill: %w", ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
-	return kill9(pids...)
 }
 
 // killPostgres kills a postmaster; the others of its processes see that and end.
@@ -74,18 +90,11 @@ func endPostgres(cluster string) error {
 	return waitGone(pid)
 }
 
-func kill9(pids ...int) error {
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("kill process %d: %w", pid, err)
-		}
+func kill9(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", pid, err)
 	}
-	for _, pid := range pids {
-		if err := waitGone(pid); err != nil {
-			return err
-		}
-	}
-	return nil
+	return waitGone(pid)
 }
 
 // waitGone waits until a process has ended; its parent may take its time to
