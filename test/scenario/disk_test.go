@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
@@ -65,14 +67,7 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 		}
 		return err
 	})
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
-		var faults string
-		err := region.QueryRow(ctx, `SELECT coalesce(status->>'faults', '') FROM holdfast.facility_seen WHERE facility = 'la'`).Scan(&faults)
-		if err == nil && !strings.Contains(faults, "capture_stalled") {
-			err = fmt.Errorf("the region was told of the faults %s only", faults)
-		}
-		return err
-	})
+	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantStalled(ctx, region, true) })
 	if log := la.Agent.Tail(100); !strings.Contains(log, "the WAL keeps them meanwhile") {
 		t.Errorf("the agent's log does not say that the queue takes nothing:\n%s", log)
 	}
@@ -89,6 +84,25 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 		}
 		return err
 	})
+	// The region, too, sees that it is over.
+	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantStalled(ctx, region, false) })
+	eventually(t, 30*time.Second, func(ctx context.Context) error {
+		f, err := s.API.FacilityStatus(ctx, "la")
+		if err == nil && (f.State != "online" || len(f.Stalled) > 0) {
+			err = fmt.Errorf("la is %s, stalled %+v", f.State, f.Stalled)
+		}
+		return err
+	})
+}
+
+// wantStalled asks whether the region was told that capture at la makes no progress.
+func wantStalled(ctx context.Context, region *pgxpool.Pool, stalled bool) error {
+	var faults string
+	err := region.QueryRow(ctx, `SELECT coalesce(status->>'faults', '') FROM holdfast.facility_seen WHERE facility = 'la'`).Scan(&faults)
+	if err == nil && strings.Contains(faults, "capture_stalled") != stalled {
+		err = fmt.Errorf("the region knows of the faults %q", faults)
+	}
+	return err
 }
 
 // agentPID is the agent's own process, without what wraps it.
