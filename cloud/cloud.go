@@ -288,22 +288,19 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
-		Mount: func(mux *http.ServeMux) {
-			mux.Handle("/api/", api.New(api.Deps{
-				Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-				Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
-				Resync: resync{streams, ways.router}, Verify: compared, Limits: paces,
-				Waiting: func(facility string) *proto.Problem {
-					if err := in.Stuck(facility); err != nil {
-						return ingest.Explain(err)
-					}
-					return nil
-				},
-			}))
-			mux.Handle("GET /metrics", metrics(gate, mqtt, members, in))
-			mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-			mux.HandleFunc("GET /readyz", ready(pool, members))
-		},
+		API: api.New(api.Deps{
+			Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
+			Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
+			Resync: resync{streams, ways.router}, Verify: compared, Limits: paces,
+			Waiting: func(facility string) *proto.Problem {
+				if err := in.Stuck(facility); err != nil {
+					return ingest.Explain(err)
+				}
+				return nil
+			},
+		}),
+		Metrics: metrics(gate, mqtt, members, in),
+		Ready:   ready(pool, members),
 	})
 	if err != nil {
 		return err
@@ -379,19 +376,18 @@ func metrics(own ...prometheus.Collector) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 
-// ready tells a supervisor whether the region can do its work.
-func ready(pool *pgxpool.Pool, members *fleet.Fleet) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+// ready says what keeps the region from its work, for /readyz.
+func ready(pool *pgxpool.Pool, members *fleet.Fleet) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
 		switch {
 		case pool.Ping(ctx) != nil:
-			http.Error(w, "database down", http.StatusServiceUnavailable)
+			return errors.New("database down")
 		case !members.Broker().Connected:
-			http.Error(w, "broker not connected", http.StatusServiceUnavailable)
-		default:
-			fmt.Fprintln(w, "ready")
+			return errors.New("broker not connected")
 		}
+		return nil
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -183,7 +182,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	ui, err := localui.New(localui.Deps{
 		Facility: id.Facility, Place: conf.UI.Place, Zone: zone, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
 		Database: f.database, Box: f.box, Stalls: f.localStalls, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
-		Mount: func(mux *http.ServeMux) { mux.Handle("GET /metrics", f.metrics()) },
+		Metrics: f.metrics(),
 	})
 	if err != nil {
 		return err

@@ -56,9 +56,11 @@ type Deps struct {
 	Stop    <-chan struct{}
 	Log     *slog.Logger
 	Version string
-	// Mount, if set, adds more paths behind the same protection: the API,
-	// /metrics, /healthz, /readyz.
-	Mount func(mux *http.ServeMux)
+	// API, if set, is served below /api/ and itself asks who calls. Metrics, if
+	// set, is served at /metrics.
+	API, Metrics http.Handler
+	// Ready says why the region cannot do its work just now, for /readyz.
+	Ready func(ctx context.Context) error
 }
 
 // UI serves the region's pages.
@@ -69,6 +71,7 @@ type UI struct {
 	site    *web.Site
 	pages   *web.Pages
 	board   *board
+	mux     *web.Mux
 	handler http.Handler
 }
 
@@ -111,7 +114,7 @@ func New(d Deps) (*UI, error) {
 		return string(html), err
 	})
 
-	mux := http.NewServeMux()
+	mux := new(web.Mux)
 	u.site.Mount(mux)
 	look := func(pattern string, h http.Handler) { mux.Handle(pattern, d.Auth.Require(web.Viewer, h)) }
 	look("GET /{$}", http.HandlerFunc(u.fleetPage))
@@ -130,13 +133,18 @@ func New(d Deps) (*UI, error) {
 	if d.Parked != nil {
 		u.mountParked(mux)
 	}
-	if d.Mount != nil {
-		d.Mount(mux)
+	if d.API != nil {
+		mux.Handle("/api/", d.API)
 	}
+	if d.Metrics != nil {
+		mux.Handle("GET /metrics", d.Metrics)
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", u.ready)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		u.site.Error(w, r, http.StatusNotFound, errNoPage)
 	})
-	u.handler = u.site.Protect(mux)
+	u.mux, u.handler = mux, u.site.Protect(mux)
 	return u, nil
 }
 
@@ -147,6 +155,17 @@ var (
 
 // ServeHTTP implements http.Handler.
 func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) { u.handler.ServeHTTP(w, r) }
+
+// ready tells a supervisor whether the region can do its work.
+func (u *UI) ready(w http.ResponseWriter, r *http.Request) {
+	if u.d.Ready != nil {
+		if err := u.d.Ready(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+	}
+	fmt.Fprintln(w, "ready")
+}
 
 // fleetFeed is the live connection of one fleet page. Everyone who looks
 // shares one snapshot and the rows drawn from it.

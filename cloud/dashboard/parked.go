@@ -293,7 +293,7 @@ func (u *UI) retryParked(r *http.Request, id int64, by string) error {
 }
 
 // mountParked adds the pages. Whoever may look sees them, operators decide.
-func (u *UI) mountParked(mux *http.ServeMux) {
+func (u *UI) mountParked(mux *web.Mux) {
 	look := func(pattern string, h http.Handler) { mux.Handle(pattern, u.d.Auth.Require(web.Viewer, h)) }
 	work := func(pattern string, h http.Handler) { mux.Handle(pattern, u.d.Auth.Require(web.Operator, h)) }
 	look("GET /parked", http.HandlerFunc(u.parkedPage))

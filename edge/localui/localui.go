@@ -103,8 +103,8 @@ type Deps struct {
 	Log  *slog.Logger
 	// Version is this build's.
 	Version string
-	// Mount, if set, adds more paths behind the same protection: /metrics.
-	Mount func(mux *http.ServeMux)
+	// Metrics, if set, is served at /metrics.
+	Metrics http.Handler
 }
 
 // UI serves the facility's pages.
@@ -112,6 +112,7 @@ type UI struct {
 	d       Deps
 	site    *web.Site
 	pages   *web.Pages
+	mux     *web.Mux
 	handler http.Handler
 }
 
@@ -151,7 +152,7 @@ func New(d Deps) (*UI, error) {
 		return nil, err
 	}
 
-	mux := http.NewServeMux()
+	mux := new(web.Mux)
 	u.site.Mount(mux)
 	ws.Mount(mux)
 	mux.Handle("GET /{$}", auth.Require(web.Viewer, http.HandlerFunc(u.statusPage)))
@@ -161,10 +162,10 @@ func New(d Deps) (*UI, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		u.site.Error(w, r, http.StatusNotFound, errNoPage)
 	})
-	if d.Mount != nil {
-		d.Mount(mux)
+	if d.Metrics != nil {
+		mux.Handle("GET /metrics", d.Metrics)
 	}
-	u.handler = u.site.Protect(mux)
+	u.mux, u.handler = mux, u.site.Protect(mux)
 	return u, nil
 }
 

@@ -106,7 +106,7 @@ func (s *Site) Zone() *time.Location { return s.o.Zone }
 
 // Mount adds the paths that every console has: assets, sign-in, sign-out and
 // the theme switch.
-func (s *Site) Mount(mux *http.ServeMux) {
+func (s *Site) Mount(mux *Mux) {
 	mux.Handle("GET "+assetPrefix, assetHandler())
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, AssetURL("favicon.svg"), http.StatusFound)

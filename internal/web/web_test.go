@@ -78,7 +78,7 @@ func newConsole(t *testing.T) *console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
+	mux := new(web.Mux)
 	site.Mount(mux)
 	say := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, _ := web.From(r.Context())

@@ -73,7 +73,7 @@ func New(o Options) (*Workspace, error) {
 
 // Mount adds the workspace's paths: /orders, /inventory and
 // /api/workspace/v1. Looking needs the role viewer, working operator.
-func (ws *Workspace) Mount(mux *http.ServeMux) {
+func (ws *Workspace) Mount(mux *web.Mux) {
 	look := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, ws.auth.Require(web.Viewer, h)) }
 	work := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, ws.auth.Require(web.Operator, h)) }
 	look("GET /orders", ws.ordersPage)

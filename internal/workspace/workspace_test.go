@@ -77,7 +77,7 @@ func newPlant(t *testing.T, pool *pgxpool.Pool, facility string) *plant {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
+	mux := new(web.Mux)
 	ws.Mount(mux)
 	srv := httptest.NewServer(site.Protect(mux))
 	t.Cleanup(srv.Close)

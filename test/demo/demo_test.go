@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -62,7 +61,7 @@ func facilityPages(t *testing.T) (url string, pool *pgxpool.Pool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
+	mux := new(web.Mux)
 	pages.Mount(mux)
 	ws.Mount(mux)
 	srv := httptest.NewServer(pages.Protect(mux))
