@@ -17,7 +17,9 @@ const (
 	majorUint  = 0
 	majorNint  = 1
 	majorBytes = 2
+	majorText  = 3
 	majorArray = 4
+	cborFalse  = 0xf4
 	cborNull   = 0xf6
 )
 
@@ -28,11 +30,16 @@ var errShort = errors.New("ends too early")
 // the frame. What capture seals has a hundredth of it.
 const partsMax = 8 << 20
 
-// Parts that a change and a transaction take besides their values.
+// Parts that a change and a transaction take besides their values, and at most
+// an element of any array that the general decoder reads.
 const (
-	changeParts = 5
-	txParts     = 2
+	changeParts  = 5
+	txParts      = 2
+	elementParts = 3
 )
+
+// maxDepth of arrays in what the general decoder reads.
+const maxDepth = 12
 
 type scanner struct {
 	b    []byte
@@ -46,11 +53,14 @@ func decodeBody(raw []byte) (*Body, error) {
 		return nil, err
 	}
 	b := new(Body)
-	rest, err := decMode.UnmarshalFirst(s.b, &b.Tables)
-	if err != nil {
+	tables := s.b
+	if err := s.pass(maxDepth); err != nil {
 		return nil, fmt.Errorf("tables: %w", err)
 	}
-	s.b = rest
+	if err := decMode.Unmarshal(tables[:len(tables)-len(s.b)], &b.Tables); err != nil {
+		return nil, fmt.Errorf("tables: %w", err)
+	}
+	var err error
 	if b.Txs, err = s.txs(); err != nil {
 		return nil, err
 	}
@@ -256,6 +266,42 @@ func (s *scanner) arrayLen(elemBytes, parts int) (int, error) {
 		return 0, fmt.Errorf("more than %d values", partsMax)
 	}
 	return int(n), nil
+}
+
+// pass goes over the next item, which the general decoder is to read, and counts
+// its parts: that decoder bounds each array, and not what they come to together.
+func (s *scanner) pass(depth int) error {
+	if len(s.b) == 0 {
+		return errShort
+	}
+	switch major := s.b[0] >> 5; major {
+	case majorUint, majorNint:
+		_, err := s.head(major)
+		return err
+	case majorBytes, majorText:
+		n, err := s.head(major)
+		if err == nil && n > uint64(len(s.b)) {
+			err = errShort
+		}
+		if err == nil {
+			s.b = s.b[n:]
+		}
+		return err
+	case majorArray:
+		if depth == 0 {
+			return fmt.Errorf("arrays deeper than %d", maxDepth)
+		}
+		n, err := s.arrayLen(1, elementParts)
+		for i := 0; i < n && err == nil; i++ {
+			err = s.pass(depth - 1)
+		}
+		return err
+	}
+	if s.b[0] < cborFalse || s.b[0] > cborNull {
+		return fmt.Errorf("head %#x does not belong here", s.b[0])
+	}
+	s.b = s.b[1:]
+	return nil
 }
 
 func (s *scanner) uint() (uint64, error) { return s.head(majorUint) }

@@ -109,6 +109,10 @@ func DecodeDigest(b []byte) (t *Table, value []byte, err error) {
 // ReadDigest reads the value of a change with the Op Digest. The error wraps ErrCorrupt.
 func ReadDigest(t *Table, value []byte) (*DigestRecord, error) {
 	d := new(DigestRecord)
+	s := &scanner{b: value, left: partsMax}
+	if err := s.pass(maxDepth); err != nil {
+		return nil, fmt.Errorf("%w: digest of %s: %w", ErrCorrupt, t.ID(), err)
+	}
 	if err := decMode.Unmarshal(value, d); err != nil {
 		return nil, fmt.Errorf("%w: digest of %s: %w", ErrCorrupt, t.ID(), err)
 	}

@@ -99,7 +99,7 @@ var (
 	}()
 	decMode = func() cbor.DecMode {
 		m, err := cbor.DecOptions{
-			MaxNestedLevels:  12,
+			MaxNestedLevels:  maxDepth,
 			MaxArrayElements: 1 << 24,
 			MaxMapPairs:      16,
 			IndefLength:      cbor.IndefLengthForbidden,
