@@ -15,7 +15,7 @@ import (
 )
 
 // The part of CDDL (RFC 8610) that this package's files are written in: maps
-// with integer or typed keys, arrays of one type, ranges, .size and .regexp.
+// with integer or typed keys, arrays of one type, ranges, .size, .gt and .regexp.
 
 type cddlRules map[string]string
 
@@ -52,17 +52,8 @@ func (r cddlRules) check(typ string, v any) error {
 	switch {
 	case strings.HasPrefix(typ, "{"):
 		return r.checkMap(inner(typ), v)
-	case strings.HasPrefix(typ, "[*"), strings.HasPrefix(typ, "[+"):
-		list, ok := v.([]any)
-		if !ok {
-			return fmt.Errorf("%T is not %s", v, typ)
-		}
-		for i, e := range list {
-			if err := r.check(inner(typ)[1:], e); err != nil {
-				return fmt.Errorf("element %d: %w", i, err)
-			}
-		}
-		return nil
+	case strings.HasPrefix(typ, "["):
+		return r.checkArray(inner(typ), v)
 	case typ == "any":
 		return nil
 	case typ == "bool":
@@ -85,6 +76,59 @@ func (r cddlRules) check(typ string, v any) error {
 }
 
 func inner(typ string) string { return strings.TrimSpace(typ[1 : len(typ)-1]) }
+
+var occurrence = regexp.MustCompile(`^(\d*)([*+])(\d*)\s*(.*)$`)
+
+// checkArray checks an array of one type, with how often it may be there.
+func (r cddlRules) checkArray(body string, v any) error {
+	list, ok := v.([]any)
+	of := occurrence.FindStringSubmatch(body)
+	if !ok || of == nil {
+		return fmt.Errorf("%T is not [%s]", v, body)
+	}
+	least, most := of[1], of[3]
+	if of[2] == "+" {
+		least = "1"
+	}
+	if least == "" {
+		least = "0"
+	}
+	if most == "" {
+		most = strconv.Itoa(math.MaxInt)
+	}
+	if !between(uint64(len(list)), least, most) {
+		return fmt.Errorf("%d elements in [%s]", len(list), body)
+	}
+	for i, e := range list {
+		if err := r.check(of[4], e); err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// member is what a rule says of one key.
+type member struct {
+	typ      string
+	optional bool
+}
+
+// members lists the keys of a map's rule that are numbers.
+func (r cddlRules) members(t *testing.T, rule string) map[uint64]member {
+	t.Helper()
+	if !strings.HasPrefix(r[rule], "{") {
+		t.Fatalf("the rule %s is not a map", rule)
+	}
+	all := map[uint64]member{}
+	for _, m := range splitMembers(inner(r[rule])) {
+		key, typ, _ := strings.Cut(m, "=>")
+		digits, optional := strings.CutPrefix(strings.TrimSpace(key), "?")
+		if n, err := strconv.ParseUint(strings.TrimSpace(digits), 10, 64); err == nil {
+			all[n] = member{strings.TrimSpace(typ), optional}
+		}
+	}
+	return all
+}
 
 // checkMap checks each member, and that there is no entry that none allows.
 func (r cddlRules) checkMap(body string, v any) error {
@@ -167,7 +211,20 @@ func checkPrimitive(base, control string, v any) error {
 	var size int
 	switch base {
 	case "uint":
-		if _, ok := v.(uint64); !ok {
+		n, ok := v.(uint64)
+		if over, is := strings.CutPrefix(control, ".gt "); is {
+			if least, err := strconv.ParseUint(over, 10, 64); !ok || err != nil || n <= least {
+				return bad
+			}
+			return nil
+		}
+		if bytes, is := strings.CutPrefix(control, ".size "); is {
+			if size, err := strconv.Atoi(bytes); !ok || err != nil || size < 8 && n >= 1<<(8*size) {
+				return bad
+			}
+			return nil
+		}
+		if !ok || control != "" {
 			return bad
 		}
 		return nil
@@ -278,19 +335,20 @@ func TestFrozenVectorsMatchTheirCDDL(t *testing.T) {
 
 func TestEachCDDLFileIsReadable(t *testing.T) {
 	t.Parallel()
-	rules := messageRules(t)
 	used := regexp.MustCompile(`[a-z][a-z0-9-]+`)
-	basic := map[string]bool{"uint": true, "int": true, "tstr": true, "bstr": true, "any": true, "size": true, "regexp": true}
+	basic := map[string]bool{"uint": true, "int": true, "tstr": true, "bstr": true, "bool": true, "any": true, "size": true, "gt": true, "regexp": true}
 	quoted := regexp.MustCompile(`"[^"]*"`)
-	for name, body := range rules {
-		for _, word := range used.FindAllString(quoted.ReplaceAllString(body, ""), -1) {
-			if !basic[word] && rules[word] == "" {
-				t.Errorf("rule %s speaks of %s, which is not there", name, word)
+	for _, rules := range []cddlRules{messageRules(t), loadCDDL(t, "enrol.cddl"), loadCDDL(t, "stream.cddl")} {
+		for name, body := range rules {
+			for _, word := range used.FindAllString(quoted.ReplaceAllString(body, ""), -1) {
+				if !basic[word] && rules[word] == "" {
+					t.Errorf("rule %s speaks of %s, which is not there", name, word)
+				}
 			}
 		}
 	}
-	if files, _ := filepath.Glob("*.cddl"); len(files) < len(codecs)+1 {
-		t.Errorf("only %d CDDL files", len(files))
+	if files, _ := filepath.Glob("*.cddl"); len(files) != len(codecs)+3 { // common, enrol and stream
+		t.Errorf("%d CDDL files, not all of which are read", len(files))
 	}
 }
 
