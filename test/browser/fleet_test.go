@@ -214,6 +214,34 @@ func TestTheRegionsPagesAreReadableByEveryone(t *testing.T) {
 	}
 }
 
+func TestTheFacilitysChartsAreLive(t *testing.T) {
+	r := newRegion(t)
+	r.few()
+	tb := newBrowser(t).open(t, r.url)
+	tb.size(1440, 900, false)
+	tb.signIn(r.url, r.login)
+	tb.do(chromedp.Navigate(r.url + "/facilities/la"))
+	reads := func(lag, queue, rate string) {
+		t.Helper()
+		for chart, want := range map[string]string{"lag": lag, "queue": queue, "rate": rate} {
+			tb.wait(fmt.Sprintf(`document.querySelector("figure[data-chart=%s] .reading").innerText === %q`, chart, "now "+want))
+		}
+	}
+	reads("6 ms", "1", "12.6")
+	for _, p := range []struct {
+		lag   int64
+		queue int64
+		rate  float64
+		reads [3]string
+	}{{1234, 77_123, 456, [3]string{"1.2 s", "77.1 k", "456"}}, {7, 0, 3.5, [3]string{"7 ms", "0", "3.5"}}} {
+		r.change("la", func(d *fleet.Detail) {
+			d.Lag, d.Queue.Transactions, d.Throughput.ChangeRate = &p.lag, p.queue, p.rate
+			d.LastHeardAt, d.ReportedAt = ptr(time.Now()), ptr(time.Now())
+		})
+		reads(p.reads[0], p.reads[1], p.reads[2])
+	}
+}
+
 func TestAThousandFacilitiesStayQuick(t *testing.T) {
 	r := newRegion(t)
 	for i := range 1000 {
