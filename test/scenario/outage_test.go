@@ -2,11 +2,19 @@ package scenario
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
 const insertOrder = `INSERT INTO orders (facility_id, number, customer, product, quantity, created_by)
@@ -63,6 +71,60 @@ func TestOutageAndReturn(t *testing.T) {
 		t.Fatal("the cable was cut, and yet the region has everything")
 	}
 
+	// The workspace works on: an order that is taken in it now is among the others.
+	taken := takeOrder(t, s, la)
+	if err := wantOrder(t.Context(), ledge, taken); err != nil {
+		t.Fatal(err)
+	}
+
 	la.Restore()
 	eventually(t, 30*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
+	if err := wantOrder(t.Context(), region, taken); err != nil {
+		t.Error(err)
+	}
+}
+
+// takeOrder signs in at a box and posts an order to its workspace, as a worker's
+// program does. It returns the order's id.
+func takeOrder(t *testing.T, s *site.Site, e *site.Edge) string {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	post := func(path, kind, body string, want int) []byte {
+		t.Helper()
+		req, err := http.NewRequestWithContext(within(t, 20*time.Second), http.MethodPost, e.URL()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", kind)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != want {
+			t.Fatalf("POST %s: %d %s, %v, want %d", path, resp.StatusCode, raw, err, want)
+		}
+		return raw
+	}
+	post("/sign-in", "application/x-www-form-urlencoded", url.Values{"name": {"admin"}, "password": {s.AdminPassword}}.Encode(), http.StatusSeeOther)
+	var made struct{ ID string }
+	if err := json.Unmarshal(post("/api/workspace/v1/orders", "application/json",
+		`{"customer": "Bluebird Coffee Roasters", "product": "corrugated box B 40x30x20", "quantity": 50}`, http.StatusCreated), &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.ID
+}
+
+func wantOrder(ctx context.Context, db *pgxpool.Pool, id string) error {
+	var n int
+	err := db.QueryRow(ctx, `SELECT count(*) FROM orders WHERE id = $1 AND quantity = 50`, id).Scan(&n)
+	if err == nil && n != 1 {
+		err = fmt.Errorf("%d orders with the id %s", n, id)
+	}
+	return err
 }
