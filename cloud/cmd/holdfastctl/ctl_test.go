@@ -264,13 +264,32 @@ func TestLoginKeepsATokenForThisPersonOnly(t *testing.T) {
 	if got.code != exitUsage || !strings.Contains(got.err, "chmod 600") {
 		t.Errorf("exit %d: %s", got.code, got.err)
 	}
-	if err := os.WriteFile(path, []byte("url: x\nbogus: 1\n"), 0o600); err != nil {
+}
+
+func TestAllThatIsWrongWithTheConfigurationIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newShell(t)
+	path := filepath.Join(s.env["HOME"], ".config", "holdfast", "ctl.yaml")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("url: us-east.example.com\ntoken: hf_a\ntoken_file: token\n  \ntokens: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := s.run("fleet")
+	if got.code != exitUsage {
+		t.Errorf("exit %d", got.code)
+	}
+	wants(t, got.err, "ctl.yaml has 3 problems", "ctl.yaml:1:6: url: must be", "ctl.yaml:3:13: token_file: cannot", "ctl.yaml:5:1: tokens: is not a setting; did you mean token?")
+
+	if err := os.WriteFile(path, []byte("url: http://127.0.0.1:1\ntoken_file: gone\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	got = s.run("fleet")
-	if got.code != exitUsage || !strings.Contains(got.err, "bogus") {
-		t.Errorf("exit %d: %s", got.code, got.err)
+	if got.code != exitUsage {
+		t.Errorf("exit %d", got.code)
 	}
+	wants(t, got.err, "read the API token", filepath.Join(filepath.Dir(path), "gone"))
 }
 
 func TestDemoOfTheCheckoutIsFound(t *testing.T) {

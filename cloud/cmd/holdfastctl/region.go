@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -23,6 +22,27 @@ type ctlConfig struct {
 	Token string `yaml:"token,omitempty"`
 	// TokenFile is a file that holds the token instead; relative to this one.
 	TokenFile string `yaml:"token_file,omitempty"`
+}
+
+// Validate implements config.Validator.
+func (c *ctlConfig) Validate() []config.Problem {
+	var p []config.Problem
+	if !usableAddress(c.URL) {
+		p = append(p, config.Problem{Path: "url", Text: "must be the region's address, http://host:port or https://host, without a password in it"})
+	}
+	if strings.ContainsAny(c.Token, " \t\r\n") {
+		p = append(p, config.Problem{Path: "token", Text: "must be one API token, without spaces"})
+	}
+	if c.Token != "" && c.TokenFile != "" {
+		p = append(p, config.Problem{Path: "token_file", Text: "cannot stand beside token; keep one of them"})
+	}
+	return p
+}
+
+// usableAddress reports whether requests can be sent to a region's address.
+func usableAddress(addr string) bool {
+	u, err := url.Parse(addr)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") && u.User == nil
 }
 
 // region is where to send requests, and who said so.
@@ -80,8 +100,7 @@ func (a *app) findRegion() (region, error) {
 		}
 		r.Token = token
 	}
-	u, err := url.Parse(r.URL)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil {
+	if !usableAddress(r.URL) {
 		return r, usageError{hint.Wrap(fmt.Errorf("region address %q from %s is not usable", r.URL, r.Source), "Write it as http://host:port or https://host, without a password in it.")}
 	}
 	return r, nil
@@ -92,8 +111,8 @@ func sameRegion(a, b string) bool { return strings.TrimRight(a, "/") == strings.
 // findConfig returns the person's own ctl.yaml, or the demo's, or nothing.
 func (a *app) findConfig() (ctlConfig, string, error) {
 	if path := a.configPath(); path != "" {
-		c, err := readConfig(path)
-		if !errors.Is(err, fs.ErrNotExist) {
+		c, found, err := readConfig(path)
+		if found {
 			return c, path, err
 		}
 	}
@@ -102,8 +121,8 @@ func (a *app) findConfig() (ctlConfig, string, error) {
 		return ctlConfig{}, "", err
 	}
 	path := filepath.Join(demo, "ctl.yaml")
-	c, err := readConfig(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	c, found, err := readConfig(path)
+	if !found {
 		return ctlConfig{}, "", nil
 	}
 	return c, path, err
@@ -122,18 +141,17 @@ func (a *app) configPath() string {
 	return filepath.Join(base, "holdfast", "ctl.yaml")
 }
 
-func readConfig(path string) (ctlConfig, error) {
-	var c ctlConfig
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return c, err
-	}
-	if err := yaml.UnmarshalWithOptions(raw, &c, yaml.Strict()); err != nil {
-		return c, usageError{hint.Wrap(fmt.Errorf("read %s: %w", path, err), "Correct the file, or remove it and sign in again with holdfastctl login.")}
+// readConfig reads a file that may not be there.
+func readConfig(path string) (c ctlConfig, found bool, err error) {
+	if err := config.Load(path, &c); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return c, false, nil
+		}
+		return c, true, usageError{hint.Wrap(err, "Correct the file, or remove it and sign in again with holdfastctl login.")}
 	}
 	if c.Token != "" {
 		if err := onlyOurs(path); err != nil {
-			return c, usageError{err}
+			return c, true, usageError{err}
 		}
 	}
 	if c.TokenFile != "" {
@@ -141,10 +159,10 @@ func readConfig(path string) (ctlConfig, error) {
 			c.TokenFile = filepath.Join(filepath.Dir(path), c.TokenFile)
 		}
 		if c.Token, err = readToken(c.TokenFile); err != nil {
-			return c, usageError{err}
+			return c, true, usageError{err}
 		}
 	}
-	return c, nil
+	return c, true, nil
 }
 
 // onlyOurs refuses a secret that others could have read.
