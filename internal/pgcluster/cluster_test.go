@@ -3,6 +3,7 @@ package pgcluster_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
@@ -112,11 +114,15 @@ func TestANewClusterIsSafeAndReadyForCapture(t *testing.T) {
 	if s := c.Status(); s.State != pgcluster.Up || s.PID == 0 || s.Adopted {
 		t.Errorf("status %+v", s)
 	}
-	// Without the password nobody comes in, not even over the socket.
+	// Without the password, or with another, nobody comes in, not even over the socket.
 	for _, dsn := range []string{c.DSN("postgres", "postgres"), c.TCPDSN("postgres", "postgres")} {
 		bare := strings.Replace(dsn, "passfile=", "passfile=/nowhere", 1)
 		if _, err := pgx.Connect(t.Context(), bare); err == nil {
 			t.Errorf("connected without a password: %s", bare)
+		}
+		_, err := pgx.Connect(t.Context(), bare+"&password=wrong")
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "28P01" {
+			t.Errorf("with a wrong password: %v, want that the server refuses it", err)
 		}
 	}
 }
