@@ -92,6 +92,12 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	row, known := r.acked[facility]
 	open, heard := r.open, r.heard[facility]
 	r.mu.Unlock()
+	anew := false
+	if known && !heard && has == (change.Position{}) {
+		if anew, err = r.isNewBox(ctx, facility); err != nil {
+			return at, false, err
+		}
+	}
 	switch {
 	case !open:
 		return at, true, nil
@@ -100,6 +106,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 		return at, false, ErrAhead
 	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
 		return has, false, nil
+	case anew:
 	case known && !heard && has == (change.Position{}) && row.Seq+1 >= first:
 		return row, false, nil // what it lacks begins where it joined
 	case known && row.Seq == 0 && has.Epoch < epoch:
@@ -159,6 +166,17 @@ func (r *Router) Join(ctx context.Context, facility string) error {
 		r.acked[facility], r.heard[facility] = tail, false
 	}
 	return nil
+}
+
+// isNewBox reports whether a box that has nothing of the way down took the place
+// of one that never said what it had, and is here for the first time.
+func (r *Router) isNewBox(ctx context.Context, facility string) (bool, error) {
+	f, err := r.facility(ctx, facility)
+	if err != nil || f.Enrolments <= 1 {
+		return false, err
+	}
+	begun, err := r.store.replacing(ctx, facility)
+	return !begun, err
 }
 
 func (r *Router) facility(ctx context.Context, id string) (Facility, error) {

@@ -271,3 +271,30 @@ func TestABoxThatJoinsHearsWhatWasSeenOfIt(t *testing.T) {
 		t.Errorf("la has heard that %q was seen of it: %v", la.seen, la.heard)
 	}
 }
+
+// The box before may have been there for minutes only, and have had nothing to
+// acknowledge.
+func TestABoxInThePlaceOfASilentOneGetsItsRows(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.start(t)
+	old := g.box("la", "foo")
+	old.attach(t)
+	old.d.Close()
+	g.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'up la 4294967296:5'); INSERT INTO orders VALUES ('la', 1, 'up'); COMMIT`)
+	g.mu.Lock()
+	g.facilities[0].Enrolments = 2
+	g.mu.Unlock()
+	la := g.box("la", "foo")
+	la.attach(t)
+	la.d.Close()
+	la.attach(t) // it comes again before it had anything
+	for len(la.rows["public.orders"]) == 0 {
+		if err := la.next(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.mark(t, 1)
+	la.until(t, 1)
+	la.equal(t)
+}

@@ -260,6 +260,17 @@ func (s store) event(ctx context.Context, facility, kind string, at change.Posit
 	return nil
 }
 
+// replacing reports whether a facility's tables are, or were, sent to a box that
+// took another's place.
+func (s store) replacing(ctx context.Context, facility string) (bool, error) {
+	var begun bool
+	err := s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.down_load WHERE facility = $1 AND reason = $2)`, facility, reasonReplaced).Scan(&begun)
+	if err != nil {
+		return false, fmt.Errorf("read the loads of %s: %w", facility, err)
+	}
+	return begun, nil
+}
+
 // parked reports whether changes of the table are parked here.
 func (s store) parked(ctx context.Context, l Load) (bool, error) {
 	var waits bool
