@@ -141,11 +141,13 @@ func TestEachRoleMayDoItsWorkAndNoMore(t *testing.T) {
 	}
 	app := connect(t, c.TCPDSN(pgcluster.App, pgcluster.Database))
 	run(t, app, "CREATE TABLE public.orders (id int PRIMARY KEY); INSERT INTO public.orders VALUES (1)")
+	run(t, app, "CREATE SCHEMA films; CREATE TABLE films.rental (id serial PRIMARY KEY)")
 	owner := connect(t, c.DSN(pgcluster.Owner, pgcluster.Database))
 	run(t, owner, "CREATE PUBLICATION holdfast FOR TABLE public.orders")
 	run(t, owner, "CREATE TABLE holdfast.position (seq bigint)")
 	apply := connect(t, c.DSN(pgcluster.Apply, pgcluster.Database))
 	run(t, apply, "SET session_replication_role = replica; INSERT INTO public.orders VALUES (2)")
+	run(t, apply, "SELECT nextval('films.rental_id_seq'), last_value FROM films.rental_id_seq")
 	run(t, apply, "INSERT INTO holdfast.position VALUES (1); CREATE UNLOGGED TABLE holdfast.staging (id int)")
 	capture := connect(t, c.ReplicationDSN(pgcluster.Capture, pgcluster.Database))
 	if _, err := capture.PgConn().Exec(t.Context(), "CREATE_REPLICATION_SLOT s LOGICAL pgoutput").ReadAll(); err != nil {

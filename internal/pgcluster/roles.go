@@ -71,6 +71,9 @@ func (c *Cluster) Provision(ctx context.Context, database string) error {
 // later are covered by the default privileges and the pg_…_all_data roles.
 const grants = `
 CREATE SCHEMA IF NOT EXISTS holdfast AUTHORIZATION holdfast;
+DO $$ BEGIN -- applications that make a schema or an extension of their own
+	EXECUTE format('GRANT CREATE ON DATABASE %I TO holdfast_app', current_database());
+END $$;
 GRANT USAGE, CREATE ON SCHEMA public TO holdfast_app;
 GRANT USAGE ON SCHEMA holdfast TO holdfast_app, holdfast_capture, holdfast_monitor;
 GRANT USAGE, CREATE ON SCHEMA holdfast TO holdfast_apply;
