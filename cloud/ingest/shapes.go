@@ -93,5 +93,5 @@ func (in *Ingest) Compare(ctx context.Context, facility string, t proto.SyncedTa
 	case len(columns) == 0:
 		return []schema.Difference{{Text: "its columns differ from the region's; this box's version does not say which", Remedy: "Compare the two tables with \\d in psql."}}, nil
 	}
-	return schema.Compare(columns, here, t), nil
+	return schema.Compare(facility, columns, here, t), nil
 }

@@ -206,7 +206,7 @@ func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
 	entries := make([]apply.Table, len(list))
 	for i, e := range list {
 		entries[i] = apply.Table{
-			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn,
+			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn, TargetSchema: e.RegionSchema,
 			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
 		}
 	}

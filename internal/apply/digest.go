@@ -271,7 +271,7 @@ func (sh *shape) hashed(t *change.Table) (*hashed, error) {
 	columns := make([]schema.HashColumn, len(t.Columns))
 	for i, c := range t.Columns {
 		to := &sh.target.columns[sh.target.byName[c.Name]]
-		expr, ok := asSent("t."+quote(c.Name), c.Type, to.typ)
+		expr, ok := asSent("t."+quote(c.Name), sh.sent[i], to.typ)
 		if !ok {
 			return nil, tableError(sh.name, fmt.Sprintf("has the column %q as %s, the region as %s, and the one's text is not the other's, so that its rows cannot be compared", c.Name, c.Type, to.typ),
 				"Change it in the region: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", sh.target.sql(), quote(c.Name), c.Type)

@@ -1,10 +1,12 @@
 package apply
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
 	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/schema"
 )
 
 // Class says whose rows a table holds and how they change.
@@ -32,7 +34,7 @@ type Table struct {
 	// TargetSchema is where the rows live at the receiver: a pattern in which
 	// {schema} is the sender's schema and {facility} the facility. Empty means
 	// {schema}. On the way down tables arrive by their name at the facility, and
-	// it means nothing.
+	// only their columns' types by where they are in the region.
 	TargetSchema string
 	// Policy says on the way down whose version of a fact row stands when both
 	// sides changed it without knowing of each other; empty is PolicyEdge.
@@ -59,10 +61,25 @@ type place struct {
 
 // schema returns the receiver's schema for the facility's rows.
 func (p place) schema(t *Table) string {
-	if t.TargetSchema == "" || p.direction == Down {
+	if p.direction == Down {
 		return t.Schema
 	}
-	return strings.NewReplacer("{schema}", t.Schema, "{facility}", p.facility).Replace(t.TargetSchema)
+	return p.region(t, t.Schema)
+}
+
+// region returns the region's schema for one of the facility's.
+func (p place) region(t *Table, schema string) string {
+	return strings.NewReplacer("{schema}", schema, "{facility}", p.facility).Replace(cmp.Or(t.TargetSchema, "{schema}"))
+}
+
+// sameType reports whether the sender's type is the receiver's, perhaps in the
+// schema that the facility has in the region.
+func (p place) sameType(t *Table, sent, here string) bool {
+	facility, region := sent, here
+	if p.direction == Down {
+		facility, region = here, sent
+	}
+	return schema.SameType(facility, region, func(s string) string { return p.region(t, s) })
 }
 
 // check returns an error when the entry would mix the rows of facilities. On

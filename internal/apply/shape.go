@@ -23,7 +23,7 @@ type shape struct {
 	target        *target
 	// columns are the sender's columns that are written, as positions in its rows.
 	columns []int
-	// sent are the types of the sender's columns.
+	// sent are the types of the sender's columns, by the names that they have here.
 	sent []string
 	// to is the target's column of each of the sender's columns.
 	to []*targetColumn
@@ -112,7 +112,7 @@ func registerAdvice(d Direction, table string) string {
 // signature is equal for tables that have the same shape.
 func signature(e *Table, at place, t *change.Table) string {
 	var b strings.Builder
-	for _, s := range []string{string(at.direction), at.schema(e), string(e.Class), e.FacilityColumn, string(e.Policy), strings.Join(e.CloudColumns, "\x00"), t.Schema, t.Name} {
+	for _, s := range []string{string(at.direction), at.schema(e), e.TargetSchema, string(e.Class), e.FacilityColumn, string(e.Policy), strings.Join(e.CloudColumns, "\x00"), t.Schema, t.Name} {
 		fmt.Fprintf(&b, "%d:%s", len(s), s)
 	}
 	for i := range t.Columns {
@@ -134,22 +134,26 @@ func signature(e *Table, at place, t *change.Table) string {
 func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Table, tgt *target) (*shape, error) {
 	sh := &shape{
 		name: t.ID(), schema: t.Schema, table: t.Name, class: e.Class, target: tgt, facilityColumn: -1, sql: map[string]string{},
-		to: make([]*targetColumn, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
+		to: make([]*targetColumn, len(t.Columns)), sent: make([]string, len(t.Columns)), policy: cmp.Or(e.Policy, PolicyEdge),
 	}
-	here, there := at.direction.here(), at.direction.there()
+	here, there, places := at.direction.here(), at.direction.there(), e
 	if e.Class == Master {
 		e = &Table{Schema: e.Schema, Name: e.Name, Class: Master} // its rows are no facility's
 	}
 	sent := map[string]bool{}
 	for i := range t.Columns {
 		col := &t.Columns[i]
-		sh.sent = append(sh.sent, col.Type)
 		j, ok := tgt.byName[col.Name]
 		if !ok {
 			return nil, misfit{ReasonMissingColumn, tableError(sh.name, fmt.Sprintf("has no column %q in %s table %s.%s", col.Name, here.its, tgt.schema, tgt.name),
 				"Add it %s: ALTER TABLE %s ADD COLUMN %s %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}
 		to := &tgt.columns[j]
+		typ := col.Type
+		if at.sameType(places, typ, to.typ) {
+			typ = to.typ
+		}
+		sh.sent[i] = typ
 		if to.generated {
 			if col.Key {
 				return nil, tableError(sh.name, fmt.Sprintf("has the key column %q, which %s database computes", col.Name, here.its),
@@ -157,7 +161,7 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 			}
 			continue
 		}
-		ok, err := assignable(ctx, s, col.Type, to.typ)
+		ok, err := assignable(ctx, s, typ, to.typ)
 		if err != nil {
 			return nil, fmt.Errorf("compare the types of %s.%s: %w", sh.name, col.Name, err)
 		}
@@ -165,7 +169,7 @@ func newShape(ctx context.Context, s *session, e *Table, at place, t *change.Tab
 			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the column %q as %s, %s as %s", col.Name, col.Type, here.the, to.typ),
 				"Change it %s: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}
-		if col.Key && e.Class != Event && !sameOrder(col.Type, to.typ) {
+		if col.Key && e.Class != Event && !sameOrder(typ, to.typ) {
 			return nil, misfit{ReasonType, tableError(sh.name, fmt.Sprintf("has the key column %q as %s, %s as %s, which orders its values differently", col.Name, col.Type, here.the, to.typ),
 				"Change it %s: ALTER TABLE %s ALTER COLUMN %s TYPE %s;", here.in, tgt.sql(), quote(col.Name), col.Type)}
 		}

@@ -174,3 +174,32 @@ func readTable(t *testing.T, db *pgtest.DB, w *change.Table) (changes []change.C
 	}
 	return changes
 }
+
+// Where each facility has a schema of its own in the region, its types are there
+// too, whichever way the rows go.
+func TestTypesOfTheFacilitysOwnSchemaAreTheSame(t *testing.T) {
+	t.Parallel()
+	const ddl = `CREATE TYPE %[1]s.mood AS ENUM ('bad', 'good'); CREATE DOMAIN %[1]s.year AS int CHECK (VALUE > 1900); CREATE TYPE %[1]s.pair AS (a int, b %[1]s.mood);
+		CREATE TABLE %[1]s.t (id int, m %[1]s.mood, all_m %[1]s.mood[], y %[1]s.year, p %[1]s.pair, PRIMARY KEY (id, m));`
+	sent := func(schema string) change.Table {
+		return table("public", "t", key("id", "integer"), key("m", schema+".mood"), col("all_m", schema+".mood[]"), col("y", schema+".year"), col("p", schema+".pair"))
+	}
+	rows := []change.Change{ins(0, 1, "bad", "{good,NULL}", 1990, "(1,bad)"), ins(0, 2, "good", nil, nil, nil)}
+	entry := Table{Name: "t", TargetSchema: "{facility}_{schema}"}
+	for _, c := range []struct {
+		here, there string
+		config      Config
+	}{
+		{"la_public", "public", Config{Facility: "la"}},
+		{"public", "la_public", Config{Facility: "la", Direction: Down, Local: quietLocal{}}},
+	} {
+		db := pgtest.New(t)
+		db.Exec(t, coreSQL+"CREATE SCHEMA la_public;"+fmt.Sprintf(ddl, c.here))
+		r := newRegion(t, db.ConnString(), entry)
+		st := r.start(c.config)
+		s := newSender(t, sent(c.there))
+		st.push(s.frame(rows), s.frame([]change.Change{upd(0, 2, "good", "{bad}", 1991, "(2,good)")}))
+		st.untilApplied(2)
+		wantLines(t, db, "SELECT * FROM "+c.here+".t ORDER BY id", `(1,bad,"{good,NULL}",1990,"(1,bad)")`, `(2,good,{bad},1991,"(2,good)")`)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,10 +35,13 @@ func (t *Table) Describe() []proto.TableColumn {
 	return list
 }
 
-// Compare says how the columns at a facility differ from those of the region's
-// table, those that stop rows first.
-func Compare(facility []proto.TableColumn, region *Table, s proto.SyncedTable) []Difference {
+// Compare says how the columns of a table at a facility differ from those of
+// the region's table, those that stop rows first.
+func Compare(facilityID string, facility []proto.TableColumn, region *Table, s proto.SyncedTable) []Difference {
 	d := differ{down: s.Class == classMaster, table: region.quoted(), at: pgx.Identifier{s.Schema, s.Name}.Sanitize()}
+	d.place = func(schema string) string {
+		return strings.NewReplacer("{schema}", schema, "{facility}", facilityID).Replace(cmp.Or(s.RegionSchema, "{schema}"))
+	}
 	here := region.Describe()
 	find := func(list []proto.TableColumn, name string) *proto.TableColumn {
 		if i := slices.IndexFunc(list, func(c proto.TableColumn) bool { return c.Name == name }); i >= 0 {
@@ -70,7 +74,9 @@ type differ struct {
 	// down is true when the region writes the rows and the facility receives them.
 	down      bool
 	table, at string // names for SQL, in the region and at the facility
-	list      []Difference
+	// place is the region's schema for one of the facility's.
+	place func(schema string) string
+	list  []Difference
 }
 
 // column compares one column; nil is a side that does not have it.
@@ -108,7 +114,7 @@ func (d *differ) column(facility, region *proto.TableColumn) {
 		out.Warning = receiver.Required
 		out.Text = fmt.Sprintf("%s computes the column %s and does not send it; %s stores it", from, out.Column, to)
 		out.Remedy = fmt.Sprintf("Make it a generated column in %s too.", to)
-	case ShortType(sender.Type) != ShortType(receiver.Type):
+	case ShortType(sender.Type) != ShortType(receiver.Type) && !SameType(facility.Type, region.Type, d.place):
 		if Widens(ShortType(sender.Type), ShortType(receiver.Type)) {
 			out.Text = fmt.Sprintf("the column %s is wider in %s; all values of %s fit", out.Column, to, from)
 			break

@@ -50,7 +50,7 @@ func TestDifferencesSayWhetherRowsCross(t *testing.T) {
 		{same + ", a text, z int", same + ", a text, y int NOT NULL GENERATED ALWAYS AS IDENTITY, z bigint", "fact", "note the column z is wider\nnote the facility does not have the column y"},
 	} {
 		facility, region := table(c.facility).Describe(), table(c.region)
-		got := schema.Compare(facility, region, proto.SyncedTable{Schema: "public", Name: "t", Class: c.class})
+		got := schema.Compare("la", facility, region, proto.SyncedTable{Schema: "public", Name: "t", Class: c.class})
 		var lines []string
 		for _, d := range got {
 			kind := "note"

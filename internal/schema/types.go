@@ -32,6 +32,44 @@ func ShortType(formatted string) string {
 	return name + mods
 }
 
+// SameType reports whether a column has the same type on both sides, as
+// format_type writes it: by the same name, or, where each facility has a schema
+// of its own in the region, by the name in the schema that place gives for the
+// facility's.
+func SameType(facility, region string, place func(schema string) string) bool {
+	if facility == region {
+		return true
+	}
+	fs, fn := splitSchema(facility)
+	rs, rn := splitSchema(region)
+	return fs != "" && rs != "" && fn == rn && place(fs) == rs
+}
+
+// splitSchema parts the schema off a formatted type; PostgreSQL's own types have
+// none.
+func splitSchema(formatted string) (schema, name string) {
+	if !strings.HasPrefix(formatted, `"`) {
+		schema, name, ok := strings.Cut(formatted, ".")
+		if !ok || strings.ContainsAny(schema, `"( `) {
+			return "", formatted
+		}
+		return schema, name
+	}
+	for i := 1; i < len(formatted); i++ {
+		if formatted[i] != '"' {
+			continue
+		}
+		if rest := formatted[i+1:]; strings.HasPrefix(rest, `"`) {
+			i++ // a quote in the name
+		} else if name, ok := strings.CutPrefix(rest, "."); ok {
+			return strings.ReplaceAll(formatted[1:i], `""`, `"`), name
+		} else {
+			break
+		}
+	}
+	return "", formatted
+}
+
 // SplitType is a short type's name and its modifiers.
 func SplitType(t string) (name string, mods []int) {
 	name, rest, ok := strings.Cut(t, "(")

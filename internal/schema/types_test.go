@@ -31,3 +31,31 @@ func TestWhatWidens(t *testing.T) {
 		}
 	}
 }
+
+func TestATypeIsTheSameInTheFacilitysOwnSchema(t *testing.T) {
+	t.Parallel()
+	place := func(schema string) string { return "la_" + schema }
+	for _, c := range []struct {
+		facility, region string
+		want             bool
+	}{
+		{"integer", "integer", true},
+		{"integer", "bigint", false},
+		{"public.mood", "public.mood", true},
+		{"public.mood", "la_public.mood", true},
+		{"public.mood[]", "la_public.mood[]", true},
+		{"public.mood", "la_public.mood[]", false},
+		{"public.mood", "ny_public.mood", false},
+		{"la_public.mood", "public.mood", false},
+		{`"S p".mood`, `"la_S p".mood`, true},
+		{`"S ""p."."Mo.od"`, `"la_S ""p."."Mo.od"`, true},
+		{`"S p"."mood"`, `"la_S p".mood`, false},
+		{"public.geometry(Point,4326)", "la_public.geometry(Point,4326)", true},
+		{"text", "la_public.text", false},
+		{"timestamp(3) without time zone", "la_public.x", false},
+	} {
+		if got := SameType(c.facility, c.region, place); got != c.want {
+			t.Errorf("%s and %s: %t", c.facility, c.region, got)
+		}
+	}
+}
