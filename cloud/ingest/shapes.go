@@ -1,12 +1,15 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/proto"
@@ -70,6 +73,22 @@ func (s store) shape(ctx context.Context, schemaName, name string) (*schema.Tabl
 		return nil, nil
 	}
 	return table, err
+}
+
+// example is the region's table for t, of any facility where each has its own;
+// nil when there is none.
+func (s store) example(ctx context.Context, t proto.SyncedTable) (*schema.Table, error) {
+	pattern := strings.ReplaceAll(cmp.Or(t.RegionSchema, "{schema}"), "{schema}", t.Schema)
+	var place string
+	err := s.db.QueryRow(ctx, `SELECT place FROM (SELECT replace($1::text, '{facility}', id) AS place FROM holdfast.facility UNION SELECT $1) p
+		WHERE to_regclass(format('%I.%I', place, $2::text)) IS NOT NULL ORDER BY place LIMIT 1`, pattern, t.Name).Scan(&place)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.shape(ctx, place, t.Name)
 }
 
 // Compare says how a table at a facility differs from the region's: fingerprint

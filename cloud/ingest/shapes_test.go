@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/agogsaas/holdfast/proto"
@@ -72,6 +73,27 @@ func TestColumnsToldOnceAreRemembered(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("step %d: %d columns, want %d", i, c.got, c.want)
+		}
+	}
+}
+
+func TestEqualNumbersAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.db.Exec(t.Context(), `CREATE SCHEMA f2_public; CREATE TABLE f2_public.film (film_id serial PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	film := proto.SyncedTable{Schema: "public", Name: "film", Class: "fact", RegionSchema: "{facility}_{schema}"}
+	problems, warnings, err := b.Check(t.Context(), film)
+	if err != nil || len(problems) > 0 || len(warnings) != 1 || !strings.Contains(warnings[0], `ALTER SEQUENCE "f2_public"."film_film_id_seq" INCREMENT BY 2`) {
+		t.Errorf("%v, %q, %v", problems, warnings, err)
+	}
+	if _, err := b.db.Exec(t.Context(), `ALTER SEQUENCE f2_public.film_film_id_seq INCREMENT BY 2 RESTART WITH 2`); err != nil {
+		t.Fatal(err)
+	}
+	for _, fine := range []proto.SyncedTable{film, orders, {Schema: "public", Name: "none", Class: "fact", RegionSchema: "{facility}_{schema}"}} {
+		if problems, warnings, err := b.Check(t.Context(), fine); err != nil || len(problems)+len(warnings) > 0 {
+			t.Errorf("%s: %v, %q, %v", fine.ID(), problems, warnings, err)
 		}
 	}
 }

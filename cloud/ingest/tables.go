@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/proto"
 )
 
@@ -115,6 +116,11 @@ func (in *Ingest) Check(ctx context.Context, t proto.SyncedTable) (problems []pr
 		}
 		problems = append(problems, found...)
 	}
+	if len(problems) == 0 {
+		if warnings, err = in.sameNumbers(ctx, t); err != nil {
+			return nil, nil, err
+		}
+	}
 	if in.cfg.CheckFacilities != nil {
 		at, silent := in.cfg.CheckFacilities(ctx, t)
 		for _, facility := range slices.Sorted(maps.Keys(at)) {
@@ -127,6 +133,23 @@ func (in *Ingest) Check(ctx context.Context, t proto.SyncedTable) (problems []pr
 		}
 	}
 	return problems, warnings, nil
+}
+
+// sameNumbers says where rows that are added on both sides get the same keys.
+// With a schema for each facility the tables are alike: one tells.
+func (in *Ingest) sameNumbers(ctx context.Context, t proto.SyncedTable) ([]string, error) {
+	table, err := in.store.example(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("look at %s in the region: %w", t.ID(), err)
+	}
+	if table == nil {
+		return nil, nil
+	}
+	var warnings []string
+	for _, p := range schema.SameNumbers(table, t) {
+		warnings = append(warnings, p.Text+". "+p.Remedy)
+	}
+	return warnings, nil
 }
 
 // Add registers a table that was checked, or changes its entry, and announces it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/schema"
 )
 
 // catalog keeps what has been read of the target's tables. It is forgotten as
@@ -20,13 +22,14 @@ type catalog struct {
 	targets map[string]*target
 	shapes  map[string]*shape
 	links   map[string]*links // by the target's schema.name
+	log     *slog.Logger
 }
 
 // maxCatalog is how many tables and shapes are kept before all are forgotten.
 const maxCatalog = 10000
 
-func newCatalog() *catalog {
-	return &catalog{targets: map[string]*target{}, shapes: map[string]*shape{}, links: map[string]*links{}}
+func newCatalog(log *slog.Logger) *catalog {
+	return &catalog{log: log, targets: map[string]*target{}, shapes: map[string]*shape{}, links: map[string]*links{}}
 }
 
 func (c *catalog) forget() {
@@ -46,6 +49,8 @@ type target struct {
 	byName       map[string]int
 	// unique are the column sets of its unique indexes that ON CONFLICT can use.
 	unique []uniqueIndex
+	// sequences give new rows their numbers.
+	sequences []schema.Sequence
 }
 
 type uniqueIndex struct {
@@ -160,7 +165,10 @@ func readTarget(ctx context.Context, conn *pgx.Conn, schema, name string) (*targ
 	t.unique, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u uniqueIndex, err error) {
 		return u, row.Scan(&u.columns, &u.schemas)
 	})
-	return t, err
+	if err != nil {
+		return nil, err
+	}
+	return t, t.readSequences(ctx, conn)
 }
 
 // assignable reports whether values of the type from, as text, may be given to

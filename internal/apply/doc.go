@@ -11,6 +11,7 @@
 //	facts.go     what comes down is decided first where the receiver writes too
 //	decide.go    whose version of a row stands
 //	conflict.go  which version did not stand is recorded, or sent back
+//	serial.go    sequences stay ahead of the rows that came
 //	rows.go      what cannot be applied folded is applied as it was made
 //	durable.go   what is applied becomes durable, and only then may be acknowledged
 //

@@ -55,10 +55,15 @@ type execution struct {
 func (x *execution) run(ctx context.Context, f *folded, first []call, checkFirst func(counts []int64) error) error {
 	f.prepare()
 	tables, facts := f.split()
-	if err := x.runSets(ctx, tables, first, checkFirst); err != nil || len(facts) == 0 {
+	if err := x.runSets(ctx, tables, first, checkFirst); err != nil {
 		return err
 	}
-	return x.runFacts(ctx, facts, f.seen, f.mixed)
+	if len(facts) > 0 {
+		if err := x.runFacts(ctx, facts, f.seen, f.mixed); err != nil {
+			return err
+		}
+	}
+	return x.countOn(ctx, f)
 }
 
 // runSets applies the operations of tables that nobody else writes.

@@ -122,7 +122,7 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{
 		cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
-		catalog: newCatalog(), eager: map[*target]int{},
+		catalog: newCatalog(c.Log), eager: map[*target]int{},
 		parksets: map[parksetKey]*parkset{}, parked: map[string]int64{}, again: map[string]struct{}{}, kick: make(chan struct{}, 1),
 	}
 	p.Faults.Retry.Name = "apply.retry"

@@ -51,6 +51,8 @@ type shape struct {
 	cloudColumns []int
 	// uuidKey is true when the order of the key is that of its text.
 	uuidKey bool
+	// serials are the columns whose sequences must stay ahead of what comes.
+	serials []serial
 
 	lastSize atomic.Int32 // rows of the last set, to make the next one's size
 
@@ -89,6 +91,7 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 	if err != nil {
 		return nil, err
 	}
+	c.findSerials(sh, at.direction)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have := c.shapes[id]; have != nil {

@@ -79,6 +79,8 @@ type Table struct {
 	// it useless to tell rows apart before.
 	KeyDeferrable bool
 	ForeignKeys   []ForeignKey
+	// Counted are the sequences that the key's columns get their numbers from.
+	Counted []Sequence
 	// RowSecurity is true when policies hide rows from the role that asked.
 	RowSecurity bool
 }
@@ -133,7 +135,7 @@ func ReadTx(ctx context.Context, tx pgx.Tx, schema, name string) (*Table, error)
 	if err != nil {
 		return nil, fmt.Errorf("look up %s: %w", t.ID(), err)
 	}
-	for _, read := range []func(context.Context, pgx.Tx) error{t.readColumns, t.readKey, t.readForeignKeys} {
+	for _, read := range []func(context.Context, pgx.Tx) error{t.readColumns, t.readKey, t.readForeignKeys, t.readSequences} {
 		if err := read(ctx, tx); err != nil {
 			return nil, fmt.Errorf("look up %s: %w", t.ID(), err)
 		}

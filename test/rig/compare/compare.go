@@ -5,6 +5,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,13 @@ type Table struct {
 	Schema, Name string
 	Ignore       []string // columns that may differ
 	Where        string   // SQL: only these rows; empty means all
+	SchemaB      string   // its schema in B, where that is another one
+}
+
+// inB is the table as B has it.
+func (t Table) inB() Table {
+	t.Schema = cmp.Or(t.SchemaB, t.Schema)
+	return t
 }
 
 // from names the table's rows for SQL.
@@ -198,7 +206,7 @@ func table(ctx context.Context, a, b pgx.Tx, t Table) (*TableDifference, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read its columns in A: %w", err)
 	}
-	sb, err := shapeOf(ctx, b, t)
+	sb, err := shapeOf(ctx, b, t.inB())
 	if err != nil {
 		return nil, fmt.Errorf("read its columns in B: %w", err)
 	}
@@ -212,7 +220,7 @@ func table(ctx context.Context, a, b pgx.Tx, t Table) (*TableDifference, error) 
 	if err != nil {
 		return nil, fmt.Errorf("add up its rows in A: %w", err)
 	}
-	db, err := digestOf(ctx, b, t, sa)
+	db, err := digestOf(ctx, b, t.inB(), sa)
 	if err != nil {
 		return nil, fmt.Errorf("add up its rows in B: %w", err)
 	}

@@ -17,7 +17,7 @@ func walk(ctx context.Context, a, b pgx.Tx, t Table, s shape) ([]Row, error) {
 		return nil, fmt.Errorf("read its rows in A: %w", err)
 	}
 	defer ra.rows.Close()
-	rb, err := open(ctx, b, t, s)
+	rb, err := open(ctx, b, t.inB(), s)
 	if err != nil {
 		return nil, fmt.Errorf("read its rows in B: %w", err)
 	}
@@ -54,7 +54,7 @@ type reader struct {
 
 func open(ctx context.Context, tx pgx.Tx, t Table, s shape) (*reader, error) {
 	rows, err := tx.Query(ctx, `SELECT `+rowText(s.key)+` COLLATE "C" AS k, `+rowText(s.columns)+` COLLATE "C" AS r
-		FROM `+pgx.Identifier{t.Schema, t.Name}.Sanitize()+` ORDER BY k, r`)
+		FROM `+t.from()+` ORDER BY k, r`)
 	if err != nil {
 		return nil, err
 	}
