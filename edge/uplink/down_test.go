@@ -77,7 +77,10 @@ func TestWhatComesDownIsAppliedAndAcknowledged(t *testing.T) {
 	if err := u.Down.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	hellos, links := region(t, u, proto.Welcome{Version: 2, Epoch: 1 << 32, WindowBytes: 1 << 20, DownEpoch: 7})
+	hellos, links := region(t, u, proto.Welcome{
+		Version: 2, Epoch: 1 << 32, WindowBytes: 1 << 20, DownEpoch: 7, Tables: proto.Tables{Version: 2, Tables: list},
+	})
+	begin(t, u.Tables) // the way down begins once these are settled
 	begin(t, u.Transfer)
 	if h := <-hellos; h.Version != 2 || h.DownEpoch != 0 || h.DownSeq != 0 {
 		t.Errorf("a new box says %+v", h)
