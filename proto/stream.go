@@ -83,6 +83,11 @@ type Hello struct {
 	// durable here; 0, 0 when none is.
 	DownEpoch uint64 `cbor:"13,keyasint,omitempty"`
 	DownSeq   uint64 `cbor:"14,keyasint,omitempty"`
+	// Restores is true of an edge that knows what to do when its database was put
+	// back from a backup. Restored is true while it was, and the region's rows are
+	// still to come: the edge sends nothing of this epoch before that.
+	Restores bool `cbor:"15,keyasint,omitempty"`
+	Restored bool `cbor:"16,keyasint,omitempty"`
 }
 
 // Welcome answers a Hello: where the region stands, and what is synced.
@@ -102,6 +107,14 @@ type Welcome struct {
 	DownEpoch uint64 `cbor:"7,keyasint,omitempty"`
 	// BytesPerSecond is how fast the edge may send frames; 0 is as fast as it can.
 	BytesPerSecond uint64 `cbor:"8,keyasint,omitempty"`
+	// WentBack is true when the edge has less of the way down than it had told to
+	// be durable: its database was put back from a backup.
+	WentBack bool `cbor:"9,keyasint,omitempty"`
+	// Restoring answers Restored: the region's rows come, and a Heal behind them.
+	Restoring bool `cbor:"10,keyasint,omitempty"`
+	// Lacking is true when the region passed over changes of the edge: what it does
+	// not have may never have been deleted.
+	Lacking bool `cbor:"11,keyasint,omitempty"`
 }
 
 // Pace is how fast the edge may send frames from now on. The region knows the
@@ -229,6 +242,9 @@ type TableStates struct {
 type Heal struct {
 	Tables []string `cbor:"1,keyasint,omitempty"` // IDs, schema.name
 	Reason string   `cbor:"2,keyasint"`
+	// Restored is true once an edge whose database was put back has been sent all
+	// that the region has of it. Tables is empty then.
+	Restored bool `cbor:"3,keyasint,omitempty"`
 }
 
 // Codes of a Goodbye.

@@ -47,7 +47,11 @@ func streamVectors() map[string]any {
 				{Name: "id", Type: "uuid", Key: true, Required: true}, {Name: "price", Type: "numeric(10,2)"}, {Name: "total", Type: "numeric", Generated: true},
 			},
 		}}},
-		"12-down": &Down{PrevEpoch: 9 << 32, PrevSeq: 12_340, Frame: []byte{1, 2, 3}, More: true},
+		"01-hello-restored":    &Hello{Version: 2, VersionMin: 1, Facility: "la", Epoch: epoch, DownEpoch: 9 << 32, DownSeq: 12_345, Restores: true, Restored: true},
+		"02-welcome-went-back": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, WentBack: true},
+		"02-welcome-restoring": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, DownEpoch: 9 << 32, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, Restoring: true, Lacking: true},
+		"07-heal-restored":     &Heal{Reason: "all rows were sent", Restored: true},
+		"12-down":              &Down{PrevEpoch: 9 << 32, PrevSeq: 12_340, Frame: []byte{1, 2, 3}, More: true},
 	}
 	for typ, sample := range streamSamples() {
 		v[fmt.Sprintf("%02d-first", typ)] = sample

@@ -111,14 +111,22 @@ type Config struct {
 	// Keep names tables, as schema.name, whose changes stay in although their
 	// transaction came from the other side. So do ranges and RowPrefix's rows.
 	Keep []string
-	Log  *slog.Logger
+	// PastLSN and PastMicros leave out what committed before both: the sink had it
+	// before the database was put back from a backup.
+	PastLSN    uint64
+	PastMicros int64
+	Log        *slog.Logger
 }
 
 // GapError says that the slot no longer gives what follows the sink's end:
 // changes are missing, or may be. The caller begins a new epoch: it drops the
 // slot, makes it anew, marks the sink with where it starts, and loads the
 // tables again.
-type GapError struct{ Reason string }
+type GapError struct {
+	Reason string
+	// Older is true when it is the database that went back, and the slot is as good as ever.
+	Older bool
+}
 
 func (e *GapError) Error() string { return "the change stream has a gap: " + e.Reason }
 

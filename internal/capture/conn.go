@@ -115,15 +115,15 @@ func checkSlot(ctx context.Context, conn *pgx.Conn, slot string, have uint64) er
 	}
 	switch {
 	case info == nil:
-		return &GapError{"the replication slot " + slot + " is gone: the database was restored or replaced, or somebody dropped it"}
+		return &GapError{Reason: "the replication slot " + slot + " is gone: the database was restored or replaced, or somebody dropped it"}
 	case info.Lost:
-		return &GapError{"the server threw away WAL that the replication slot " + slot + " still needed (max_slot_wal_keep_size)"}
+		return &GapError{Reason: "the server threw away WAL that the replication slot " + slot + " still needed (max_slot_wal_keep_size)"}
 	case info.Plugin != "pgoutput":
 		return hint.Wrap(fmt.Errorf("%w: slot %s belongs to the plugin %q", errFatal, slot, info.Plugin), "Drop the slot %s, or give Holdfast another slot name.", slot)
 	case info.ConfirmedFlush > have:
-		return &GapError{fmt.Sprintf("the replication slot is at %s, the queue ends at %s: the queue lost its end", LSN(info.ConfirmedFlush), LSN(have))}
+		return &GapError{Reason: fmt.Sprintf("the replication slot is at %s, the queue ends at %s: the queue lost its end", LSN(info.ConfirmedFlush), LSN(have))}
 	case info.WAL < have:
-		return &GapError{fmt.Sprintf("the database's WAL ends at %s, the queue has changes up to %s: the database is older than the queue", LSN(info.WAL), LSN(have))}
+		return &GapError{Reason: fmt.Sprintf("the database's WAL ends at %s, the queue has changes up to %s: the database is older than the queue", LSN(info.WAL), LSN(have)), Older: info.Older(have)}
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (c *conn) receive() ([]byte, error) {
 			}
 			// The server reads the WAL with the catalog of its time, in which
 			// there is no publication: it will never give what follows.
-			return nil, &GapError{"a publication was dropped: " + m.Message}
+			return nil, &GapError{Reason: "a publication was dropped: " + m.Message}
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
 			return nil, errors.New("the server ended replication")
 		}

@@ -52,7 +52,7 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		r.u32() // transaction id
 		s.txOpen, s.txMicros = true, micros
 		// After a new connection the server may begin with what the sink has.
-		s.txSkip, s.txTagged = final < s.have, false
+		s.txSkip, s.txTagged = final < s.have || final < s.c.c.PastLSN && micros <= s.c.c.PastMicros, false
 		s.txNotes, s.txNames, s.skipped = s.txNotes[:0], s.txNames[:0], 0
 		return r.done("begin")
 	case 'C':

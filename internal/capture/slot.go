@@ -43,6 +43,23 @@ func (i SlotInfo) Gap(have uint64) string {
 	return ""
 }
 
+// Older reports whether the database that the slot is of is certainly older
+// than have: nothing else makes a WAL shorter that has the slot still.
+func (i SlotInfo) Older(have uint64) bool {
+	return !i.Created && i.ConfirmedFlush <= have && i.WAL < have
+}
+
+// Recovered returns an LSN behind all that the database had when its server
+// started, and before all that was committed since, unless there was a checkpoint.
+func Recovered(ctx context.Context, conn *pgx.Conn) (uint64, error) {
+	var redo string
+	if err := conn.QueryRow(ctx, `SELECT redo_lsn::text FROM pg_catalog.pg_control_checkpoint()`).Scan(&redo); err != nil {
+		return 0, fmt.Errorf("look where the database's recovery ended: %w", err)
+	}
+	at, err := pglogrepl.ParseLSN(redo)
+	return uint64(at), err
+}
+
 // readSlot returns nil when there is none.
 func readSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, error) {
 	var flush, restart, wal *string

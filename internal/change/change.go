@@ -134,6 +134,9 @@ type KeyRange struct {
 	// After and UpTo are key values in column order; nil is unbounded.
 	After, UpTo Row
 	Rows        []Row
+	// Partial is true of some of a range's rows that are applied by themselves:
+	// nothing is said of others. It is on no wire.
+	Partial bool `cbor:"-"`
 }
 
 // Tx is a committed transaction, or a part of one that is too big for a frame.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/agogsaas/holdfast/internal/change"
 )
 
 // Epoch is a stream identity. It begins in steps that a crash may separate:
@@ -25,11 +27,29 @@ type Epoch struct {
 	Number  uint64
 	Opening bool
 	Reason  string // why the one before ended; empty for the first
+	// Restored is true while the database is older than what the other side has
+	// of it: it was put back from a backup, and the other side's rows come first.
+	Restored bool
+	// Whole is true when every change that was made since then is in the stream.
+	Whole bool
+	// After is the last that the queue has of the time before: the other side
+	// must have it before it sends its rows.
+	After change.Position
+	// Past is what the WAL still had of the time before: it is not of this epoch.
+	Past Past
+}
+
+// Past is what committed before both.
+type Past struct {
+	LSN    uint64
+	Micros int64 // since 1970
 }
 
 // File keeps the current epoch on disk, outside the database and the
 // queue, because a new epoch is begun when one of those was lost. Its lines
-// are the number, "opening" or "open", and the reason.
+// are the number, the state, and the reason. The state is "opening" or "open",
+// and where the database was put back "past" with its two numbers, and "restored"
+// or "whole" with a position.
 type File struct {
 	path string
 	now  *atomic.Pointer[Epoch]
@@ -56,7 +76,11 @@ func Open(path string, base uint64) (File, error) {
 	if n < base {
 		return e, e.Set(Epoch{Number: base, Opening: true, Reason: "the box was enrolled anew"})
 	}
-	e.now.Store(&Epoch{Number: n, Opening: lines[1] == "opening", Reason: strings.TrimSpace(lines[2])})
+	now := Epoch{Number: n, Reason: strings.TrimSpace(lines[2])}
+	if err := now.parseState(lines[1]); err != nil {
+		return e, fmt.Errorf("read the epoch: %q: %w", lines[1], err)
+	}
+	e.now.Store(&now)
 	return e, nil
 }
 
@@ -72,12 +96,8 @@ func (e File) Set(n Epoch) error {
 	if err != nil {
 		return fmt.Errorf("write the epoch: %w", err)
 	}
-	state := "open"
-	if n.Opening {
-		state = "opening"
-	}
 	n.Reason = strings.Join(strings.Fields(n.Reason), " ")
-	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.Number, state, n.Reason)
+	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.Number, n.state(), n.Reason)
 	err = cmp.Or(err, f.Sync())
 	err = errors.Join(err, f.Close())
 	if err == nil {
@@ -90,6 +110,43 @@ func (e File) Set(n Epoch) error {
 		return fmt.Errorf("write the epoch: %w", errors.Join(err, removeIfThere(f.Name())))
 	}
 	e.now.Store(&n)
+	return nil
+}
+
+func (n Epoch) state() string {
+	s := "open"
+	if n.Opening {
+		s = "opening"
+	}
+	if n.Past != (Past{}) {
+		s += fmt.Sprintf(" past %d %d", n.Past.LSN, n.Past.Micros)
+	}
+	if n.Restored {
+		word := "restored"
+		if n.Whole {
+			word = "whole"
+		}
+		s += fmt.Sprintf(" %s %s", word, n.After)
+	}
+	return s
+}
+
+func (n *Epoch) parseState(s string) error {
+	words := strings.Fields(s)
+	n.Opening = len(words) > 0 && words[0] == "opening"
+	for i := 1; i < len(words); i++ {
+		rest, err := strings.Join(words[i+1:], " "), error(nil)
+		switch words[i] {
+		case "past":
+			_, err = fmt.Sscanf(rest, "%d %d", &n.Past.LSN, &n.Past.Micros)
+		case "restored", "whole":
+			n.Restored, n.Whole = true, words[i] == "whole"
+			_, err = fmt.Sscanf(rest, "%d:%d", &n.After.Epoch, &n.After.Seq)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

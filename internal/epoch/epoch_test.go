@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/agogsaas/holdfast/internal/change"
 )
 
 func TestAnEpochIsFoundAsItWasLeft(t *testing.T) {
@@ -26,6 +28,17 @@ func TestAnEpochIsFoundAsItWasLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(7, Epoch{Number: 9, Reason: "of many words"})
+	for _, e := range []Epoch{
+		{Number: 10, Opening: true, Restored: true, After: change.Position{Epoch: 9, Seq: 41}, Reason: "put back"},
+		{Number: 10, Restored: true, Whole: true, Past: Past{LSN: 1 << 33, Micros: 1_700_000_000_000_000}},
+		{Number: 10, Opening: true, Past: Past{LSN: 1 << 33, Micros: 1_700_000_000_000_000}},
+		{Number: 10},
+	} {
+		if err := f.Set(e); err != nil {
+			t.Fatal(err)
+		}
+		open(7, e)
+	}
 	open(20, Epoch{Number: 20, Opening: true, Reason: "the box was enrolled anew"})
 	if err := os.WriteFile(path, []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
