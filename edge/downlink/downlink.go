@@ -51,6 +51,10 @@ type Config struct {
 	Local apply.Local
 	// Hold is told from where on Local still needs the box's own queue.
 	Hold func(change.Position)
+	// Restored tells, while the local database is older than what the region has of
+	// it, that the region's rows are what it must become, and whether all that was
+	// changed here since then is in the queue. May be nil.
+	Restored func() (restored, whole bool)
 	// Held is how many bytes the box's own queue keeps for that. Beyond some, what
 	// a parked change is decided by is given up, and the facility's rows stand
 	// against it. May be nil.
@@ -200,7 +204,7 @@ func (d *Downlink) Begin(ctx context.Context) (*Session, error) {
 	s := &Session{down: d, durable: make(chan change.Position, 1)}
 	a, err := apply.New(ctx, p, apply.Config{
 		Facility: d.cfg.Facility, Direction: apply.Down, Park: true, Registry: d.cfg.Registry, Local: d.cfg.Local,
-		OnApplied: s.applied, OnDurable: s.isDurable, OnStuck: s.stuck, OnSeen: d.hold, Log: d.cfg.Log,
+		Restored: d.cfg.Restored, OnApplied: s.applied, OnDurable: s.isDurable, OnStuck: s.stuck, OnSeen: d.hold, Log: d.cfg.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotReady, err)

@@ -185,6 +185,8 @@ type options struct {
 	dropSeen bool
 	linger   time.Duration // of the box's capture
 	park     bool          // what either side refuses
+	// restored and whole are what the box knows of its database.
+	restored, whole bool
 	// local stands before the index.
 	local func(apply.Local) apply.Local
 }
@@ -204,7 +206,10 @@ func newRig(t *testing.T, o options) *rig {
 		{Schema: "public", Name: "m", Class: apply.Master},
 	})
 	r.upward = r.applier(r.region, apply.Config{Park: o.park, Registry: func() *apply.Registry { return reg }})
-	r.down = r.applier(r.edge, apply.Config{Park: o.park, Direction: apply.Down, Local: local, OnSeen: r.index.Seen, Registry: func() *apply.Registry { return reg }})
+	r.down = r.applier(r.edge, apply.Config{
+		Park: o.park, Direction: apply.Down, Local: local, OnSeen: r.index.Seen, Registry: func() *apply.Registry { return reg },
+		Restored: func() (restored, whole bool) { return o.restored, o.whole },
+	})
 	return r
 }
 

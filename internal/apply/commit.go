@@ -305,6 +305,9 @@ func (a *Applier) execution(s *session, b *batch) *execution {
 	}
 	if a.cfg.Direction == Down {
 		x.facts = &facts{local: a.cfg.Local, txs: b.decided(), now: time.Now()}
+		if a.cfg.Restored != nil {
+			x.facts.restored, x.facts.whole = a.cfg.Restored()
+		}
 	}
 	return x
 }

@@ -39,6 +39,8 @@ type facts struct {
 	local Local
 	txs   []txRef // of the batch, where its fold is of all of them
 	now   time.Time
+	// restored and whole are Config.Restored's.
+	restored, whole bool
 	// source is the transaction whose changes are applied one by one.
 	source *source
 	// sent are the rows that the open transaction sends back.
@@ -57,6 +59,8 @@ type work struct {
 	touched map[int]Touch
 	// moved is set for a row that got another key: entries are its old key and its new.
 	moved bool
+	// ofRange is set for the rows of a key range.
+	ofRange bool
 
 	gone, born []change.Row
 	bornKeys   []int
@@ -93,8 +97,9 @@ func (x *execution) runFacts(ctx context.Context, tables []*tableOps, seen chang
 			o := t.ops[i]
 			// A range adds rows and corrects them, and removes none: a region that
 			// was restored, or that has parked a row, lacks what the facility's
-			// people made. Their box sends the table up behind it.
-			if o.truncate {
+			// people made. Their box sends the table up behind it. It is the box's
+			// database that lacks rows where that was put back from a backup.
+			if o.truncate || o.keyRange != nil && x.sweeps(o.shape) && !o.keyRange.Partial {
 				if err := x.sweep(ctx, o, seen); err != nil {
 					return err
 				}
@@ -175,7 +180,7 @@ func newWork(o *op) *work {
 	case o.keyRange != nil:
 		// The range is what the cloud has, and not what it changed: what the edge
 		// sends is not in it yet. So the edge's version stands.
-		w.policy = PolicyEdge
+		w.policy, w.ofRange = PolicyEdge, true
 		w.entries = make([]entry, len(o.keyRange.Rows))
 		for i, row := range o.keyRange.Rows {
 			w.entries[i] = entry{state: rowPut, row: row, src: o.src}
@@ -331,8 +336,14 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if v.lacking {
 				x.missing[w.shape.name]++
 			}
+			by := t
+			if w.ofRange && t == nil && x.facts.restored && !x.facts.whole && v.do == doUpdate {
+				// Somebody may have changed it since the database was put back.
+				v.kind, v.decision, v.fields = UpdateDiffers, DecidedCloud, v.columns
+				by = &Touch{CommitMicros: x.facts.now.UnixMicro()}
+			}
 			if v.kind != "" {
-				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], t, echo})
+				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo})
 			}
 			if x.sentBack(w, i, t, &v); v.assert != nil {
 				c, err := assertCall(w.shape, v.assert)

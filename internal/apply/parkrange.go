@@ -86,6 +86,8 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 	if err == nil && r.authoritative(sh) {
 		calls := r.x.searchFor(nil, sh.schemas)
 		_, err = r.x.pipeline(ctx, append(calls, r.x.rangeCalls(nil, sh, whole)[0])) // without its rows
+	} else if err == nil && r.x.sweeps(sh) {
+		err = r.x.sweep(ctx, &op{shape: sh, keyRange: whole, src: r.src}, r.src.seen)
 	}
 	if err != nil {
 		why, ok := causeOf(err, sh.name, r.a.cfg.Direction)
@@ -133,7 +135,7 @@ func (x *execution) asRange(sh *shape, c *change.Change) *change.Change {
 	if !x.decides(sh) {
 		return c
 	}
-	return &change.Change{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{c.Row}}}
+	return &change.Change{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{c.Row}, Partial: true}}
 }
 
 // covered is a change that waits of a table, and which of its keys are in a range.
@@ -157,7 +159,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 	if c.Op == change.Truncate {
 		return r.replaceBy(ctx, tab, fmt.Sprintf(coveredSQL, "true", "true"), args)
 	}
-	if r.authoritative(tab.shape) {
+	if r.authoritative(tab.shape) || r.x.sweeps(tab.shape) {
 		s := r.x.session
 		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 			return fmt.Errorf("begin to replace: %w", err)

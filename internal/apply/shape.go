@@ -258,7 +258,7 @@ func (sh *shape) trim(c *change.Change) *change.Change {
 	d := *c
 	d.Key = cut(c.Key)
 	if c.Range != nil {
-		d.Range = &change.KeyRange{After: cut(c.Range.After), UpTo: cut(c.Range.UpTo), Rows: c.Range.Rows}
+		d.Range = &change.KeyRange{After: cut(c.Range.After), UpTo: cut(c.Range.UpTo), Rows: c.Range.Rows, Partial: c.Range.Partial}
 	}
 	return &d
 }

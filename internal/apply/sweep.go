@@ -14,6 +14,11 @@ import (
 // sweepRows is how many rows are looked at in one step.
 const sweepRows = 5000
 
+// sweeps reports whether fact rows that a key range does not have are removed.
+func (x *execution) sweeps(sh *shape) bool {
+	return x.decides(sh) && x.facts.restored && x.facts.whole
+}
+
 // sweep deletes the facility's rows that the operation leaves no place for,
 // save what was touched here.
 func (x *execution) sweep(ctx context.Context, o *op, seen change.Position) error {
