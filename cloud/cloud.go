@@ -238,6 +238,11 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				log.Warn("a facility could not be asked for a table", "facility", facility, "table", table, "err", err)
 			}
 		},
+		Restored: func(facility string) {
+			if err := streams.Restored(facility); err != nil {
+				log.Warn("a facility could not be told that it has all of its rows", "facility", facility, "err", err)
+			}
+		},
 	})
 	if err != nil {
 		return err
@@ -254,7 +259,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 			return in.Open(ctx, facility)
 		},
-		Down: ways.open, Pace: paces.Now,
+		Down: ways.open, WentBack: ways.wentBack, Restore: ways.restore, Pace: paces.Now,
 		Tables: ways.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },

@@ -73,6 +73,20 @@ func (d *downs) open(ctx context.Context, facility string, from change.Position,
 	return &down{Reader: r, downs: d, facility: facility}, nil
 }
 
+// wentBack is the stream's WentBack.
+func (d *downs) wentBack(ctx context.Context, facility string, from change.Position) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	return d.router.WentBack(ctx, facility, from)
+}
+
+// restore is the stream's Restore.
+func (d *downs) restore(ctx context.Context, facility string, epoch uint64, from change.Position) (lacking bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	defer cancel()
+	return d.router.Restore(ctx, facility, epoch, from)
+}
+
 // down is one facility's, while its box is connected.
 type down struct {
 	*router.Reader

@@ -112,6 +112,8 @@ func (e streamEvent) Shown() web.State {
 		return web.State{Kind: "warn", Word: "Gap"}
 	case "region_restored":
 		return web.State{Kind: "warn", Word: "Region restored"}
+	case "box_restored":
+		return web.State{Kind: "warn", Word: "Box restored"}
 	case "heal":
 		return web.State{Kind: "ok", Word: "Healed"}
 	case "difference":

@@ -59,6 +59,9 @@ func (r *Router) load(ctx context.Context, up func()) error {
 				r.c.Mended(facility, t)
 			}
 		}
+		if err := r.restored(ctx); err != nil {
+			return err
+		}
 		for _, l := range list {
 			id := l.Facility + " " + l.Schema + "." + l.Table
 			mu.Lock()
@@ -149,6 +152,7 @@ const (
 	reasonReplaced = "replaced" // its box is a new one
 	reasonEpoch    = "epoch"    // the way down began anew
 	reasonResync   = "resync"   // it was away for too long, or somebody asked
+	reasonRestored = "restored" // its database was put back from a backup
 )
 
 // loadOne sends a table's rows to its facility until all are sent or it waits.

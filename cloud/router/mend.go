@@ -24,29 +24,44 @@ func (r *Router) mendLater(ctx context.Context, facility, table string) error {
 	if r.c.Mended == nil {
 		return nil
 	}
+	at, err := r.end(ctx, facility)
+	switch {
+	case err != nil:
+		return err
+	case at == (change.Position{}):
+		return errPaused
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mends[facility] = append(r.mends[facility], mend{at, table})
+	notify(r.loadLook)
+	return nil
+}
+
+// end is the last that a facility gets of what is in the WAL now; zero while
+// the WAL is not read.
+func (r *Router) end(ctx context.Context, facility string) (at change.Position, err error) {
 	r.mu.Lock()
 	reading := r.reading
 	r.mu.Unlock()
 	if reading == nil {
-		return errPaused
+		return at, nil
 	}
 	conn, err := r.c.DB.Acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("reach the region's database: %w", err)
+		return at, fmt.Errorf("reach the region's database: %w", err)
 	}
 	defer conn.Release()
 	if err := reading.Settled(ctx, conn.Conn()); err != nil {
-		return err
+		return at, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	at := change.Position{Epoch: r.index.epoch}
+	at.Epoch = r.index.epoch
 	if b := r.index.buckets[facilityBucket(facility)]; b != nil && len(b.refs) > 0 {
 		at.Seq = b.refs[len(b.refs)-1].seq
 	}
-	r.mends[facility] = append(r.mends[facility], mend{at, table})
-	notify(r.loadLook)
-	return nil
+	return at, nil
 }
 
 // mended returns the tables that are due.

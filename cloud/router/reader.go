@@ -90,7 +90,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	epoch, first := x.epoch, x.first
 	tail := change.Position{Epoch: epoch, Seq: x.tail}
 	row, known := r.acked[facility]
-	open, heard := r.open, r.heard[facility]
+	open, heard, restoring := r.open, r.heard[facility], r.restoring[facility] != nil
 	r.mu.Unlock()
 	anew := false
 	if known && !heard && has == (change.Position{}) {
@@ -104,6 +104,8 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	case tail.Before(has):
 		r.needEpoch(gap{reason: fmt.Sprintf("facility %s has %s, this region has sent no more than %s: it was restored from a backup", facility, has, tail), above: has.Epoch})
 		return at, false, ErrAhead
+	case known && restoring && !heard && row.Epoch == epoch && row.Seq+1 >= first && has.Before(row):
+		return row, false, nil // what it lacks before is in what it is sent
 	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
 		return has, false, nil
 	case anew:

@@ -82,6 +82,9 @@ type Config struct {
 	// does not show in what it was sent, so the facility's own rows must come
 	// up behind it. May be nil.
 	Mended func(facility, table string)
+	// Restored is told of a connected facility whose database had been put back,
+	// once it has all that the region has of it. It is needed where Restore is called.
+	Restored func(facility string)
 	// LogMaxBytes is how much of the log is kept for the slowest facility.
 	// Whoever is behind that is sent its tables again.
 	LogMaxBytes  int64
@@ -128,6 +131,8 @@ type Router struct {
 	mends   map[string][]mend // of each facility
 	heard   map[string]bool   // facilities that have acknowledged something
 	behind  map[string]bool   // facilities of which this region has less than it had
+	// restoring are the facilities that came last with a database that was put back.
+	restoring map[string]*restoring
 	// announced is what the facilities are told of tables.
 	announced announced
 	acked     map[string]change.Position // positions in the current epoch
@@ -192,7 +197,7 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
-		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{}, heard: map[string]bool{},
+		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
 		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)

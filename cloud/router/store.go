@@ -107,6 +107,29 @@ func (s store) restart(ctx context.Context, facility string, at change.Position,
 	return nil
 }
 
+// restoredIn is the box's epoch in which it was last begun to send a facility
+// all of its rows because its database was put back; 0 for none. lacking is true
+// while changes of it are passed over here.
+func (s store) restoredIn(ctx context.Context, facility string) (epoch uint64, lacking bool, err error) {
+	var n int64
+	err = s.db.QueryRow(ctx, `SELECT coalesce(max(restored_epoch), 0), EXISTS (SELECT FROM holdfast.parked_table WHERE facility = $1 AND direction = 'up')
+		FROM holdfast.down_position WHERE facility = $1`, facility).Scan(&n, &lacking)
+	if err != nil {
+		return 0, false, fmt.Errorf("read the position of %s: %w", facility, err)
+	}
+	return uint64(n), lacking, nil
+}
+
+// restore notes that, and says so.
+func (s store) restore(ctx context.Context, facility string, epoch uint64, at change.Position) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_position SET restored_epoch = $2 WHERE facility = $1`, facility, int64(epoch))
+	if err != nil {
+		return fmt.Errorf("begin to restore %s: %w", facility, err)
+	}
+	return s.event(ctx, facility, "box_restored", at, "the box's database was put back from a backup; it is sent all rows that the region has of it, "+
+		"and sends its own changes behind them")
+}
+
 // seenSQL says in the WAL what the region has applied of a facility, or of all.
 const seenSQL = `SELECT pg_catalog.pg_logical_emit_message(true, 'holdfast', 'up ' || facility || ' ' || epoch || ':' || seq)
 	FROM holdfast.position WHERE epoch > 0 AND ($1 = '' OR facility = $1)`

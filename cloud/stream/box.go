@@ -25,6 +25,9 @@ type box struct {
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
 	behind    bool                // the region has less than it had acknowledged
+	known     bool                // the region has something of this very box
+	wentBack  bool                // and that has less than it had acknowledged
+	lacking   bool                // what it is sent instead may not be all
 	number    uint64              // of the stream, set when it joins
 	left      chan struct{}       // closed when it is connected no more
 	sender    *transfer.Sender    // of what goes down; nil when nothing does
@@ -53,6 +56,7 @@ func (b *box) run(ctx context.Context) error {
 		b.link.Goodbye(proto.GoodbyeFenced, fmt.Sprintf("a newer box (enrolment %d) has taken this facility over", at.Epoch>>32))
 		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
 	}
+	b.known = at.Epoch>>32 == hello.Epoch>>32
 	b.remark(ctx, hello, at)
 	welcome := proto.Welcome{
 		Version: min(hello.Version, b.server.version()), Epoch: at.Epoch, Seq: at.Seq,
@@ -63,6 +67,7 @@ func (b *box) run(ctx context.Context) error {
 		defer down.Close()
 		welcome.DownEpoch = down.Epoch()
 	}
+	welcome.WentBack, welcome.Restoring, welcome.Lacking = b.wentBack, hello.Restored && b.server.Restore != nil, b.lacking
 	pace, paced := b.server.Pace(b.facility)
 	welcome.BytesPerSecond = pace
 	if err := b.link.Send(proto.TypeWelcome, &welcome); err != nil {
@@ -80,7 +85,7 @@ func (b *box) run(ctx context.Context) error {
 		b.sender = transfer.NewSender(b.link, downWindowBytes)
 		b.sender.Limit(pace)
 		g.Go(func() error { return b.sendDown(ctx, down) })
-	case welcome.Version >= proto.StreamVersionDown:
+	case welcome.Version >= proto.StreamVersionDown && !b.wentBack:
 		g.Go(func() error { return b.untilDown(ctx, hello) })
 	}
 	g.Go(func() error { return b.receive(ctx, session, hello, down) })
@@ -123,7 +128,7 @@ func (b *box) remark(ctx context.Context, h *proto.Hello, at change.Position) {
 		b.server.Event(ctx, b.facility, "region_restored", fmt.Sprintf(
 			"the region has less than it had acknowledged (%s): its database was restored from an older backup; the box sends what is missing again", acked))
 	}
-	if h.Reason != "" && at.Epoch < h.Epoch {
+	if h.Reason != "" && at.Epoch < h.Epoch && !h.Restored { // that is an event of its own
 		b.server.Event(ctx, b.facility, "epoch", fmt.Sprintf("the box begins epoch %d and sends every table that has a key again: %s", h.Epoch, cut(h.Reason)))
 	}
 }

@@ -33,12 +33,34 @@ func (b *box) openDown(ctx context.Context, h *proto.Hello, version uint8) Down 
 	if version < proto.StreamVersionDown {
 		return nil
 	}
-	down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq}, b.behind)
+	down, err := b.tryDown(ctx, h)
 	if err != nil {
 		b.log.Warn("the stream begins without the way down", "err", err)
 		return nil
 	}
 	return down
+}
+
+// tryDown opens the way down, unless the box's database went back and the box is
+// still to learn of it.
+func (b *box) tryDown(ctx context.Context, h *proto.Hello) (Down, error) {
+	from := change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq}
+	if h.Restores && b.server.WentBack != nil {
+		if h.Restored {
+			lacking, err := b.server.Restore(ctx, b.facility, h.Epoch, from)
+			if err != nil {
+				return nil, err
+			}
+			b.lacking = lacking
+		} else if b.known {
+			back, err := b.server.WentBack(ctx, b.facility, from)
+			if err != nil || back {
+				b.wentBack = back
+				return nil, err
+			}
+		}
+	}
+	return b.server.Down(ctx, b.facility, from, b.behind)
 }
 
 // untilDown ends a stream that began without the way down once there is one.
@@ -51,9 +73,11 @@ func (b *box) untilDown(ctx context.Context, h *proto.Hello) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		down, err := b.server.Down(ctx, b.facility, change.Position{Epoch: h.DownEpoch, Seq: h.DownSeq}, b.behind)
+		down, err := b.tryDown(ctx, h)
 		if err == nil {
-			down.Close()
+			if down != nil {
+				down.Close()
+			}
 			b.link.Goodbye(proto.GoodbyeShutdown, errDownReady.Error())
 			return errDownReady
 		}

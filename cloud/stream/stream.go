@@ -76,6 +76,13 @@ type Config struct {
 	// behind is true when the region has less of the facility than it had
 	// acknowledged: its database was restored.
 	Down func(ctx context.Context, facility string, from change.Position, behind bool) (Down, error)
+	// WentBack reports whether a box has less of the way down than it had told to
+	// be durable: its database was put back from a backup. It is asked before Down,
+	// of a box that knows what to do then. Restore is called instead of it once the
+	// box, in the given epoch, waits for the region's rows; lacking is true when the
+	// region passed over some. Default: nobody asks.
+	WentBack func(ctx context.Context, facility string, from change.Position) (bool, error)
+	Restore  func(ctx context.Context, facility string, epoch uint64, from change.Position) (lacking bool, err error)
 	// Tables returns what is synced, and a channel that is closed when that changes.
 	Tables func() (proto.Tables, <-chan struct{})
 	// Pace returns how many bytes of frames per second may go in either direction,
@@ -247,6 +254,18 @@ func (s *Server) Fence(ctx context.Context, facility string) {
 
 // fenceWait is how long a box that is replaced has to hear so.
 const fenceWait = 2 * time.Second
+
+// Restored tells a facility whose database had been put back that it has all
+// that the region has of it.
+func (s *Server) Restored(facility string) error {
+	s.mu.Lock()
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return nil // it comes again
+	}
+	return b.link.Send(proto.TypeHeal, &proto.Heal{Reason: "the region's rows were all sent", Restored: true})
+}
 
 // Heal asks a facility to send tables again, all when none is named. It
 // reports whether the facility is connected.
