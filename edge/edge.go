@@ -129,6 +129,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	down := downlink.New(downlink.Config{
 		Facility: id.Facility, ConnString: db.DSN(pgcluster.Apply), Local: local, Log: log,
 		Registry: func() *apply.Registry { return up.Registry() },
+		Restored: func() (restored, whole bool) { return up.Restored() },
 		Hold:     func(seen change.Position) { q.Hold(seen); local.Seen(seen) },
 		Held:     func() int64 { return q.HeldBytes() - q.Stats().Bytes }, DB: pool,
 	})

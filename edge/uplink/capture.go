@@ -38,7 +38,7 @@ func (u *Uplink) Capture(ctx context.Context) error {
 			u.captureRuns(nil, err)
 			var gap *capture.GapError
 			if errors.As(err, &gap) {
-				u.pendingGap, u.slotSpoilt = gap.Reason, true
+				u.pendingGap, u.slotSpoilt, u.wentBack = gap.Reason, !gap.Older, gap.Older
 			}
 			if errors.Is(err, errNewEpoch) {
 				return nil
@@ -65,11 +65,13 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 	if err := u.openStream(ctx, slot); err != nil {
 		return err
 	}
+	past := u.epoch.Get().Past
 	c, err := capture.New(capture.Config{
 		ConnString: u.CaptureConn, Slot: Slot, Log: u.base,
 		Next: u.next(), Linger: u.linger,
 		// What was decided here while the region's changes were applied goes up.
-		Keep: []string{proto.ConflictTable},
+		Keep:    []string{proto.ConflictTable},
+		PastLSN: past.LSN, PastMicros: past.Micros,
 	}, u.Queue)
 	if err != nil {
 		return err
@@ -86,18 +88,36 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	now := u.epoch.Get()
 	from := slot.ConfirmedFlush
 	reason, above := u.gapReason(slot), now.Number
+	restored := u.wentBack || reason != "" && u.pendingGap == "" && slot.Older(u.have())
+	// The slot went back with the database: it gives all that people changed since.
+	whole := restored && u.Queue.Opened().Damaged == ""
 	if reason == "" {
-		if reason, above = u.wantedEpoch(); reason != "" {
+		w := u.wantedEpoch()
+		if reason, above, restored = w.reason, max(above, w.above), w.restored; reason != "" {
 			// Nothing is missing here: what the queue has is not read twice.
 			from = max(from, u.have())
 		}
 	}
 	if reason != "" {
-		now = epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason}
-		if err := u.epoch.Set(now); err != nil {
+		next := epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason, Restored: restored || now.Restored}
+		if next.Restored {
+			next.Whole = whole && (now.Whole || !now.Restored)
+			next.After, _, _ = u.Queue.Tail()
+		}
+		next.Past = now.Past
+		if whole {
+			past, err := u.past(ctx)
+			if err != nil {
+				return err
+			}
+			next.Past = past
+		}
+		now = next
+		if err := u.setEpoch(now); err != nil {
 			return err
 		}
-		u.pendingGap, u.slotSpoilt = "", false
+		u.forgetAgreement()
+		u.pendingGap, u.slotSpoilt, u.wentBack = "", false, false
 	}
 	if !now.Opening {
 		return nil
@@ -105,14 +125,27 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	if err := u.store.reload(ctx, nil, true); err != nil {
 		return err
 	}
+	if now.Restored && now.Whole {
+		due, err := u.store.facts(ctx)
+		if err != nil {
+			return err
+		}
+		u.mu.Lock()
+		u.needless = due
+		u.mu.Unlock()
+	}
 	if err := u.Queue.Remark(from); err != nil {
 		return err
 	}
 	now.Opening = false
-	if err := u.epoch.Set(now); err != nil {
+	if err := u.setEpoch(now); err != nil {
 		return err
 	}
-	if now.Reason != "" {
+	switch {
+	case now.Restored && u.Down != nil:
+		u.renew()
+		u.Log.Warn("new epoch: this database was put back, and waits for the region's rows before it sends its own", "epoch", now.Number, "reason", now.Reason)
+	case now.Reason != "":
 		u.Log.Warn("new epoch: every table is sent again", "epoch", now.Number, "reason", now.Reason)
 	}
 	u.orders.give(order{})

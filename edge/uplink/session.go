@@ -68,25 +68,47 @@ func (u *Uplink) Transfer(ctx context.Context) error {
 }
 
 func (u *Uplink) session(ctx context.Context, up func()) error {
+	u.mu.Lock()
+	renewed := u.renewed
+	u.mu.Unlock()
 	down := u.beginDown(ctx)
-	link, welcome, err := u.open(ctx, down)
+	asked := down != nil
+	restored := asked && u.ready()
+	// again ends a session that the region sends no rows in once it can.
+	again := func() bool { return asked && !restored && u.ready() }
+	link, welcome, err := u.open(ctx, down, restored)
 	if err != nil {
 		return err
 	}
 	defer link.Close()
-	from, err := u.agree(change.Position{Epoch: welcome.Epoch, Seq: welcome.Seq})
+	from, err := u.agree(change.Position{Epoch: welcome.Epoch, Seq: welcome.Seq}, welcome.WentBack)
 	if err != nil {
 		return err
 	}
+	if restored && welcome.Lacking {
+		if err := u.notWhole(); err != nil {
+			return err
+		}
+	}
+	hold := u.judge(welcome, asked)
 	listed := make(chan struct{})
 	u.orders.give(order{tables: &welcome.Tables, settled: []chan<- struct{}{listed}})
 	if err := u.Queue.Ack(from); err != nil {
 		return err
 	}
+	if again() {
+		return errDownReady
+	}
 	up()
 	u.setLink(func(l *Link) {
 		if l.Acked.Before(from) {
 			l.Problem = nil
+		}
+		if restored && !welcome.Restoring {
+			l.Problem = &proto.Problem{
+				Text:   "this box's database was put back from a backup, and the region's build cannot send it what it lacks; what is changed here waits",
+				Remedy: "Update the region.",
+			}
 		}
 		l.Up, l.Replaced, l.Error, l.Acked, l.AckedAt = true, false, "", from, time.Now()
 	})
@@ -96,7 +118,8 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	u.setPace(sender, welcome.BytesPerSecond)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return link.Keepalive(ctx) })
-	g.Go(func() error { return u.send(ctx, sender, from) })
+	g.Go(func() error { return untilRenewed(ctx, renewed) })
+	g.Go(func() error { return u.send(ctx, sender, from, hold, again) })
 	questions := make(chan *proto.Verify, questionsMax)
 	decisions := make(chan *proto.ParkedOrder, questionsMax)
 	g.Go(func() error { return u.answer(ctx, link, questions) })
@@ -128,12 +151,12 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 		g.Go(func() error { return u.untilDown(ctx) })
 	}
 	g.Go(func() error { return obey(ctx, link, down, decisions) })
-	g.Go(func() error { return u.receive(ctx, link, sender, down, questions, decisions) })
+	g.Go(func() error { return u.receive(ctx, link, sender, down, questions, decisions, again) })
 	return g.Wait()
 }
 
 // open dials and exchanges Hello and Welcome.
-func (u *Uplink) open(ctx context.Context, down *downlink.Session) (*transfer.Link, *proto.Welcome, error) {
+func (u *Uplink) open(ctx context.Context, down *downlink.Session, restored bool) (*transfer.Link, *proto.Welcome, error) {
 	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	link, err := transfer.Dial(dialCtx, "ws://"+u.Hub+proto.StreamPath, u.Dial)
@@ -153,6 +176,7 @@ func (u *Uplink) open(ctx context.Context, down *downlink.Session) (*transfer.Li
 	if down != nil {
 		hello.Version = proto.StreamVersion
 		hello.DownEpoch, hello.DownSeq = down.Position().Epoch, down.Position().Seq
+		hello.Restores, hello.Restored = true, restored
 	}
 	if err := link.Send(proto.TypeHello, &hello); err != nil {
 		link.Close()
@@ -178,23 +202,31 @@ func (u *Uplink) open(ctx context.Context, down *downlink.Session) (*transfer.Li
 }
 
 // agree decides where to go on, given what the region has. Where the two do
-// not fit together a new epoch begins.
-func (u *Uplink) agree(theirs change.Position) (change.Position, error) {
+// not fit together a new epoch begins. wentBack is the region's word on the
+// local database. It is not needed where the queue went back with the database:
+// the region had acknowledged something of this very epoch.
+func (u *Uplink) agree(theirs change.Position, wentBack bool) (change.Position, error) {
 	ours := u.next()
+	restored := wentBack
+	if acked := u.Queue.Acked(); acked.Epoch == ours.Epoch && acked.Seq > 0 {
+		restored = true
+	}
 	switch {
 	case theirs.Epoch>>32 > ours.Epoch>>32:
 		return theirs, fmt.Errorf("%w: the region knows enrolment %d, this box has %d", errReplaced, theirs.Epoch>>32, ours.Epoch>>32)
 	case theirs.Epoch > ours.Epoch:
-		return theirs, u.askEpoch(theirs.Epoch, "the region knows a later epoch than this box: its state was restored from a backup")
+		return theirs, u.askEpoch(wanted{"the region knows a later epoch than this box: its state was restored from a backup", theirs.Epoch, restored})
 	case theirs.Epoch == ours.Epoch && theirs.Seq >= ours.Seq:
-		return theirs, u.askEpoch(ours.Epoch, fmt.Sprintf(
-			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1))
+		return theirs, u.askEpoch(wanted{fmt.Sprintf(
+			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1), ours.Epoch, restored})
+	case wentBack && u.Down != nil && !u.epoch.Get().Restored:
+		return theirs, u.askEpoch(wanted{"the box had more of the region's changes than it has now: its database was restored from a backup", ours.Epoch, true})
 	}
 	return theirs, nil
 }
 
 // send sends what the queue holds after from, and then what is added to it.
-func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Position) error {
+func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Position, hold holdsBack, again func() bool) error {
 	cursor := u.Queue.Cursor(from)
 	for {
 		f, err := cursor.Next(ctx)
@@ -207,13 +239,19 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 		case errors.Is(err, queue.ErrBehind), errors.Is(err, queue.ErrAhead):
 			at, now := cursor.Position(), u.epoch.Get()
 			if at.Epoch >= now.Number || now.Opening {
-				return u.askEpoch(now.Number, "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup")
+				return u.askEpoch(wanted{"the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup", now.Number, false})
+			}
+			if u.losePast(); again() {
+				return errDownReady
 			}
 			// What follows in the old epoch is gone; the current one begins with all tables.
 			u.Log.Warn("the rest of an epoch is not kept; the stream goes on with the next", "epoch", at.Epoch, "seq", at.Seq)
 			cursor = u.Queue.Cursor(change.Position{Epoch: now.Number})
 			continue
 		case err != nil:
+			return err
+		}
+		if err := hold.wait(ctx, f.Header.Epoch); err != nil {
 			return err
 		}
 		if err := s.Send(ctx, f); err != nil {
@@ -242,7 +280,7 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 // down. The region's window is smaller than what the downlink takes in without
 // waiting, so that a change that cannot be applied here does not keep the
 // acknowledgements of the way up from being heard.
-func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify, decisions chan<- *proto.ParkedOrder) error {
+func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.Sender, down *downlink.Session, questions chan<- *proto.Verify, decisions chan<- *proto.ParkedOrder, again func() bool) error {
 	for {
 		_, msg, err := link.Receive()
 		if err != nil {
@@ -256,6 +294,9 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 				return err
 			}
 			u.setLink(func(l *Link) { l.Acked, l.AckedAt, l.Problem = p, time.Now(), nil })
+			if again() {
+				return errDownReady // and with the region's rows
+			}
 		case *proto.Down:
 			if down == nil {
 				continue
@@ -266,8 +307,9 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 		case *proto.Tables:
 			u.orders.give(order{tables: m})
 		case *proto.Heal:
-			u.Log.Warn("the region asks for tables again", "table", m.Tables, "reason", m.Reason)
-			u.orders.give(order{reload: m.Tables, reloadAll: len(m.Tables) == 0})
+			if err := u.heal(ctx, m); err != nil {
+				return err
+			}
 		case *proto.Check:
 			u.orders.give(order{checks: []check{{m.Table, func(p []proto.Problem) {
 				// The asker gives up by itself; a broken link ends the session.

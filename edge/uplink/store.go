@@ -140,6 +140,37 @@ func (s store) reload(ctx context.Context, ids []string, all bool) error {
 	return nil
 }
 
+// facts returns the loads of fact tables that are due, by the tables' IDs.
+func (s store) facts(ctx context.Context) (map[string]int64, error) {
+	due := map[string]int64{}
+	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, load_no FROM holdfast.synced_table WHERE class = 'fact' AND state = 'loading'`)
+	if err != nil {
+		return nil, fmt.Errorf("read the synced tables: %w", err)
+	}
+	var id string
+	var no int64
+	if _, err = pgx.ForEachRow(rows, []any{&id, &no}, func() error { due[id] = no; return nil }); err != nil {
+		return nil, fmt.Errorf("read the synced tables: %w", err)
+	}
+	return due, nil
+}
+
+// callOff notes that loads need not be: the region has what is here. Those
+// that were asked for again since then are.
+func (s store) callOff(ctx context.Context, loads map[string]int64) error {
+	var ids []string
+	var nos []int64
+	for id, no := range loads {
+		ids, nos = append(ids, id), append(nos, no)
+	}
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = 'streaming' FROM unnest($1::text[], $2::bigint[]) AS u(id, no)
+		WHERE schema_name || '.' || table_name = u.id AND load_no = u.no AND state = 'loading'`, ids, nos)
+	if err != nil {
+		return fmt.Errorf("store the state of tables: %w", err)
+	}
+	return nil
+}
+
 // setState notes a table's state. A table that is refused is not captured, so
 // that all of it must be sent again once it can be.
 func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, problems []proto.Problem) error {

@@ -217,7 +217,8 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 		return err
 	}
 	for _, e := range list {
-		if e.State != proto.TableLoading {
+		// Rows of history add and correct; others are exactly what is sent.
+		if e.State != proto.TableLoading || e.Class != "event" && !u.mayLoad() {
 			continue
 		}
 		if err := u.load(ctx, e); err != nil {

@@ -71,6 +71,10 @@ type Uplink struct {
 	// slotSpoilt is true when the slot has to be made anew. It is not when only
 	// the queue was damaged: then the WAL still has what nobody has read yet.
 	slotSpoilt bool
+	// wentBack is true when the gap is that the database is older than the queue.
+	wentBack bool
+
+	setting sync.Mutex // held while the epoch is set
 
 	mu      sync.Mutex
 	link    Link
@@ -86,6 +90,16 @@ type Uplink struct {
 	recap      context.CancelCauseFunc
 	wanted     wanted
 	changed    chan struct{} // closed and replaced when tables change
+	// agreed is true once a session could tell that the local database did not go
+	// back; see restored.go. pastLost: the queue lost what it had of the time before
+	// this epoch. free is closed and replaced when the region's rows are here.
+	agreed, pastLost bool
+	// needless are loads of fact tables that need not be once the region's rows
+	// are here: they and what people changed since are all that the tables have.
+	needless map[string]int64
+	free     chan struct{}
+	// renewed is closed and replaced when the session is to begin anew.
+	renewed chan struct{}
 }
 
 // Link is how the stream to the region fares.
@@ -134,7 +148,7 @@ func New(c Config) (*Uplink, error) {
 	c.Log = base.With("part", "uplink")
 	return &Uplink{
 		Config: c, base: base, store: store{db: c.DB}, epoch: e,
-		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}),
+		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}), free: make(chan struct{}), renewed: make(chan struct{}),
 		link: Link{Since: now}, captured: Captured{Since: now}, reg: apply.NewRegistry(-1, nil),
 	}, nil
 }
@@ -230,32 +244,33 @@ func (u *Uplink) setLink(f func(*Link)) {
 
 // wanted is a new epoch that the session with the region asks Capture for.
 type wanted struct {
-	reason string // empty when none is asked for
-	above  uint64 // the new epoch's number must be higher
+	reason   string // empty when none is asked for
+	above    uint64 // the new epoch's number must be higher
+	restored bool   // because the local database was put back from a backup
 }
 
 // askEpoch asks Capture to begin a new stream identity above an epoch, because
 // this side and the region do not fit together. All tables are sent again in
 // it; that mends whatever was lost. The error ends the session, so that the
 // next one sees the new epoch.
-func (u *Uplink) askEpoch(above uint64, reason string) error {
+func (u *Uplink) askEpoch(w wanted) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.epoch.Current() <= above && (u.wanted.reason == "" || u.wanted.above < above) {
-		u.wanted = wanted{reason, above}
+	if u.epoch.Current() <= w.above && (u.wanted.reason == "" || u.wanted.above < w.above) {
+		u.wanted = w
 		if u.recap != nil {
 			u.recap(errNewEpoch)
 		}
 	}
-	return fmt.Errorf("a new epoch begins: %s", reason)
+	return fmt.Errorf("a new epoch begins: %s", w.reason)
 }
 
 // wantedEpoch returns what askEpoch asked for, unless that is past.
-func (u *Uplink) wantedEpoch() (reason string, above uint64) {
+func (u *Uplink) wantedEpoch() wanted {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.epoch.Current() > u.wanted.above {
 		u.wanted = wanted{}
 	}
-	return u.wanted.reason, u.wanted.above
+	return u.wanted
 }

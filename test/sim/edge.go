@@ -54,6 +54,7 @@ func (e *edge) start(_ context.Context) error {
 	e.down = downlink.New(downlink.Config{
 		Facility: e.id, ConnString: e.conn, Local: local, DB: e.db, Log: e.log,
 		Registry: func() *apply.Registry { return e.up.Registry() },
+		Restored: func() (restored, whole bool) { return e.up.Restored() },
 		Hold:     func(seen change.Position) { e.queue.Hold(seen); local.Seen(seen) },
 	})
 	e.up, err = uplink.New(uplink.Config{

@@ -60,8 +60,9 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return list, nil
 		},
-		Mended: func(facility, table string) { _, _ = r.streams.Heal(facility, "the way down was mended", table) },
-		Log:    r.log,
+		Mended:   func(facility, table string) { _, _ = r.streams.Heal(facility, "the way down was mended", table) },
+		Restored: func(facility string) { _ = r.streams.Restored(facility) },
+		Log:      r.log,
 	})
 	if err != nil {
 		return err
@@ -96,6 +97,16 @@ func (r *region) start(ctx context.Context) error {
 			defer cancel()
 			reader, err := r.router.Attach(ctx, facility, tenant, from)
 			return down{reader, r.router, facility}, err
+		},
+		WentBack: func(ctx context.Context, facility string, from change.Position) (bool, error) {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			return r.router.WentBack(ctx, facility, from)
+		},
+		Restore: func(ctx context.Context, facility string, epoch uint64, from change.Position) (lacking bool, err error) {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			return r.router.Restore(ctx, facility, epoch, from)
 		},
 		Tables: r.router.Tables, TableStates: in.TableStates, Explain: ingest.Explain,
 		Event: func(ctx context.Context, facility, kind, detail string) { _ = in.Event(ctx, facility, kind, detail) },
