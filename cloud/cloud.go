@@ -197,6 +197,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			waiting, acked, ok := ways.router.Waiting(id)
 			return waiting, progress.Mark{acked.Epoch, acked.Seq}, ok
 		},
+		Route: func() fleet.Route { return ways.route() },
 	})
 	if err != nil {
 		return err
@@ -304,7 +305,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				return nil
 			},
 		}),
-		Metrics: metrics(gate, mqtt, members, in),
+		Metrics: metrics(gate, mqtt, members, in, ways.router),
 		Ready:   ready(pool, members),
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
@@ -55,6 +56,12 @@ func (d *downs) tenant(ctx context.Context, facility string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("facility %s has no box", facility)
+}
+
+// route is the fleet's Route.
+func (d *downs) route() fleet.Route {
+	s := d.router.Stats()
+	return fleet.Route{Slot: s.Slot, LSN: s.LSN, Tail: s.Tail, Frames: s.Opened, Err: s.CaptureErr}
 }
 
 // open is the stream's Down.

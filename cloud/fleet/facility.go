@@ -3,6 +3,7 @@ package fleet
 import (
 	"time"
 
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -45,6 +46,7 @@ type facility struct {
 
 	watch  progress.Watch
 	stalls []progress.Stall // what the region sees
+	shared []v1.Stall       // what stands still for all facilities
 	// parked and differing are for people to look at; see v1.FacilityStatus.
 	parked, differing int64
 

@@ -52,6 +52,9 @@ type Config struct {
 	// may be nil.
 	Received func(facility string) (Received, bool)
 	Down     func(facility string) (waiting uint64, moves progress.Mark, ok bool)
+	// Route returns what the log of the way down has of the region's WAL
+	// (cloud/router); nil when nothing goes down.
+	Route func() Route
 	// Pace is how many bytes per second may travel of a facility's, 0 for no limit;
 	// what has to wait for its turn does not stand still. nil: no limits.
 	Pace func(facility string) (bytesPerSecond uint64)
@@ -73,6 +76,7 @@ type Fleet struct {
 
 	mu         sync.Mutex
 	facilities map[string]*facility
+	route      route
 	listening  time.Time           // since when heartbeats can be heard; zero while not
 	subs       map[*sub]struct{}   // who wants to know of changes
 	mirrors    map[string]bool     // facilities whose mirrors are to be published; true: the status too

@@ -79,6 +79,8 @@ var (
 	descQueueT = prometheus.NewDesc("holdfast_facility_queue_transactions", "Transactions that wait at the facility.", []string{"facility"}, nil)
 	descFull   = prometheus.NewDesc("holdfast_facility_queue_full_timestamp_seconds", "When the facility's queue will be full at the rate at which it fills; absent when that is not to be expected.", []string{"facility"}, nil)
 	descStall  = prometheus.NewDesc("holdfast_stalled", "1 while a stage of a facility's way has work and makes no progress.", []string{"facility", "stage"}, nil)
+	descBehind = prometheus.NewDesc("holdfast_router_wal_unrouted_bytes", "WAL of the region's database that is not yet in the log of the way down.", nil, nil)
+	descHeld   = prometheus.NewDesc("holdfast_router_wal_retained_bytes", "WAL that the region's database keeps for the way down.", nil, nil)
 	descLag    = prometheus.NewDesc("holdfast_facility_lag_seconds", "Commit at the facility to visible in the region.", []string{"facility"}, nil)
 )
 
@@ -86,7 +88,7 @@ var (
 // has something to compare with.
 var allStages = []progress.Stage{
 	progress.Capture, progress.Transfer, progress.Acknowledge, progress.Load,
-	progress.Receive, progress.Apply, progress.Parked, progress.LoadDown, progress.Deliver,
+	progress.Receive, progress.Apply, progress.Parked, progress.LoadDown, progress.Deliver, progress.RouteDown,
 }
 
 // Describe implements prometheus.Collector.
@@ -124,6 +126,10 @@ func (f *Fleet) Collect(ch chan<- prometheus.Metric) {
 	}
 	for s, n := range states {
 		gauge(descState, float64(n), s)
+	}
+	if r, ok := f.routed(); ok {
+		gauge(descBehind, float64(r.Behind))
+		gauge(descHeld, float64(r.Retained))
 	}
 	gauge(descListen, float64(index(f.client.State().Connected)))
 

@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
@@ -86,10 +88,14 @@ func (f *Fleet) watching(ctx context.Context) error {
 		// While the database is away nothing is known, and nothing is said.
 		err := run.Retry(ctx, f.log, run.Backoff{Min: time.Second, Max: 15 * time.Second}, func(ctx context.Context) error {
 			list, err := f.store.counted(ctx)
-			if err == nil {
-				f.look(time.Now(), list)
+			if err != nil {
+				return err
 			}
-			return err
+			if err := f.watchRoute(ctx); err != nil {
+				return err
+			}
+			f.look(time.Now(), list)
+			return nil
 		})
 		if err != nil {
 			return err
@@ -120,20 +126,24 @@ func (f *Fleet) look(now time.Time, list []counted) {
 		}
 		was := fac.stalls
 		fac.stalls = fac.watch.Look(now, f.samplesLocked(fac, c))
-		for _, s := range fac.stalls {
-			if !stalled(was, s.Stage) {
-				f.log.Warn("no progress", "facility", fac.id, "part", string(s.Stage), "reason", s.Stage.Text(s.Work), "took", now.Sub(s.Since).Round(time.Second))
-			}
-		}
-		for _, s := range was {
-			if !stalled(fac.stalls, s.Stage) {
-				f.log.Info("there is progress again, or nothing left to do", "facility", fac.id, "part", string(s.Stage), "took", now.Sub(s.Since).Round(time.Second))
-			}
-		}
+		logStalls(f.log.With("facility", fac.id), now, was, fac.stalls)
 		parked := c.Parked + c.ParkedAtBox
 		if len(was) != len(fac.stalls) || parked != fac.parked || c.Differing != fac.differing {
 			fac.parked, fac.differing = parked, c.Differing
 			f.changedLocked(fac, false)
+		}
+	}
+}
+
+func logStalls(log *slog.Logger, now time.Time, was, is []progress.Stall) {
+	for _, s := range is {
+		if !stalled(was, s.Stage) {
+			log.Warn("no progress", "part", string(s.Stage), "reason", s.Stage.Text(s.Work), "took", now.Sub(s.Since).Round(time.Second))
+		}
+	}
+	for _, s := range was {
+		if !stalled(is, s.Stage) {
+			log.Info("there is progress again, or nothing left to do", "part", string(s.Stage), "took", now.Sub(s.Since).Round(time.Second))
 		}
 	}
 }
@@ -147,12 +157,16 @@ func stalled(list []progress.Stall, stage progress.Stage) bool {
 	return false
 }
 
+func stallSeen(s progress.Stall) v1.Stall {
+	return v1.Stall{Side: "region", Stage: string(s.Stage), Since: s.Since.Round(0), Work: int64(s.Work), Text: s.Stage.Text(s.Work)}
+}
+
 // stalled is what stands still of a facility's way: what the region sees, and
 // what the box has told as long as it is heard.
 func (fac *facility) stalled() []v1.Stall {
-	var list []v1.Stall
+	list := slices.Clone(fac.shared)
 	for _, s := range fac.stalls {
-		list = append(list, v1.Stall{Side: "region", Stage: string(s.Stage), Since: s.Since.Round(0), Work: int64(s.Work), Text: s.Stage.Text(s.Work)})
+		list = append(list, stallSeen(s))
 	}
 	if fac.status == nil || !fac.verdict.Heartbeat {
 		return list

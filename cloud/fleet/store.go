@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +50,13 @@ LEFT JOIN (SELECT facility, count(*) FILTER (WHERE done_at IS NULL) AS n, sum(ro
 LEFT JOIN (SELECT facility, sum(waiting)::bigint AS n FROM holdfast.parked_at_box GROUP BY facility) b ON b.facility = f.id
 LEFT JOIN (SELECT facility, sum(greatest(differing - repaired, 0))::bigint AS n FROM holdfast.verified GROUP BY facility) v ON v.facility = f.id
 WHERE f.removed_at IS NULL`
+
+	// Without its slot the log has nothing behind its own end.
+	sqlRouted = `
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(s.confirmed_flush_lsn, '0/0'::pg_lsn + $2::numeric))::bigint,
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::bigint,
+       coalesce(pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0'), 0)::bigint
+FROM (VALUES (0)) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1 AND s.database = current_database()`
 )
 
 // store is the table facility_seen.
@@ -86,6 +94,15 @@ func (s store) counted(ctx context.Context) ([]counted, error) {
 		return nil, fmt.Errorf("count what the streams have done: %w", err)
 	}
 	return list, nil
+}
+
+// routed is what the database says of the slot that the router reads.
+func (s store) routed(ctx context.Context, r Route) (w routed, err error) {
+	err = s.db.QueryRow(ctx, sqlRouted, r.Slot, strconv.FormatUint(r.LSN, 10)).Scan(&w.Behind, &w.Retained, &w.Confirmed)
+	if err != nil {
+		return w, fmt.Errorf("look at the slot of the way down: %w", err)
+	}
+	return w, nil
 }
 
 func (s store) flush(ctx context.Context, rows []seen) error {

@@ -161,6 +161,11 @@ type Stats struct {
 	LogBytes int64
 	// CaptureErr is why the region's WAL is not read, or "".
 	CaptureErr string
+	// Slot is what the WAL is read from, LSN the end in it of what the log has,
+	// and Tail the last transaction of that.
+	Slot string
+	LSN  uint64
+	Tail change.Position
 }
 
 // New opens the log. It does not connect.
@@ -278,12 +283,19 @@ func (r *Router) Tail() change.Position {
 	return change.Position{Epoch: r.index.epoch, Seq: r.index.tail}
 }
 
-// Stats is cheap and safe from any goroutine.
+// Stats is cheap and safe from any goroutine; it does not wait for the log's disk.
 func (r *Router) Stats() Stats {
+	q := r.queue.Stats()
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	s := r.stats
-	r.mu.Unlock()
-	s.LogBytes = r.queue.Stats().Bytes
+	s.LogBytes, s.Slot, s.LSN = q.Bytes, r.c.Slot, max(r.split.lsn, q.Marked)
+	s.Tail = change.Position{Epoch: r.index.epoch, Seq: r.index.tail}
+	if r.reading != nil {
+		if err := r.reading.Stats().Err; err != nil { // it connects again by itself
+			s.CaptureErr = err.Error()
+		}
+	}
 	return s
 }
 

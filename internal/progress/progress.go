@@ -30,6 +30,7 @@ const (
 	Parked      Stage = "parked"      // changes wait for a cause to go away
 	LoadDown    Stage = "load_down"   // tables wait to be sent down
 	Deliver     Stage = "deliver"     // the region has transactions for a box
+	RouteDown   Stage = "route_down"  // the region's WAL is there to be routed to the boxes
 )
 
 // Default is how long there must be no progress. Metered is for links where
@@ -79,6 +80,8 @@ func (s Stage) Text(work uint64) string {
 		return n("table waits", "tables wait") + " to be sent down, and no row is"
 	case Deliver:
 		return n("transaction waits", "transactions wait") + " for the facility, and none is taken"
+	case RouteDown:
+		return n("byte", "bytes") + " of the region's WAL wait to be routed to the facilities, and none is"
 	}
 	return n("thing waits", "things wait") + " at the stage " + string(s) + ", and nothing is done"
 }

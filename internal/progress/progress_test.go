@@ -114,7 +114,7 @@ func TestWhoWasAwayHimselfBlamesNobody(t *testing.T) {
 func TestEachStageHasItsWords(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, s := range []Stage{Capture, Transfer, Acknowledge, Load, Receive, Apply, Parked, LoadDown, Deliver, "of a newer build"} {
+	for _, s := range []Stage{Capture, Transfer, Acknowledge, Load, Receive, Apply, Parked, LoadDown, Deliver, RouteDown, "of a newer build"} {
 		one, many := s.Text(1), s.Text(22)
 		if seen[one] || !strings.HasPrefix(one, "1 ") || !strings.HasPrefix(many, "22 ") || one[1:] == many[2:] && s != Capture {
 			t.Errorf("%s: %q, %q", s, one, many)

@@ -132,7 +132,7 @@ type Queue struct {
 // progress, as counters show it, whatever the stage says of itself.
 type Stall struct {
 	Side  string    `json:"side" enum:"facility,region" doc:"Who sees it"`
-	Stage string    `json:"stage" doc:"capture, transfer, acknowledge, load at the facility; receive, apply, parked, load_down, deliver in the region"`
+	Stage string    `json:"stage" doc:"capture, transfer, acknowledge, load at the facility; receive, apply, parked, load_down, deliver, and route_down for all facilities together, in the region"`
 	Since time.Time `json:"since"`
 	Work  int64     `json:"work" doc:"How much there is to do"`
 	Text  string    `json:"text"`

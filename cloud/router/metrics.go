@@ -1,0 +1,33 @@
+package router
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	descEpoch  = prometheus.NewDesc("holdfast_router_epoch", "Epoch of the way down.", nil, nil)
+	descSeq    = prometheus.NewDesc("holdfast_router_seq", "Last transaction in the log of the way down.", nil, nil)
+	descLSN    = prometheus.NewDesc("holdfast_router_wal_lsn_bytes", "Place in the region's WAL up to which the log of the way down has it.", nil, nil)
+	descLog    = prometheus.NewDesc("holdfast_router_log_bytes", "Bytes that are kept for the slowest facility.", nil, nil)
+	descFrames = prometheus.NewDesc("holdfast_router_frames_total", "Frames: opened ones came from the WAL, sealed ones went into the log, read ones came from its disk.", []string{"step"}, nil)
+	descErr    = prometheus.NewDesc("holdfast_router_capture_error", "1 while the region's WAL cannot be read, with the reason.", []string{"reason"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (r *Router) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(r, ch) }
+
+// Collect implements prometheus.Collector.
+func (r *Router) Collect(ch chan<- prometheus.Metric) {
+	s := r.Stats()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descEpoch, float64(s.Tail.Epoch))
+	gauge(descSeq, float64(s.Tail.Seq))
+	gauge(descLSN, float64(s.LSN))
+	gauge(descLog, float64(s.LogBytes))
+	for step, n := range map[string]uint64{"opened": s.Opened, "sealed": s.Sealed, "read": s.Read} {
+		ch <- prometheus.MustNewConstMetric(descFrames, prometheus.CounterValue, float64(n), step)
+	}
+	if s.CaptureErr != "" {
+		gauge(descErr, 1, s.CaptureErr)
+	}
+}
