@@ -67,7 +67,7 @@ type record struct {
 	Passed    []passedOver
 }
 
-// passedOver is a table of which more was refused than is kept.
+// passedOver is a table of which changes were lost and that is sent again.
 type passedOver struct {
 	Schema, Table, Message, Remedy string
 	Changes                        int64
@@ -110,7 +110,8 @@ func (s store) read(ctx context.Context, facility string) (record, error) {
 		QueryRow(func(row pgx.Row) error { return row.Scan(&r.Parked) })
 	b.Queue(`SELECT coalesce(sum(waiting), 0)::bigint FROM holdfast.parked_at_box WHERE facility = $1`, facility).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&r.AtBox) })
-	b.Queue(`SELECT schema_name, table_name, message, remedy, passed_over FROM holdfast.parked_table WHERE facility = $1 AND direction = 'up' ORDER BY 1, 2 LIMIT 50`, facility).
+	b.Queue(`SELECT schema_name, table_name, message, remedy, passed_over FROM holdfast.parked_table
+		WHERE facility = $1 AND (reason <> 'row_missing' OR asked_at IS NOT NULL) ORDER BY direction, 1, 2 LIMIT 50`, facility).
 		Query(func(rows pgx.Rows) (err error) {
 			r.Passed, err = pgx.CollectRows(rows, pgx.RowToStructByPos[passedOver])
 			return err

@@ -115,7 +115,7 @@ func (in *Ingest) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return in.counters.run(gctx, in.cfg.Log) })
 	g.Go(func() error {
-		return in.pool.Retry(gctx, apply.ParkConfig{Registry: in.tables.registry, Heal: in.cfg.Heal, Log: in.cfg.Log})
+		return in.pool.Retry(gctx, apply.ParkConfig{Registry: in.tables.registry, Heal: in.cfg.Heal, Loading: in.loading, Log: in.cfg.Log})
 	})
 	err := g.Wait()
 	if ctx.Err() != nil {

@@ -17,6 +17,15 @@ func (in *Ingest) Blocker(ctx context.Context, id int64) (*apply.Blocker, error)
 // RetryParked has what is parked of a facility tried at once.
 func (in *Ingest) RetryParked(facility string) { in.pool.RetryNow(facility) }
 
+// loading reports whether the facility is sending the table (schema.name) as a whole.
+func (in *Ingest) loading(ctx context.Context, facility, table string) bool {
+	yes, err := in.store.loading(ctx, facility, table)
+	if err != nil {
+		in.cfg.Log.Debug("it is not known whether a table is being sent", "facility", facility, "table", table, "err", err)
+	}
+	return yes || err != nil
+}
+
 var descParked = prometheus.NewDesc("holdfast_facility_parked_changes",
 	"Changes of a facility that the region's database refused, and what waits behind them.", []string{"facility"}, nil)
 

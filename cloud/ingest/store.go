@@ -163,6 +163,16 @@ func (s store) putStates(ctx context.Context, facility string, states []proto.Ta
 	return nil
 }
 
+// loading reports whether the facility said last that it sends the table as a whole.
+func (s store) loading(ctx context.Context, facility, table string) (yes bool, err error) {
+	err = s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.facility_table WHERE facility = $1 AND schema_name || '.' || table_name = $2 AND state = $3)`,
+		facility, table, proto.TableLoading).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look up the state of %s at %s: %w", table, facility, err)
+	}
+	return yes, nil
+}
+
 func (s store) addCounts(ctx context.Context, sums map[counterKey]counter) error {
 	var facility, schema, table []string
 	var changes, seq []int64

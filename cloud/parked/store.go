@@ -65,8 +65,9 @@ func (s store) waiting(ctx context.Context, facility string) (n int64, passed []
 	if err != nil {
 		return 0, nil, fmt.Errorf("count parked changes: %w", err)
 	}
-	rows, err := s.db.Query(ctx, `SELECT schema_name, table_name, reason, message, remedy, since, passed_over, asked_at
-		FROM holdfast.parked_table WHERE facility = $1 AND direction = 'up' ORDER BY 1, 2`, facility)
+	rows, err := s.db.Query(ctx, `SELECT schema_name, table_name, reason, message, remedy, since, passed_over, asked_at, direction
+		FROM holdfast.parked_table WHERE facility = $1 AND (reason <> 'row_missing' OR asked_at IS NOT NULL) -- else it may still come
+		ORDER BY direction, 1, 2`, facility)
 	if err != nil {
 		return 0, nil, fmt.Errorf("list tables that are passed over: %w", err)
 	}

@@ -167,7 +167,7 @@ func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 			return err
 		}
 		rows, err = tx.Query(ctx, `SELECT schema_name, table_name, reason, message, remedy, passed_over, (extract(epoch FROM since) * 1000000)::bigint, false
-			FROM holdfast.parked_table WHERE facility = $1 AND direction = 'down' ORDER BY 1, 2`, d.cfg.Facility)
+			FROM holdfast.parked_table WHERE facility = $1 AND direction = 'down' AND (reason <> 'row_missing' OR asked_at IS NOT NULL) ORDER BY 1, 2`, d.cfg.Facility)
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ CREATE TABLE holdfast.parked (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
   seen_epoch bigint NOT NULL DEFAULT 0, seen_seq bigint NOT NULL DEFAULT 0, made_by text NOT NULL DEFAULT '', of_range boolean NOT NULL DEFAULT false);
 CREATE TABLE holdfast.parked_table (facility text NOT NULL, direction text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
   reason text NOT NULL, message text NOT NULL, remedy text NOT NULL DEFAULT '', since timestamptz NOT NULL DEFAULT now(),
-  passed_over bigint NOT NULL DEFAULT 0, columns jsonb NOT NULL, asked_at timestamptz, PRIMARY KEY (facility, direction, schema_name, table_name));
+  passed_over bigint NOT NULL DEFAULT 0, columns jsonb NOT NULL, asked_at timestamptz, keys jsonb NOT NULL DEFAULT '[]', PRIMARY KEY (facility, direction, schema_name, table_name));
 CREATE TABLE m (id int PRIMARY KEY, v text);
 CREATE TABLE t (id int PRIMARY KEY, facility text NOT NULL DEFAULT 'la', v text, price text, big text);
 ALTER TABLE t ALTER big SET STORAGE EXTERNAL;`

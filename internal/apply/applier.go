@@ -85,8 +85,8 @@ type Progress struct {
 	// Parked is how many of the changes were parked.
 	Parked int
 	Tables []TableCount
-	// Missing counts the partial updates that found no row, by table: what
-	// they did not send is lost here until the table is healed.
+	// Missing counts the partial updates that found no row, by table; with Park
+	// see lacking.go for what becomes of them.
 	Missing map[string]int64
 }
 

@@ -288,19 +288,22 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	if err := a.compare(ctx, s, b); err != nil {
 		return err
 	}
+	if err := a.keepLacking(ctx, x); err != nil {
+		return err
+	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
 	}
 	if b.draft != nil {
 		a.parked.merge(b.draft)
 	}
-	a.committed(b, x.missing, last)
+	a.committed(b, countLacking(x.lacking), last)
 	return nil
 }
 
 func (a *Applier) execution(s *session, b *batch) *execution {
 	x := &execution{
-		facility: a.cfg.Facility, session: s, careful: a.pool.careful, missing: map[string]int64{},
+		facility: a.cfg.Facility, session: s, careful: a.pool.careful,
 		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
 	if a.cfg.Direction == Down {

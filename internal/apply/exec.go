@@ -36,8 +36,8 @@ type execution struct {
 	session  *session
 	// careful returns whether rows that should be new may be there already.
 	careful func(*target) bool
-	search  []string         // schemas in the search_path of the transaction
-	missing map[string]int64 // partial updates without their row, by table
+	search  []string     // schemas in the search_path of the transaction
+	lacking []lackingRow // rows that partial updates did not find
 	// replacement is true for a box that is not the facility's first. What it
 	// does not have may be what the box before it wrote, so its ranges add and
 	// correct rows and remove none: an empty box must not empty the region.
@@ -166,7 +166,9 @@ func (x *execution) check(ctx context.Context, calls []call, counts []int64) err
 			return fmt.Errorf("%w: %d of %d rows of %s", errRaced, short, len(c.rows), c.shape.name)
 		case callUpdate:
 			if !c.full {
-				x.missing[c.shape.name] += short
+				if err := x.lacks(ctx, c); err != nil {
+					return err
+				}
 				continue
 			}
 			again = append(again, c.shape.insertCall(conflictSkips, c.rows, callOther))

@@ -334,7 +334,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				w.elsewhere = append(w.elsewhere, t.Moved...)
 			}
 			if v.lacking {
-				x.missing[w.shape.name]++
+				x.lacking = append(x.lacking, lackingRow{w.shape, w.keys[i]})
 			}
 			by := t
 			if w.ofRange && t == nil && x.facts.restored && !x.facts.whole && v.do == doUpdate {

@@ -45,7 +45,7 @@ func TestATableThatIsReadAnewKeepsItsOrder(t *testing.T) {
 	if err := s.exec(t.Context(), "BEGIN"); err != nil {
 		t.Fatal(err)
 	}
-	x := &execution{facility: "la", session: s, careful: alwaysCareful, missing: map[string]int64{}}
+	x := &execution{facility: "la", session: s, careful: alwaysCareful}
 	if err := x.run(t.Context(), f, nil, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +30,9 @@ func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
 		err = a.rowsOrParked(ctx, x, b, d)
 	}
 	if err == nil {
+		err = a.keepLacking(ctx, x)
+	}
+	if err == nil {
 		err = a.commit(ctx, s)
 	}
 	if err != nil {
@@ -42,7 +44,7 @@ func (a *Applier) parkRows(ctx context.Context, s *session, b *batch) error {
 	}
 	a.parked.merge(d)
 	b.draft = d
-	a.committed(b, x.missing, t.tx)
+	a.committed(b, countLacking(x.lacking), t.tx)
 	return nil
 }
 
@@ -68,7 +70,7 @@ func (r *rowRun) apply(ctx context.Context, d *draft) error {
 	x, changes := r.x, r.tx.Changes
 	for at := 0; at < len(changes); at += parkChunk {
 		to := min(at+parkChunk, len(changes))
-		before, missing := d.fork(), maps.Clone(x.missing)
+		before, lacking := d.fork(), len(x.lacking)
 		refusedAt, err := r.try(ctx, at, to, false)
 		if err != nil {
 			return err
@@ -77,7 +79,7 @@ func (r *rowRun) apply(ctx context.Context, d *draft) error {
 			continue
 		}
 		*d = *before
-		x.keepMissing(missing)
+		x.lacking = x.lacking[:lacking]
 		if _, err := r.try(ctx, at, to, true); err != nil {
 			return err
 		}

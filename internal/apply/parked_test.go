@@ -25,7 +25,7 @@ const parkedSQL = `CREATE TABLE holdfast.parked (id bigint GENERATED ALWAYS AS I
   CHECK (state IN ('waiting', 'applied', 'discarded', 'replaced')), ended_by text NOT NULL DEFAULT '', ended_at timestamptz);
 CREATE TABLE holdfast.parked_table (facility text NOT NULL, direction text NOT NULL, schema_name text NOT NULL, table_name text NOT NULL,
   reason text NOT NULL, message text NOT NULL, remedy text NOT NULL DEFAULT '', since timestamptz NOT NULL DEFAULT now(),
-  passed_over bigint NOT NULL DEFAULT 0, columns jsonb NOT NULL, asked_at timestamptz, PRIMARY KEY (facility, direction, schema_name, table_name));`
+  passed_over bigint NOT NULL DEFAULT 0, columns jsonb NOT NULL, asked_at timestamptz, keys jsonb NOT NULL DEFAULT '[]', PRIMARY KEY (facility, direction, schema_name, table_name));`
 
 // lot is a region that parks, with its retrying.
 type lot struct {

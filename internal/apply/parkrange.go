@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -320,7 +319,7 @@ func (a *Applier) partOrParked(ctx context.Context, s *session, x *execution, b 
 		}
 	}
 	*d = *before
-	clear(x.missing)
+	x.lacking = nil
 	x.careful = alwaysCareful
 	if err := a.rowsOrParked(ctx, x, b, d); err != nil {
 		if refused(err) && !gone(ctx) {
@@ -329,10 +328,4 @@ func (a *Applier) partOrParked(ctx context.Context, s *session, x *execution, b 
 		return err
 	}
 	return nil
-}
-
-// keepMissing undoes what was counted since m was cloned.
-func (x *execution) keepMissing(m map[string]int64) {
-	clear(x.missing)
-	maps.Copy(x.missing, m)
 }

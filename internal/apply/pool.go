@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,9 +58,10 @@ type Pool struct {
 	eager map[*target]int // batches for which inserts stay upserts; see inserts.go
 	// parksets of the streams that are open, by facility and direction.
 	parksets map[parksetKey]*parkset
-	parked   map[string]int64    // waiting changes by facility, as of the last look
-	again    map[string]struct{} // facilities to look at at once
-	kick     chan struct{}       // holds a token when there are any
+	ranges   map[tableOf]time.Time // when one last came of a table that is marked
+	parked   map[string]int64      // waiting changes by facility, as of the last look
+	again    map[string]struct{}   // facilities to look at at once
+	kick     chan struct{}         // holds a token when there are any
 }
 
 // settings are set on every connection of the pool.
@@ -123,7 +125,7 @@ func OpenPool(ctx context.Context, c PoolConfig) (*Pool, error) {
 	p := &Pool{
 		cfg: c, conns: conns, big: big, connCfg: cfg.ConnConfig, log: c.Log,
 		catalog: newCatalog(c.Log), eager: map[*target]int{},
-		parksets: map[parksetKey]*parkset{}, parked: map[string]int64{}, again: map[string]struct{}{}, kick: make(chan struct{}, 1),
+		parksets: map[parksetKey]*parkset{}, ranges: map[tableOf]time.Time{}, parked: map[string]int64{}, again: map[string]struct{}{}, kick: make(chan struct{}, 1),
 	}
 	p.Faults.Retry.Name = "apply.retry"
 	p.flusher = newFlusher(p)

@@ -32,7 +32,13 @@ type ParkConfig struct {
 	// Heal asks a facility to send a table (schema.name) again, and reports
 	// whether it could be asked. May be nil.
 	Heal func(facility, table, reason string) bool
-	Log  *slog.Logger
+	// Loading reports whether a facility's table (schema.name) is on its way as a
+	// whole already, so that rows that are not there are not asked for. May be nil.
+	Loading func(ctx context.Context, facility, table string) bool
+	// Patience is how long rows that a partial update did not find may be on their
+	// way before their table is asked for. Default 30 s.
+	Patience time.Duration
+	Log      *slog.Logger
 }
 
 type parksetKey struct {
@@ -99,13 +105,19 @@ func (p *Pool) Retry(ctx context.Context, c ParkConfig) error {
 	if c.Heal == nil {
 		c.Heal = func(string, string, string) bool { return false }
 	}
+	if c.Loading == nil {
+		c.Loading = func(context.Context, string, string) bool { return false }
+	}
+	if c.Patience <= 0 {
+		c.Patience = lackPatience
+	}
 	if c.OnLook == nil {
 		c.OnLook = func(string, int64, change.Position) {}
 	}
 	if (c.Direction == Down) != (c.Local != nil) {
 		return fmt.Errorf("try parked rows of the way %s again: who else writes there must be told when, and only when, changes come down", c.Direction)
 	}
-	r := &retrier{pool: p, cfg: c, prints: map[string]string{}, misfits: map[string]time.Time{}, log: c.Log.With("part", "parked")}
+	r := &retrier{pool: p, cfg: c, prints: map[string]string{}, misfits: map[string]time.Time{}, askedFor: map[string]askedFor{}, log: c.Log.With("part", "parked")}
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	for {
@@ -138,6 +150,8 @@ type retrier struct {
 	// misfits are when tables that do not fit are looked at again, by facility and table.
 	misfits map[string]time.Time
 	renew   bool // a table changed: everything is due
+	// askedFor are tables that were asked for because of lacking rows, by facility and table.
+	askedFor map[string]askedFor
 }
 
 // say logs when looking begins or ceases to fail.
@@ -197,6 +211,9 @@ func (r *retrier) look(ctx context.Context) error {
 			err = nil
 		}
 		if err := r.heal(ctx, s, facility); err != nil {
+			return err
+		}
+		if err := r.lacking(ctx, s, facility); err != nil {
 			return err
 		}
 	}
@@ -270,7 +287,7 @@ type passedTable struct {
 }
 
 const passedSQL = `SELECT schema_name, table_name, columns FROM holdfast.parked_table t
-WHERE facility = $1 AND direction = $2 AND (asked_at IS NULL OR asked_at < now() - $3::float8 * interval '1 second')
+WHERE facility = $1 AND direction = $2 AND reason <> '` + string(ReasonRowMissing) + `' AND (asked_at IS NULL OR asked_at < now() - $3::float8 * interval '1 second')
   AND (SELECT count(*) FROM holdfast.parked p WHERE p.state = 'waiting' AND p.facility = t.facility AND p.direction = t.direction) <= $4`
 
 const askedSQL = `UPDATE holdfast.parked_table SET asked_at = CASE WHEN $5 THEN now() END
@@ -301,23 +318,31 @@ func (r *retrier) heal(ctx context.Context, s *session, facility string) error {
 		if !fits {
 			continue
 		}
-		asked := func(yes bool) error {
-			if _, err := conn.Exec(ctx, askedSQL, facility, string(r.cfg.Direction), t.Schema, t.Name, yes); err != nil {
-				return fmt.Errorf("ask for the tables of %s: %w", facility, err)
-			}
-			r.pool.ended(facility, r.cfg.Direction)
-			return nil
-		}
-		// First the word, so that the stream knows the ranges that come for what they are.
-		if err := asked(true); err != nil {
-			return err
-		}
-		id := t.Schema + "." + t.Name
-		if r.cfg.Heal(facility, id, "changes of it were passed over while "+r.cfg.Direction.here().the+" could not apply them") {
-			r.log.Info("facility is asked to send a table again", "facility", facility, "table", id)
-		} else if err := asked(false); err != nil {
+		why := "changes of it were passed over while " + r.cfg.Direction.here().the + " could not apply them"
+		if _, err := r.askFor(ctx, conn, facility, t.Schema, t.Name, why); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// askFor has the table sent again, and reports whether somebody could be asked.
+func (r *retrier) askFor(ctx context.Context, conn *pgx.Conn, facility, schema, name, why string) (bool, error) {
+	asked := func(yes bool) error {
+		if _, err := conn.Exec(ctx, askedSQL, facility, string(r.cfg.Direction), schema, name, yes); err != nil {
+			return fmt.Errorf("ask for the tables of %s: %w", facility, err)
+		}
+		r.pool.ended(facility, r.cfg.Direction)
+		return nil
+	}
+	// First the word, so that the stream knows the ranges that come for what they are.
+	if err := asked(true); err != nil {
+		return false, err
+	}
+	id := schema + "." + name
+	if !r.cfg.Heal(facility, id, why) {
+		return false, asked(false)
+	}
+	r.log.Info("a table is asked for again", "facility", facility, "table", id, "reason", why)
+	return true, nil
 }

@@ -94,6 +94,11 @@ func (r *retrier) round(ctx context.Context, s *session, facility string, now bo
 	if err := o.write(ctx, s); err != nil {
 		return false, err
 	}
+	if len(o.x.lacking) > 0 {
+		if err := o.x.keepLacking(ctx); err != nil {
+			return false, err
+		}
+	}
 	if err := r.pool.Faults.Retry.Do(func() error { return s.exec(ctx, "COMMIT") }); err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
@@ -224,6 +229,7 @@ func blocked(w *waiting, provides map[keyHash]int) bool {
 
 // outcome is what a round found out.
 type outcome struct {
+	x                         *execution
 	applied, discarded, tried []int64
 	failed                    []failure
 }

@@ -37,10 +37,11 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 		// What is known of the table may be older than its mending.
 		r.pool.catalog.forget()
 	}
-	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful, missing: map[string]int64{}}
+	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful}
 	if a.cfg.Direction == Down {
 		x.facts = &facts{local: a.cfg.Local, now: time.Now()}
 	}
+	o.x = x
 	t := &trial{r: r, a: a, x: x, sift: a.sifter(s, r.pool.newParkset().draft()), provides: provides, o: o}
 	due, err := t.load(ctx, due)
 	if err != nil {
@@ -285,7 +286,7 @@ func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
 		}
 		list[i] = newLate(tab.shape, w.row, t.a.cfg.Direction)
 	}
-	s := t.x.session
+	s, lacking := t.x.session, len(t.x.lacking)
 	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 		return nil, fmt.Errorf("begin a row: %w", err)
 	}
@@ -297,6 +298,7 @@ func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
 	if !ok || gone(ctx) {
 		return nil, err
 	}
+	t.x.lacking = t.x.lacking[:lacking]
 	return &c, s.undo(ctx, "park")
 }
 

@@ -37,7 +37,7 @@ func (a *Applier) applyRows(ctx context.Context, s *session, b *batch) error {
 		}
 		return err
 	}
-	a.committed(b, x.missing, t.tx)
+	a.committed(b, countLacking(x.lacking), t.tx)
 	return nil
 }
 
@@ -121,7 +121,10 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	if err := a.partRows(ctx, s, x, b, pos); err != nil {
 		return err
 	}
-	for table, n := range x.missing {
+	if err := a.keepLacking(ctx, x); err != nil {
+		return err
+	}
+	for table, n := range countLacking(x.lacking) {
 		a.big.Missing[table] += n
 	}
 	a.big.Changes, a.big.Bytes = a.big.Changes+b.changes, a.big.Bytes+b.bytes
@@ -185,7 +188,7 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 			return fmt.Errorf("undo a part: %w", err)
 		}
 	}
-	clear(x.missing)
+	x.lacking = nil
 	x.careful = alwaysCareful
 	for _, t := range b.txs {
 		if err := a.changesOneByOne(ctx, x, t, change.Position{Epoch: pos.Epoch, Seq: t.tx.Seq}); err != nil {

@@ -55,7 +55,7 @@ func (a *Applier) sifts(b *batch) bool {
 	switch {
 	case a.parked == nil || len(b.txs) == 0:
 		return false
-	case b.fold == nil || b.draft != nil:
+	case b.fold == nil || b.draft != nil || a.parked.stale.Load():
 		return true
 	}
 	return a.parked.active() && a.parked.touches(b)
@@ -302,7 +302,11 @@ func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at pa
 
 // comesAgain lifts the mark of a table that is being sent again.
 func (x *sifter) comesAgain(tab *sifted) {
-	if m := x.d.mark(tab.id); m != nil && m.asked {
+	m := x.d.mark(tab.id)
+	if m != nil {
+		x.a.pool.came(x.a.cfg.Facility, x.a.cfg.Direction, tab.id)
+	}
+	if m != nil && m.asked {
 		x.d.lift(tab)
 	}
 }

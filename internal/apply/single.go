@@ -3,7 +3,6 @@ package apply
 import (
 	"context"
 	"fmt"
-	"maps"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -29,7 +28,7 @@ func (x *execution) direction() Direction {
 // then undone what it did of it if it made a savepoint.
 func (x *execution) applyOne(ctx context.Context, c single, savepoint bool) (*cause, error) {
 	s := x.session
-	missing := maps.Clone(x.missing)
+	lacking := len(x.lacking)
 	if savepoint {
 		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 			return nil, fmt.Errorf("begin a row: %w", err)
@@ -46,7 +45,7 @@ func (x *execution) applyOne(ctx context.Context, c single, savepoint bool) (*ca
 	if !ok || gone(ctx) {
 		return nil, err
 	}
-	x.keepMissing(missing)
+	x.lacking = x.lacking[:lacking]
 	if savepoint {
 		return &why, s.undo(ctx, "park")
 	}

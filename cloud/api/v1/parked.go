@@ -71,7 +71,8 @@ type ParkedRetried struct {
 }
 
 // PassedOver is a table of which more changes could not be applied than are
-// kept. The facility sends it again when the cause is gone.
+// kept, or rows were not found that updates of some columns need. It is sent
+// again when the cause is gone.
 type PassedOver struct {
 	Schema  string     `json:"schema"`
 	Table   string     `json:"table"`
@@ -80,5 +81,7 @@ type PassedOver struct {
 	Remedy  string     `json:"remedy,omitempty"`
 	Since   time.Time  `json:"since"`
 	Changes int64      `json:"changes" doc:"Changes that were passed over"`
-	AskedAt *time.Time `json:"asked_at,omitempty" doc:"When the facility was asked to send the table again"`
+	AskedAt *time.Time `json:"asked_at,omitempty" doc:"When the table was asked for again"`
+	// Direction says whose changes they were.
+	Direction string `json:"direction" enum:"up,down" doc:"up: the facility's, which the region could not apply; down: the region's, which the facility could not"`
 }

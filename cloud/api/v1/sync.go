@@ -21,7 +21,7 @@ type SyncStatus struct {
 
 	AtBox      int64        `json:"parked_at_box" doc:"Changes from the region that the facility's database refused, and what waits behind them, as its box said last"`
 	Parked     int64        `json:"parked" doc:"Changes that the region's database refused, and what waits behind them; see /api/v1/parked"`
-	PassedOver []PassedOver `json:"passed_over,omitempty" doc:"Tables of which more was refused than is kept"`
+	PassedOver []PassedOver `json:"passed_over,omitempty" doc:"Tables of which changes were lost and that are sent again: more was refused than is kept, or rows were not found"`
 
 	Position   *Position   `json:"position,omitempty" doc:"Newest transaction that the region has committed; absent before the first"`
 	Down       *DownStatus `json:"down,omitempty" doc:"How far the region's changes have come there; absent before the first"`
@@ -124,7 +124,7 @@ type Event struct {
 	ID       int64     `json:"id"`
 	Facility string    `json:"facility"`
 	At       time.Time `json:"at"`
-	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, box_restored, heal, stuck, parked, passed_over, refused, difference, repaired"`
+	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, box_restored, heal, stuck, parked, passed_over, row_missing, refused, difference, repaired"`
 	Epoch    uint64    `json:"epoch"`
 	Seq      uint64    `json:"seq"`
 	Detail   string    `json:"detail"`

@@ -67,7 +67,11 @@ func (a *app) printSync(s v1.SyncStatus) {
 	}
 	for _, t := range s.PassedOver {
 		text := fmt.Sprintf("✖ %s: %s changes (%s)", tableName(t.Schema, t.Table), count(t.Changes), t.Message)
-		rows = append(rows, [2]string{"Passed over", a.paint(a.out)(red, text)}, [2]string{"Remedy", t.Remedy})
+		label := "Passed over"
+		if t.Direction == "down" {
+			label += " there"
+		}
+		rows = append(rows, [2]string{label, a.paint(a.out)(red, text)}, [2]string{"Remedy", t.Remedy})
 	}
 	if s.Queue.OldestUnsentAt != nil {
 		rows = append(rows, [2]string{"Oldest unsent", a.when(*s.Queue.OldestUnsentAt)})
