@@ -61,7 +61,7 @@ func (r *Router) captureOnce(ctx context.Context, up func()) (err error) {
 	next, _, _ := r.sink.Tail()
 	next.Seq++
 	c, err := capture.New(capture.Config{
-		ConnString: r.c.ConnString, Slot: r.c.Slot, Next: next, Origins: true, MaxFrameChanges: r.c.frameChanges, Log: r.c.Log.With("step", "region"),
+		ConnString: r.c.ConnString, Slot: r.c.Slot, Next: next, Origins: true, Beside: r.beside, MaxFrameChanges: r.c.frameChanges, Log: r.c.Log.With("step", "region"),
 	}, r.sink)
 	if err != nil {
 		return err
@@ -76,6 +76,16 @@ func (r *Router) captureOnce(ctx context.Context, up func()) (err error) {
 	}()
 	up()
 	return c.Run(ctx)
+}
+
+// beside is the column that says whose a row of one of the region's tables is.
+func (r *Router) beside(table string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.routes.byID[table]; e != nil {
+		return e.column
+	}
+	return ""
 }
 
 // ensureSlot makes the slot if there is none, or none that can be used.

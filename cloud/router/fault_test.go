@@ -41,7 +41,7 @@ func (g *rig) work(t *testing.T, rnd *rand.Rand, n int) {
 			case 0, 1:
 				exec(`INSERT INTO orders VALUES ($1, $2, $3) ON CONFLICT (facility_id, id) DO UPDATE SET v = EXCLUDED.v`, f(), id, fmt.Sprint(rnd.Uint32()))
 			case 2:
-				exec(`INSERT INTO loose VALUES ($2, $1, $3) ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v`, f(), id, fmt.Sprint(rnd.Uint32()))
+				exec(`INSERT INTO loose VALUES ($2, $1, $3) ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v, facility_id = EXCLUDED.facility_id`, f(), id, fmt.Sprint(rnd.Uint32()))
 			case 3:
 				exec(`DELETE FROM loose WHERE id = $1`, id)
 			case 4:

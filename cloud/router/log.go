@@ -87,7 +87,7 @@ func (s *sink) splitAll(captured []change.Sealed) (*splitter, error) {
 	routes, state, epoch := r.routes, r.split, r.index.epoch
 	r.mu.Unlock()
 	p := newSplitter(state, epoch, captured[len(captured)-1].Header.LSN, routes, &s.free)
-	p.passed = s.notSent
+	p.passed, p.nobodys = s.notSent, s.notTold
 	if p.open && captured[0].Header.Part == 0 {
 		if err := p.void(); err != nil {
 			return nil, err
@@ -143,6 +143,14 @@ func (s *sink) notSent(table string) {
 	if !s.told[table] {
 		s.told[table] = true
 		s.r.log.Debug("changes of a table that is not synced are passed over", "table", table)
+	}
+}
+
+// notTold says once that removed rows of a table stay where they are.
+func (s *sink) notTold(table string) {
+	if id := "delete " + table; !s.told[id] {
+		s.told[id] = true
+		s.r.log.Error("rows that are removed here stay at their facility: the table's replica identity does not say whose they were, and the region has more than one tenant", "table", table)
 	}
 }
 

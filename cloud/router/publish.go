@@ -44,6 +44,7 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 	if err != nil {
 		return err
 	}
+	r.tellOwners(ctx, routes, list)
 	// Before anything of a table can be read it must be known where it goes.
 	r.mu.Lock()
 	again := moved(r.routes, routes)
@@ -60,6 +61,35 @@ func (r *Router) settle(ctx context.Context, tables []proto.SyncedTable) error {
 	}
 	notify(r.loadLook)
 	return nil
+}
+
+// tellOwners has the WAL tell whose a row was, of tables whose key does not. A
+// table for which that cannot be done now holds up no other.
+func (r *Router) tellOwners(ctx context.Context, routes *routes, list []capture.Table) {
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return // what follows says so
+	}
+	defer conn.Release()
+	r.mu.Lock()
+	was := r.routes
+	r.mu.Unlock()
+	for _, t := range list {
+		e := routes.byID[t.ID()]
+		if e.column == "" {
+			continue
+		}
+		told, inKey, err := capture.TellOwner(ctx, conn.Conn(), t, e.column)
+		e.beside = told && !inKey
+		if old := was.byID[t.ID()]; err != nil && old != nil {
+			e.beside = old.beside
+		}
+		if bad := err != nil || !told; bad != r.untold[t.ID()] {
+			if r.untold[t.ID()] = bad; bad {
+				r.log.Warn("the WAL does not tell whose the rows of a table were that are removed, or moved to another facility", "table", t.ID(), "column", e.column, "err", err)
+			}
+		}
+	}
 }
 
 // announceWithin is how long the facilities wait to hear of a new table because

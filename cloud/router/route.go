@@ -42,20 +42,27 @@ type route struct {
 	// facility is set when all rows are one facility's; else column says whose
 	// a row is, and without one it is everybody's.
 	facility, column string
+	// beside: the column is not of the table's key. It comes with the key all the
+	// same, and the facilities know nothing of that.
+	beside bool
 }
 
 // routes says it of all tables. It does not change; a newer one replaces it.
 type routes struct {
 	byID    map[string]*route // by the region's schema.name
 	tenants map[string]string // of each facility
+	// single is true when all facilities are of one tenant.
+	single bool
 }
 
 // newRoutes lists the region's tables that are sent down: master and fact
 // tables, with a schema for each facility as many as there are facilities.
 func newRoutes(tables []proto.SyncedTable, facilities []Facility) *routes {
 	r := &routes{byID: map[string]*route{}, tenants: map[string]string{}}
+	r.single = true
 	for _, f := range facilities {
 		r.tenants[f.ID] = f.Tenant
+		r.single = r.single && f.Tenant == facilities[0].Tenant
 	}
 	for _, t := range tables {
 		pattern := t.RegionSchema
@@ -97,6 +104,9 @@ type way struct {
 	sent change.Table // as the facilities know it
 	col  int          // where the route's column is in a row, -1 if nowhere
 	key  int          // where it is in a key, -1 if nowhere
+	cut  bool         // it is there for the route only
+	// single is that of routes.
+	single bool
 }
 
 // wayOf returns nil for a table that is not sent.
@@ -105,7 +115,7 @@ func (r *routes) wayOf(t *change.Table) *way {
 	if e == nil {
 		return nil
 	}
-	w := &way{route: e, sent: *t, col: -1, key: -1}
+	w := &way{route: e, sent: *t, col: -1, key: -1, single: r.single}
 	w.sent.Schema, w.sent.Name = e.table.Schema, e.table.Name
 	if e.column == "" {
 		return w
@@ -118,7 +128,32 @@ func (r *routes) wayOf(t *change.Table) *way {
 	if w.col >= 0 && t.Columns[w.col].Key {
 		w.key = slices.Index(t.KeyColumns(), w.col)
 	}
+	if w.key >= 0 && e.beside {
+		w.cut = true
+		w.sent.Columns = slices.Clone(t.Columns)
+		w.sent.Columns[w.col].Key = false
+	}
 	return w
+}
+
+// trim returns the change with the key that the facilities know.
+func (w *way) trim(c *change.Change) *change.Change {
+	if !w.cut || c.Key == nil {
+		return c
+	}
+	d := *c
+	d.Key = slices.Delete(slices.Clone(c.Key), w.key, w.key+1)
+	if c.Op != change.Update {
+		return &d
+	}
+	same := true
+	for i, k := range w.sent.KeyColumns() {
+		same = same && bytes.Equal(d.Key[i], c.Row[k])
+	}
+	if same {
+		d.Key = nil
+	}
+	return &d
 }
 
 // maxIDBytes bounds the name of a facility or a tenant.
@@ -142,7 +177,9 @@ func (w *way) to(value []byte) (destination, bool) {
 
 // destinations returns where a change goes, and where the row was before if
 // that is somewhere else. Of a row whose owner the change does not name,
-// everybody is told: whoever does not have it ignores it.
+// everybody is told: whoever does not have it ignores it. That is so only of
+// changes from before the WAL told the owner (capture.TellOwner), and where the
+// table has another replica identity; no key is told to another tenant.
 func (w *way) destinations(c *change.Change) (now destination, ok bool, old *destination) {
 	switch {
 	case w.facility != "":
@@ -168,5 +205,5 @@ func (w *way) destinations(c *change.Change) (now destination, ok bool, old *des
 			return now, ok, nil
 		}
 	}
-	return destination{kind: forAll}, true, nil
+	return destination{kind: forAll}, w.single || c.Op != change.Delete, nil
 }

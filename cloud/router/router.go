@@ -117,6 +117,8 @@ type Router struct {
 	noteLook  chan struct{} // acknowledgements wait to be written
 	pruneLook chan struct{} // the log grew
 
+	untold map[string]bool // owned by publish: tables whose rows' owners the WAL does not tell
+
 	mu     sync.Mutex
 	routes *routes
 	index  index
@@ -201,7 +203,7 @@ func New(c Config) (*Router, error) {
 	r := &Router{
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
-		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}),
+		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}), untold: map[string]bool{},
 		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
 		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
 	}

@@ -49,8 +49,8 @@ func TestEachFacilityGetsItsOwnAndTheMaster(t *testing.T) {
 	wantHeard(t, la, "note by|Ann", "insert public.orders la|1|a", "update public.orders la|1|c", "insert public.product 11|NULL|y",
 		"insert own.note 1|mine", "delete own.note 1", "insert public.loose 1|la|x", "delete public.loose 1")
 	wantHeard(t, ny, "note by|Ann", "insert public.orders ny|1|b", "delete public.orders ny|1", "insert public.product 11|NULL|y",
-		"delete public.loose 1", "insert public.orders ny|7|moves", "delete public.orders ny|7")
-	wantHeard(t, bonn, "insert public.product 10|bar|x", "insert public.product 11|NULL|y", "delete public.loose 1", "insert public.orders bonn|7|moves")
+		"insert public.orders ny|7|moves", "delete public.orders ny|7")
+	wantHeard(t, bonn, "insert public.product 10|bar|x", "insert public.product 11|NULL|y", "insert public.orders bonn|7|moves")
 	for n := 2; len(la.rows["public.product"]) < 3 || len(bonn.rows["public.product"]) < 4 || len(ny.rows["public.product"]) < 3; n++ {
 		g.mark(t, n)
 		for _, b := range boxes {
@@ -59,6 +59,62 @@ func TestEachFacilityGetsItsOwnAndTheMaster(t *testing.T) {
 	}
 	for _, b := range boxes {
 		b.equal(t)
+	}
+}
+
+// Where the key does not say whose a row is, the one that has it is told when it
+// goes, and nobody else, and the one that gets it gets all of it.
+func TestARowThatMovesLeavesItsOldOwner(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.db.Exec(t, `ALTER TABLE loose ADD more text; ALTER TABLE loose ALTER more SET STORAGE EXTERNAL`)
+	g.start(t)
+	la, ny, bonn := g.box("la", "foo"), g.box("ny", "foo"), g.box("bonn", "bar")
+	boxes := []*box{la, ny, bonn}
+	for _, b := range boxes {
+		b.attach(t)
+	}
+	g.db.Exec(t, `INSERT INTO loose VALUES (1, 'la', 'a', repeat('x', 5000)), (2, 'la', 'b', NULL), (3, 'ny', 'c', NULL), (4, 'bonn', 'd', NULL)`)
+	g.db.Exec(t, `UPDATE loose SET facility_id = 'bonn' WHERE id = 1`)
+	g.db.Exec(t, `UPDATE loose SET v = 'e' WHERE id = 1`)
+	g.db.Exec(t, `UPDATE loose SET id = 20, facility_id = 'ny' WHERE id = 2`)
+	g.db.Exec(t, `UPDATE loose SET id = 30 WHERE id = 3`)
+	g.db.Exec(t, `DELETE FROM loose WHERE id = 4`)
+	g.db.Exec(t, `INSERT INTO product VALUES (1, 'foo', 'p'), (2, NULL, 'q'), (3, 'bar', 'r')`)
+	g.db.Exec(t, `UPDATE product SET tenant = 'bar' WHERE id = 1`)
+	g.db.Exec(t, `UPDATE product SET tenant = 'foo' WHERE id = 2`)
+	g.db.Exec(t, `DELETE FROM product WHERE id = 3`)
+	g.mark(t, 1)
+	large := strings.Repeat("x", 5000)
+	for _, b := range boxes {
+		b.until(t, 1)
+	}
+	wantHeard(t, la, "insert public.loose 1|la|a|"+large, "insert public.loose 2|la|b|NULL", "delete public.loose 1", "delete public.loose 2",
+		"insert public.product 1|foo|p", "insert public.product 2|NULL|q", "delete public.product 1", "delete public.product 2", "insert public.product 2|foo|q")
+	wantHeard(t, ny, "insert public.loose 3|ny|c|NULL", "insert public.loose 20|ny|b|NULL", "update public.loose 30|ny|c|NULL",
+		"insert public.product 1|foo|p", "insert public.product 2|NULL|q", "delete public.product 1", "delete public.product 2", "insert public.product 2|foo|q")
+	wantHeard(t, bonn, "insert public.loose 4|bonn|d|NULL", "insert public.loose 1|bonn|a|"+large, "update public.loose 1|bonn|e|"+large, "delete public.loose 4",
+		"insert public.product 2|NULL|q", "insert public.product 3|bar|r", "insert public.product 1|bar|p", "delete public.product 2", "delete public.product 3")
+}
+
+// A replica identity that somebody has chosen stays. Then nobody knows whose a
+// removed row was, and its key is not told to other tenants' facilities.
+func TestKeysDoNotCrossTenants(t *testing.T) {
+	t.Parallel()
+	for _, tenants := range [][2]string{{"foo", "foo"}, {"foo", "bar"}} {
+		g := newRig(t, Facility{"la", tenants[0], 1}, Facility{"bonn", tenants[1], 1})
+		g.db.Exec(t, `ALTER TABLE loose REPLICA IDENTITY USING INDEX loose_pkey; ALTER TABLE product REPLICA IDENTITY USING INDEX product_pkey`)
+		g.start(t)
+		bonn := g.box("bonn", tenants[1])
+		bonn.attach(t)
+		g.db.Exec(t, `INSERT INTO loose VALUES (1, 'la', 'a'); DELETE FROM loose; INSERT INTO product VALUES (1, 'other', 'p'); DELETE FROM product`)
+		g.mark(t, 1)
+		bonn.until(t, 1)
+		if tenants[0] == tenants[1] {
+			wantHeard(t, bonn, "delete public.loose 1", "delete public.product 1")
+		} else {
+			wantHeard(t, bonn)
+		}
 	}
 }
 
@@ -145,14 +201,15 @@ func TestATransactionOverBucketsStaysTogether(t *testing.T) {
 		}
 	}
 	la.equal(t)
-	if la.rows["public.loose"]["1"] != "1|la|b" || pieces < 4 {
+	if la.rows["public.loose"]["1"] != "1|la|b" || pieces < 3 {
 		t.Errorf("%d pieces: %v", pieces, la.heard)
 	}
 }
 
 func TestSeenNumbersStandBeforeWhatHadSeenThem(t *testing.T) {
 	t.Parallel()
-	g := newRig(t)
+	g := newRig(t, Facility{"la", "foo", 1}, Facility{"ny", "foo", 1})
+	g.db.Exec(t, `ALTER TABLE loose REPLICA IDENTITY USING INDEX loose_pkey`) // so that nobody knows whose a removed row was
 	g.start(t)
 	la, ny := g.box("la", "foo"), g.box("ny", "foo")
 	la.attach(t)
@@ -166,7 +223,7 @@ func TestSeenNumbersStandBeforeWhatHadSeenThem(t *testing.T) {
 	up("la", 6)
 	up("ny", 3)
 	g.db.Exec(t, `DELETE FROM loose; INSERT INTO loose VALUES (1, 'bonn', 'x')`)
-	g.db.Exec(t, `DELETE FROM loose`) // whose it was nobody knows
+	g.db.Exec(t, `DELETE FROM loose`)
 	up("la", 7)
 	g.mark(t, 1)
 	up("ny", 4)

@@ -64,6 +64,8 @@ type splitter struct {
 	ids    uint64
 	out    []change.Sealed
 	passed func(table string) // a table that is not sent; may be nil
+	// nobodys is a table of which a row was removed that nobody is told of; may be nil.
+	nobodys func(table string)
 }
 
 // layer is the builders that are open.
@@ -179,7 +181,7 @@ func (p *splitter) change(w *way, c *change.Change) error {
 	}
 	to, ok, old := w.destinations(c)
 	if old != nil {
-		if err := p.add(*old, w, &change.Change{Op: change.Delete, Key: c.Key}); err != nil {
+		if err := p.add(*old, w, w.trim(&change.Change{Op: change.Delete, Key: c.Key})); err != nil {
 			return err
 		}
 		moved := *c
@@ -190,9 +192,12 @@ func (p *splitter) change(w *way, c *change.Change) error {
 		c = &moved
 	}
 	if !ok {
+		if p.nobodys != nil && c.Op == change.Delete {
+			p.nobodys(w.schema + "." + w.table.Name)
+		}
 		return nil
 	}
-	return p.add(to, w, c)
+	return p.add(to, w, w.trim(c))
 }
 
 // add puts a change into a bucket, behind what its listeners must hear first.

@@ -115,7 +115,11 @@ type Config struct {
 	// before the database was put back from a backup.
 	PastLSN    uint64
 	PastMicros int64
-	Log        *slog.Logger
+	// Beside names a column of a table (schema.name) that counts as part of its
+	// key, if the table has REPLICA IDENTITY FULL, so that its value before a
+	// change is told; see TellOwner. "" is none. May be nil.
+	Beside func(table string) string
+	Log    *slog.Logger
 }
 
 // GapError says that the slot no longer gives what follows the sink's end:

@@ -72,7 +72,7 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		}
 		// Not under the lock: the catalog may take its time.
 		s.mu.Unlock()
-		rel, err := resolve(ctx, s.cn.catalog, m)
+		rel, err := resolve(ctx, s.cn.catalog, m, s.c.c.Beside)
 		s.mu.Lock()
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ type relation struct {
 
 // resolve completes a relation from the catalog. The changes before a drop of a
 // type are not lost: its columns have change.UnknownType.
-func resolve(ctx context.Context, conn *pgx.Conn, m relationMessage) (*relation, error) {
+func resolve(ctx context.Context, conn *pgx.Conn, m relationMessage, beside func(table string) string) (*relation, error) {
 	r := &relation{table: change.Table{Schema: m.schema, Name: m.name, Columns: make([]change.Column, len(m.columns))}}
 	oids := make([]uint32, len(m.columns))
 	for i, c := range m.columns {
@@ -40,6 +40,9 @@ func resolve(ctx context.Context, conn *pgx.Conn, m relationMessage) (*relation,
 		// With REPLICA IDENTITY FULL every column is announced as key.
 		if primary, err = primaryKey(ctx, conn, m.id); err != nil {
 			return nil, fmt.Errorf("look up the primary key of %s: %w", r.table.ID(), err)
+		}
+		if beside != nil && len(primary) > 0 {
+			primary = append(primary, beside(r.table.ID()))
 		}
 	}
 	for i, c := range m.columns {

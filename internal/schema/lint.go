@@ -84,6 +84,7 @@ func Check(table *Table, t proto.SyncedTable, side Side) []proto.Problem {
 		problems = append(problems, facilityProblems(table, t)...)
 	}
 	problems = append(problems, ownerProblems(table, t)...)
+	problems = append(problems, movesProblems(table, t, side)...)
 	if table.RowSecurity {
 		problems = append(problems, proto.Problem{
 			Text:   fmt.Sprintf("row security hides rows of %s from Holdfast's role", table.ID()),

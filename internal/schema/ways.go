@@ -84,6 +84,30 @@ func ownerProblems(t *Table, s proto.SyncedTable) []proto.Problem {
 	return problems
 }
 
+// movesProblems are about rows that the region removes, or moves to another
+// facility or tenant: its WAL must say whose they were. Where the replica identity
+// is the default, the router sees to it (capture.TellOwner).
+func movesProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {
+	column := s.FacilityColumn
+	if s.Class == classMaster {
+		column = s.TenantColumn
+	}
+	if side == Edge || s.Class == classEvent || column == "" || len(t.Key) == 0 || slices.Contains(t.Key, column) {
+		return nil
+	}
+	text := fmt.Sprintf("the region's WAL does not say in which %s a row of %s was before it is removed or gets another", column, t.ID())
+	switch {
+	case t.Kind == "p":
+		return []proto.Problem{{Text: text + ", because the table is partitioned", Remedy: fmt.Sprintf("Put %s into its primary key.", quote(column))}}
+	case t.Identity == "i":
+		return []proto.Problem{{
+			Text:   text + ", because the index of its replica identity lacks the column",
+			Remedy: fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY FULL; or name an index that has the column.", t.quoted()),
+		}}
+	}
+	return nil
+}
+
 // tenantProblems are about which tenant a master row belongs to. The region
 // asks by that column; a facility only receives what is its own.
 func tenantProblems(t *Table, s proto.SyncedTable, side Side) []proto.Problem {

@@ -47,6 +47,13 @@ func TestBothWaysNeedMoreOfATable(t *testing.T) {
 		{name: "facility column", ddl: fact, table: policy("fact", "columns", "facility_id"), text: "whose row it is", remedy: "Leave it out"},
 		{name: "generated column", ddl: fact, table: policy("fact", "columns", "g"), text: "is generated", remedy: "Leave it out"},
 
+		{name: "the region sees to the old owner", ddl: fact, table: policy("fact", "edge"), side: schema.Region},
+		{name: "an identity without the owner", ddl: fact + `; ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey`, table: policy("fact", "edge"), side: schema.Region, text: "does not say in which facility_id", remedy: "REPLICA IDENTITY FULL"},
+		{name: "a box needs no owner", ddl: fact + `; ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey`, table: policy("fact", "edge")},
+		{name: "an identity with the owner", ddl: fact + `; CREATE UNIQUE INDEX i ON t (id, facility_id); ALTER TABLE t REPLICA IDENTITY USING INDEX i`, table: policy("fact", "edge"), side: schema.Region},
+		{name: "partitions without the owner", ddl: `CREATE TABLE t (id uuid PRIMARY KEY, facility_id text NOT NULL) PARTITION BY HASH (id)`, table: policy("fact", "edge"), side: schema.Region, text: "is partitioned", remedy: `"facility_id" into its primary key`},
+		{name: "an identity without the tenant", ddl: `CREATE TABLE t (id int PRIMARY KEY, tenant text NOT NULL); ALTER TABLE t REPLICA IDENTITY USING INDEX t_pkey`, table: master("tenant"), side: schema.Region, text: "does not say in which tenant", remedy: "REPLICA IDENTITY FULL"},
+
 		{
 			name: "conflicts", ddl: `CREATE SCHEMA holdfast; CREATE TABLE holdfast.conflict (id uuid PRIMARY KEY, facility_id text NOT NULL)`,
 			table: proto.SyncedTable{Schema: "holdfast", Name: "conflict", Class: "event", FacilityColumn: "facility_id"},
