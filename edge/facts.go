@@ -151,6 +151,9 @@ func (f *facts) faults() []proto.FaultCode {
 	if len(f.live.now()) > 0 {
 		list = append(list, proto.FaultStalled)
 	}
+	if f.up.LeftOut() > 0 {
+		list = append(list, proto.FaultLeftOut)
+	}
 	return list
 }
 
@@ -175,7 +178,11 @@ func (f *facts) link() localui.Link {
 
 func (f *facts) localQueue() localui.Queue {
 	s := f.queue.Stats()
-	q := localui.Queue{Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit}
+	var left []string
+	for _, p := range f.up.LeftOutProblems() {
+		left = append(left, p.String())
+	}
+	q := localui.Queue{LeftOut: left, Changes: s.Changes, Bytes: s.Bytes, MaxBytes: s.LimitBytes, Oldest: s.OldestCommit}
 	if c := f.up.CaptureState(); !c.Running && c.Error != "" && time.Since(c.Since) > 10*time.Second {
 		q.Problem = c.Error
 	}
@@ -236,6 +243,7 @@ func (f *facts) metrics() http.Handler {
 			Name: "holdfast_stalled", Help: "1 while a stage has work and makes no progress.", ConstLabels: prometheus.Labels{"stage": string(stage)},
 		}, func() float64 { return number(stalled(f.live.now(), stage)) }))
 	}
+	gauge("holdfast_left_out", "Rows, and tables without a key, whose changes cannot be sent and were left out since the table was last sent.", func() float64 { return float64(f.up.LeftOut()) })
 	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }

@@ -21,6 +21,7 @@ const (
 	FaultParked         FaultCode = 12 // changes from the region wait for a cause to go away
 	FaultMemoryLow      FaultCode = 13 // under 5 % of memory is available
 	FaultStalled        FaultCode = 14 // a stage has work and makes no progress; see the status document
+	FaultLeftOut        FaultCode = 15 // rows that cannot be sent were left out; see their tables in the status document
 )
 
 var faultNames = map[FaultCode]string{
@@ -38,6 +39,7 @@ var faultNames = map[FaultCode]string{
 	FaultParked:         "parked",
 	FaultMemoryLow:      "memory_low",
 	FaultStalled:        "stalled",
+	FaultLeftOut:        "left_out",
 }
 
 // String is the fault's name; a code from a newer build is shown by number.

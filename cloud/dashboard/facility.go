@@ -97,6 +97,8 @@ func (t tableAt) Shown() web.State {
 		return web.State{Kind: "ok", Word: "Streaming"}
 	case "loading":
 		return web.State{Kind: "busy", Word: "Loading"}
+	case "left_out":
+		return web.State{Kind: "bad", Word: "Left out"}
 	case "row_missing":
 		return web.State{Kind: "warn", Word: "Rows not found"}
 	case "refused":

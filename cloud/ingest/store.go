@@ -163,6 +163,16 @@ func (s store) putStates(ctx context.Context, facility string, states []proto.Ta
 	return nil
 }
 
+// addEventOnce keeps an event, unless the facility has the same one already.
+func (s store) addEventOnce(ctx context.Context, facility, kind, detail string) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1::text, $2::text, $3::text
+		WHERE NOT EXISTS (SELECT FROM holdfast.stream_event WHERE facility = $1 AND kind = $2 AND detail = $3)`, facility, kind, detail)
+	if err != nil {
+		return fmt.Errorf("keep an event of %s: %w", facility, err)
+	}
+	return nil
+}
+
 // loading reports whether the facility said last that it sends the table as a whole.
 func (s store) loading(ctx context.Context, facility, table string) (yes bool, err error) {
 	err = s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.facility_table WHERE facility = $1 AND schema_name || '.' || table_name = $2 AND state = $3)`,

@@ -182,7 +182,20 @@ func (in *Ingest) Remove(ctx context.Context, schema, name string) error {
 // TableStates stores how the facility's tables fare. Tables that are not in
 // states are forgotten.
 func (in *Ingest) TableStates(ctx context.Context, facility string, states []proto.TableState) error {
-	return in.store.putStates(ctx, facility, states)
+	if err := in.store.putStates(ctx, facility, states); err != nil {
+		return err
+	}
+	for _, t := range states {
+		if t.State == proto.TableRefused {
+			continue
+		}
+		for _, p := range t.Problems { // what was left out
+			if err := in.store.addEventOnce(ctx, facility, "left_out", p.String()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Event keeps something about a stream that a person should be able to read later.

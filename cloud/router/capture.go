@@ -61,7 +61,7 @@ func (r *Router) captureOnce(ctx context.Context, up func()) (err error) {
 	next, _, _ := r.sink.Tail()
 	next.Seq++
 	c, err := capture.New(capture.Config{
-		ConnString: r.c.ConnString, Slot: r.c.Slot, Next: next, Origins: true, Beside: r.beside, MaxFrameChanges: r.c.frameChanges, Log: r.c.Log.With("step", "region"),
+		ConnString: r.c.ConnString, Slot: r.c.Slot, Next: next, Origins: true, Beside: r.beside, OnLeftOut: r.leaveOut, MaxFrameChanges: r.c.frameChanges, Log: r.c.Log.With("step", "region"),
 	}, r.sink)
 	if err != nil {
 		return err

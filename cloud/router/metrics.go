@@ -8,6 +8,7 @@ var (
 	descLSN    = prometheus.NewDesc("holdfast_router_wal_lsn_bytes", "Place in the region's WAL up to which the log of the way down has it.", nil, nil)
 	descLog    = prometheus.NewDesc("holdfast_router_log_bytes", "Bytes that are kept for the slowest facility.", nil, nil)
 	descFrames = prometheus.NewDesc("holdfast_router_frames_total", "Frames: opened ones came from the WAL, sealed ones went into the log, read ones came from its disk.", []string{"step"}, nil)
+	descLeft   = prometheus.NewDesc("holdfast_router_left_out_total", "Rows that no frame can hold, and tables without a key, that were left out of the way down.", nil, nil)
 	descErr    = prometheus.NewDesc("holdfast_router_capture_error", "1 while the region's WAL cannot be read, with the reason.", []string{"reason"}, nil)
 )
 
@@ -27,6 +28,7 @@ func (r *Router) Collect(ch chan<- prometheus.Metric) {
 	for step, n := range map[string]uint64{"opened": s.Opened, "sealed": s.Sealed, "read": s.Read} {
 		ch <- prometheus.MustNewConstMetric(descFrames, prometheus.CounterValue, float64(n), step)
 	}
+	ch <- prometheus.MustNewConstMetric(descLeft, prometheus.CounterValue, float64(s.LeftOut))
 	if s.CaptureErr != "" {
 		gauge(descErr, 1, s.CaptureErr)
 	}

@@ -64,6 +64,9 @@ func (r *Router) keepPositions(ctx context.Context, up func()) error {
 		if err := r.prune(ctx); err != nil {
 			return err
 		}
+		if err := r.writeLeftOut(ctx); err != nil {
+			return err
+		}
 		up()
 	}
 }

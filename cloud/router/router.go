@@ -143,6 +143,7 @@ type Router struct {
 	// tenants is what facilities attached with: the list may not have them yet.
 	tenants map[string]string
 	stats   Stats
+	leftOut []leftOut // events that wait to be written
 }
 
 // gap is why a new epoch must begin.
@@ -159,6 +160,8 @@ type Stats struct {
 	Opened, Sealed, Read uint64
 	// Wide counts those of Sealed that are for more than one facility.
 	Wide uint64
+	// LeftOut counts rows that no frame can hold and that nobody got.
+	LeftOut uint64
 	// LogBytes waits for the slowest facility.
 	LogBytes int64
 	// CaptureErr is why the region's WAL is not read, or "".

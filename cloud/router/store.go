@@ -294,6 +294,16 @@ func (s store) replacing(ctx context.Context, facility string) (bool, error) {
 	return begun, nil
 }
 
+// eventOnce keeps an event, unless the facility has the same one already.
+func (s store) eventOnce(ctx context.Context, facility, kind, detail string) error {
+	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1::text, $2::text, $3::text
+		WHERE NOT EXISTS (SELECT FROM holdfast.stream_event WHERE facility = $1 AND kind = $2 AND detail = $3)`, facility, kind, detail)
+	if err != nil {
+		return fmt.Errorf("keep an event of %s: %w", facility, err)
+	}
+	return nil
+}
+
 // parked reports whether changes of the table are parked here.
 func (s store) parked(ctx context.Context, l Load) (bool, error) {
 	var waits bool

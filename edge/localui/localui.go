@@ -56,6 +56,8 @@ type Queue struct {
 	// FullIn is when it will be full at the rate at which it fills now; 0 when
 	// that is not to be expected.
 	FullIn time.Duration
+	// LeftOut says what cannot be sent and was left out.
+	LeftOut []string
 }
 
 // Stall is a stage that has work and makes no progress.

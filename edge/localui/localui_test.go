@@ -40,6 +40,7 @@ func TestTheWorstIsSaidFirstAndInPlainWords(t *testing.T) {
 		{"refused, nearly full", func(r *Report) { r.Link.Refused, r.Queue.Bytes = true, 90 }, "bad", "nearly full", false},
 		{"replaced", func(r *Report) { r.Link.Up, r.Link.Replaced = false, true }, "bad", "Another box", false},
 		{"not enrolled", func(r *Report) { r.Link = Link{} }, "info", "not connected to a region yet", false},
+		{"something cannot be sent", func(r *Report) { r.Queue.LeftOut = []string{"a row is too large"} }, "warn", "Something that was saved here cannot be sent.", false},
 		{"stands still", func(r *Report) { r.Stalls = []Stall{{Text: "7 bytes of WAL wait to be read"}} }, "warn", "7 bytes of WAL wait to be read", false},
 		{"stands still in an outage", func(r *Report) { r.Link.Up, r.Stalls = false, []Stall{{Text: "x"}} }, "warn", "Internet is down.", false},
 		{"offline, full before the evening", func(r *Report) { r.Link.Up, r.Queue.FullIn = false, 5*time.Hour }, "bad", "nearly full", false},

@@ -81,6 +81,9 @@ func (r *Report) judge(now time.Time) {
 	case r.Link.Parked > 0:
 		say("warn", "filled-alert-triangle", r.Link.ParkedText()+".",
 			"Keep working: everything else comes and goes as always. Support needs to look: the status page says why.")
+	case len(r.Queue.LeftOut) > 0:
+		say("warn", "filled-alert-triangle", "Something that was saved here cannot be sent.",
+			"Keep working: it is safe on this box, and everything else comes and goes as always. Support needs to look: the status page says why.")
 	case !r.Queue.Oldest.IsZero() && now.Sub(r.Queue.Oldest) > catchUpAfter:
 		say("info", "cloud-up", "Back online. Sending what was saved.",
 			"Keep working as usual. The region is catching up.")

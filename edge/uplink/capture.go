@@ -72,6 +72,7 @@ func (u *Uplink) captureOnce(ctx context.Context, up func()) (err error) {
 		// What was decided here while the region's changes were applied goes up.
 		Keep:    []string{proto.ConflictTable},
 		PastLSN: past.LSN, PastMicros: past.Micros,
+		OnLeftOut: u.leaveOut,
 	}, u.Queue)
 	if err != nil {
 		return err

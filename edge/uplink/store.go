@@ -129,11 +129,14 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 	return nil
 }
 
-// reload marks tables to be sent again from their first row.
+// reload marks tables to be sent again from their first row. What is left out of
+// them then is told anew.
 func (s store) reload(ctx context.Context, ids []string, all bool) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table
-		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1
-		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1))`, append([]string{}, ids...), all)
+	_, err := s.db.Exec(ctx, `WITH again AS (UPDATE holdfast.synced_table
+			SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1
+			WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
+		DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`,
+		append([]string{}, ids...), all)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}

@@ -113,6 +113,9 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 // The rows of master tables are the region's to change, so that they are not
 // published; here they are only read.
 func (u *Uplink) settle(ctx context.Context) error {
+	if err := u.keepLeftOut(ctx); err != nil {
+		return err
+	}
 	version, list, removed, err := u.store.tables(ctx)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,6 +90,8 @@ type Uplink struct {
 	captured   Captured // as last shown
 	recap      context.CancelCauseFunc
 	wanted     wanted
+	leftNew    []leftOutOf   // left out and not written down yet
+	left       []leftOut     // left out since the table was last sent
 	changed    chan struct{} // closed and replaced when tables change
 	// agreed is true once a session could tell that the local database did not go
 	// back; see restored.go. pastLost: the queue lost what it had of the time before
@@ -203,7 +206,7 @@ func (u *Uplink) statesLocked() []proto.TableState {
 	for _, e := range u.tables {
 		list = append(list, proto.TableState{
 			Schema: e.Schema, Name: e.Name, State: e.State,
-			Problems: e.Problems, RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint, Columns: e.columns,
+			Problems: slices.Concat(e.Problems, u.leftOutLocked(e.ID())), RowsLoaded: uint64(e.RowsLoaded), Fingerprint: e.fingerprint, Columns: e.columns,
 		})
 	}
 	return list

@@ -119,7 +119,9 @@ type Config struct {
 	// key, if the table has REPLICA IDENTITY FULL, so that its value before a
 	// change is told; see TellOwner. "" is none. May be nil.
 	Beside func(table string) string
-	Log    *slog.Logger
+	// OnLeftOut is told of what is not sent. It must not block. May be nil.
+	OnLeftOut func(LeftOut)
+	Log       *slog.Logger
 }
 
 // GapError says that the slot no longer gives what follows the sink's end:
@@ -156,8 +158,8 @@ type Stats struct {
 	LastCommit time.Time
 	// Transactions and Changes were made durable since New.
 	Transactions, Changes uint64
-	// TooLarge counts the changes that no frame can hold and that were left out.
-	TooLarge uint64
+	// LeftOut counts what was left out; see Config.OnLeftOut.
+	LeftOut uint64
 	// Connects counts how often streaming began.
 	Connects int
 }

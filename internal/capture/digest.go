@@ -274,7 +274,7 @@ func (s *stream) addMending(content []byte) {
 		s.pending.Add(change.Update, pos, nil, row, nil)
 		if !s.fits() {
 			s.pending.Undo()
-			s.tooLarge(&m.Table, nil)
+			s.leaveOut(LeftOut{Table: &m.Table, Key: rowKey(&m.Table, row), Row: row, Reason: TooLarge})
 		}
 	}
 	for _, key := range m.Gone {

@@ -113,6 +113,8 @@ func TestRowThatNoFrameHoldsIsLeftOutAndTold(t *testing.T) {
 	r := newRig(t, db, `CREATE TABLE t (id int PRIMARY KEY, v bytea)`, table)
 	r.stop()
 	r.limit = 1 << 20
+	told := make(chan string, 10)
+	r.cfg.OnLeftOut = func(l LeftOut) { told <- l.Reason.Text(l.Table.ID(), 1, []string{l.KeyText()}) }
 	noise := make([]byte, 2<<20)
 	source := rand.NewChaCha8([32]byte{1})
 	if _, err := source.Read(noise); err != nil {
@@ -132,7 +134,7 @@ func TestRowThatNoFrameHoldsIsLeftOutAndTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	loaded := map[string]bool{}
-	for r.capture.Stats().TooLarge < 2 || len(loaded) < 3 {
+	for r.capture.Stats().LeftOut < 2 || len(loaded) < 3 {
 		_, b := r.frame(t)
 		for _, tx := range b.Txs {
 			for i := range tx.Changes {
@@ -144,6 +146,11 @@ func TestRowThatNoFrameHoldsIsLeftOutAndTold(t *testing.T) {
 	}
 	if loaded["2"] || !loaded["1"] || !loaded["3"] || !loaded["4"] {
 		t.Errorf("loaded %v", loaded)
+	}
+	for range 2 { // once as a change, once in the load
+		if got := <-told; got != "a row of public.t is too large to be sent and was left out: (2)" {
+			t.Errorf("told: %s", got)
+		}
 	}
 }
 

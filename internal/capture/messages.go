@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -53,7 +52,7 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		s.txOpen, s.txMicros = true, micros
 		// After a new connection the server may begin with what the sink has.
 		s.txSkip, s.txTagged = final < s.have || final < s.c.c.PastLSN && micros <= s.c.c.PastMicros, false
-		s.txNotes, s.txNames, s.skipped = s.txNotes[:0], s.txNames[:0], 0
+		s.txNotes, s.txNames, s.txTo, s.skipped = s.txNotes[:0], s.txNames[:0], "", 0
 		return r.done("begin")
 	case 'C':
 		r.u8()  // flags
@@ -200,7 +199,7 @@ func (s *stream) keyless(rel *relation) bool {
 	}
 	if id := rel.table.ID(); !s.untold[id] {
 		s.untold[id] = true
-		s.c.c.Log.Error("updates and deletes of a table without a key are not sent", "part", "capture", "table", id)
+		s.leaveOut(LeftOut{Table: &rel.table, Reason: Keyless})
 	}
 	return true
 }
@@ -214,22 +213,13 @@ func (s *stream) add(op change.Op, rel *relation, key, row change.Row, absent []
 	s.pending.Add(op, rel.pos, key, row, absent)
 	if !s.fits() {
 		s.pending.Undo()
-		s.tooLarge(&rel.table, rel.pick(nil, row))
+		s.leaveOut(LeftOut{Table: &rel.table, Key: rel.pick(nil, row), Row: row, Reason: TooLarge})
 	}
 }
 
 // fits reports whether a frame can hold the change that was just added.
 func (s *stream) fits() bool {
 	return s.pending.Fits(s.c.maxChangePacked, maxChangeBytes)
-}
-
-// tooLarge tells of a row that no frame can hold. Waiting for it would hold all
-// others up for good.
-func (s *stream) tooLarge(t *change.Table, key change.Row) {
-	s.c.mu.Lock()
-	s.c.stats.TooLarge++
-	s.c.mu.Unlock()
-	s.c.c.Log.Error("a row is too large to be sent and is left out", "part", "capture", "table", t.ID(), "key", string(bytes.Join(key, []byte(", "))))
 }
 
 // addRange puts a range into pending, without rows that are too large.
@@ -248,11 +238,7 @@ func (s *stream) addRange(t *change.Table, r *change.KeyRange) {
 				largest, most = i, n
 			}
 		}
-		var key change.Row
-		for _, k := range t.KeyColumns() {
-			key = append(key, r.Rows[largest][k])
-		}
-		s.tooLarge(t, key)
+		s.leaveOut(LeftOut{Table: t, Key: rowKey(t, r.Rows[largest]), Row: r.Rows[largest], Reason: TooLarge})
 		r.Rows = slices.Delete(r.Rows, largest, largest+1)
 	}
 }

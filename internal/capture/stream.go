@@ -55,6 +55,7 @@ type stream struct {
 	txMicros  int64
 	txNotes   [][2]string     // what is to be said of it once it has changes
 	txNames   []string        // the barriers in it
+	txTo      string          // the only facility that it is for
 	rowTable  *change.Table   // of the last row message in the pending builder
 	rowBuild  uint64          // that builder's number
 	rowPos    int             // the table's place in it

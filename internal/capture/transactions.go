@@ -104,6 +104,7 @@ func (s *stream) logicalMessage(r *reader) error {
 		s.note(change.NoteBy, content)
 	case ToPrefix:
 		s.note(change.NoteTo, content)
+		s.txTo = string(content)
 	}
 	return nil
 }
@@ -151,8 +152,19 @@ func (s *stream) addRow(t *change.Table, c *change.Change) {
 	s.pending.Add(c.Op, s.rowPos, c.Key, c.Row, c.Absent)
 	if !s.fits() {
 		s.pending.Undo()
-		s.tooLarge(t, c.Key)
+		key := c.Key
+		if key == nil && c.Row != nil {
+			key = rowKey(t, c.Row)
+		}
+		s.leaveOut(LeftOut{Table: t, Key: key, Row: c.Row, Reason: TooLarge})
 	}
+}
+
+func rowKey(t *change.Table, row change.Row) (key change.Row) {
+	for _, k := range t.KeyColumns() {
+		key = append(key, row[k])
+	}
+	return key
 }
 
 func sameTable(a, b *change.Table) bool {

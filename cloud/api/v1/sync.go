@@ -124,7 +124,7 @@ type Event struct {
 	ID       int64     `json:"id"`
 	Facility string    `json:"facility"`
 	At       time.Time `json:"at"`
-	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, box_restored, heal, stuck, parked, passed_over, row_missing, refused, difference, repaired"`
+	Kind     string    `json:"kind" doc:"epoch, gap, region_restored, box_restored, heal, stuck, parked, passed_over, row_missing, left_out, refused, difference, repaired"`
 	Epoch    uint64    `json:"epoch"`
 	Seq      uint64    `json:"seq"`
 	Detail   string    `json:"detail"`
