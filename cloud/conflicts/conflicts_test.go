@@ -134,17 +134,43 @@ func TestEveryDecisionIsSaidInPlainWords(t *testing.T) {
 		r    record
 		want string
 	}{
-		{record{Kind: "update_differs", Policy: "edge", Decision: "edge", EdgeRow: some, CloudRow: some}, "both changed this row before either had heard of the other. In this table the facility decides: its version stood on both sides."},
+		{record{Kind: "update_origin_differs", Policy: "edge", Decision: "edge", EdgeRow: some, CloudRow: some}, "both changed this row before either had heard of the other. In this table the facility decides: its version stood on both sides."},
 		{record{Kind: "insert_exists", Policy: "cloud", Decision: "cloud", EdgeRow: some, CloudRow: some}, "both added this row before either had heard of the other. In this table the region decides: its version stood on both sides."},
 		{record{Kind: "update_deleted", Policy: "edge", Decision: "edge", CloudRow: some}, "The region changed this row and the facility had deleted it, before either had heard of the other. In this table the facility decides: the row stayed deleted."},
 		{record{Kind: "update_deleted", Policy: "cloud", Decision: "cloud", CloudRow: some}, "In this table the region decides: the row was kept, with the region's values."},
-		{record{Kind: "delete_updated", Policy: "edge", Decision: "edge", EdgeRow: some}, "The region deleted this row and the facility had changed it, before either had heard of the other. In this table the facility decides: the row was kept, with the facility's values."},
-		{record{Kind: "delete_updated", Policy: "cloud", Decision: "cloud", EdgeRow: some}, "In this table the region decides: the row was deleted on both sides."},
-		{record{Kind: "update_differs", Policy: "columns", Decision: "edge", EdgeRow: some, CloudRow: some}, "Its version stood on both sides."},
-		{record{Kind: "update_differs", Policy: "columns", Decision: "merged", Fields: []string{"a", "price", "unit"}, CloudColumns: []string{"price", "unit", "x"}}, "the region's price and unit stood, and the facility's values in all others."},
+		{record{Kind: "delete_origin_differs", Policy: "edge", Decision: "edge", EdgeRow: some}, "The region deleted this row and the facility had changed it, before either had heard of the other. In this table the facility decides: the row was kept, with the facility's values."},
+		{record{Kind: "delete_origin_differs", Policy: "cloud", Decision: "cloud", EdgeRow: some}, "In this table the region decides: the row was deleted on both sides."},
+		{record{Kind: "update_origin_differs", Policy: "columns", Decision: "edge", EdgeRow: some, CloudRow: some}, "Its version stood on both sides."},
+		{record{Kind: "update_origin_differs", Policy: "columns", Decision: "merged", Fields: []string{"a", "price", "unit"}, CloudColumns: []string{"price", "unit", "x"}}, "the region's price and unit stood, and the facility's values in all others."},
 	} {
 		if got := c.r.summary(); !strings.HasSuffix(got, c.want) {
 			t.Errorf("%s %s: %q", c.r.Kind, c.r.Decision, got)
+		}
+	}
+}
+
+// A box of the release before has other names for two kinds.
+func TestKindsOfAnOlderBoxAreShownByTheirPresentNames(t *testing.T) {
+	t.Parallel()
+	d, pool := newDesk(t)
+	before, err := d.Count(t.Context(), v1.ConflictFilter{Kind: "delete_origin_differs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE holdfast.conflict SET kind = CASE kind WHEN 'update_origin_differs' THEN 'update_differs' WHEN 'delete_origin_differs' THEN 'delete_updated' ELSE kind END`); err != nil {
+		t.Fatal(err)
+	}
+	n, err := d.Count(t.Context(), v1.ConflictFilter{Kind: "delete_origin_differs"})
+	if err != nil || n != before || n.Open == 0 {
+		t.Errorf("%+v, %v; before %+v", n, err, before)
+	}
+	items, _, err := d.List(t.Context(), v1.ConflictFilter{Kind: "update_origin_differs"}, 10, "")
+	if err != nil || len(items) == 0 {
+		t.Fatalf("%+v, %v", items, err)
+	}
+	for _, c := range items {
+		if c.Kind != "update_origin_differs" {
+			t.Errorf("%s is shown as %s", c.ID, c.Kind)
 		}
 	}
 }
@@ -176,7 +202,7 @@ func TestARecordAboutMasterDataIsNotRestored(t *testing.T) {
 		INSERT INTO price VALUES (1, 100);
 		INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, added_by) VALUES ('public', 'price', 'master', '', 'admin');
 		INSERT INTO holdfast.conflict (id, facility_id, at, schema_name, table_name, key, kind, policy, decision, edge_row, cloud_row, fields, edge_seq, cloud_seq)
-		VALUES ('`+id+`', 'la', now(), 'public', 'price', '{"id": "1"}', 'update_differs', 'cloud', 'cloud', '{"id": "1", "val": "0"}', '{"id": "1", "val": "100"}', '{val}', '1:1', '1:1')`)
+		VALUES ('`+id+`', 'la', now(), 'public', 'price', '{"id": "1"}', 'update_origin_differs', 'cloud', 'cloud', '{"id": "1", "val": "0"}', '{"id": "1", "val": "100"}', '{val}', '1:1', '1:1')`)
 	if err != nil {
 		t.Fatal(err)
 	}

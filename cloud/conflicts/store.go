@@ -40,8 +40,13 @@ type record struct {
 	FacilityGone, Registered bool
 }
 
+// kind is a conflict's kind by its present name. A box of the release before
+// records two by older ones, and its rows are kept here as they are there, so
+// that the comparison finds them equal; once it is updated they come up renamed.
+const kind = `CASE c.kind WHEN 'update_differs' THEN 'update_origin_differs' WHEN 'delete_updated' THEN 'delete_origin_differs' ELSE c.kind END`
+
 const selectRecord = `
-	SELECT c.id::text, c.facility_id, c.at, c.schema_name, c.table_name, c.key, c.kind, c.policy, c.decision,
+	SELECT c.id::text, c.facility_id, c.at, c.schema_name, c.table_name, c.key, ` + kind + `, c.policy, c.decision,
 	       c.edge_row, c.cloud_row, c.fields, c.edge_seq, c.cloud_seq, c.edge_at, c.cloud_at, c.edge_by, c.cloud_by,
 	       r.action, r.by, r.at, r.note,
 	       t.facility_column, t.region_schema, coalesce(t.cloud_columns, '{}'),
@@ -57,7 +62,7 @@ const selectRecord = `
 const matches = `
 	     ($1 = '' OR c.facility_id = $1)
 	 AND ($2 = '' OR c.schema_name || '.' || c.table_name = $2)
-	 AND ($3 = '' OR c.kind = $3)
+	 AND ($3 = '' OR ` + kind + ` = $3)
 	 AND ($4 = '' OR c.decision = $4)
 	 AND CASE $5 WHEN 'open' THEN r.conflict IS NULL WHEN 'all' THEN true ELSE r.action = $5 END
 	 AND ($6::timestamptz IS NULL OR c.at >= $6)

@@ -71,7 +71,7 @@ func (r *record) summary() string {
 		what = "The facility and the region both added this row before either had heard of the other."
 	case "update_deleted":
 		what = "The region changed this row and the facility had deleted it, before either had heard of the other."
-	case "delete_updated":
+	case "delete_origin_differs":
 		what = "The region deleted this row and the facility had changed it, before either had heard of the other."
 	default:
 		what = "The facility and the region both changed this row before either had heard of the other."
@@ -97,7 +97,7 @@ func (r *record) why() string {
 		stood = "the row stayed deleted."
 	case !has:
 		stood = "the row was deleted on both sides."
-	case r.Kind == "delete_updated" || r.Kind == "update_deleted":
+	case r.Kind == "delete_origin_differs" || r.Kind == "update_deleted":
 		stood = fmt.Sprintf("the row was kept, with the %s's values.", side)
 	}
 	if r.Policy == r.Decision {

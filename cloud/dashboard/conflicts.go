@@ -41,10 +41,10 @@ func conflictState(code string) web.State {
 
 // conflictKinds in the order of the filter, and what people call them.
 var conflictKinds = []struct{ Code, Word string }{
-	{"update_differs", "Both changed it"},
+	{"update_origin_differs", "Both changed it"},
 	{"insert_exists", "Both added it"},
 	{"update_deleted", "Facility deleted, region changed"},
-	{"delete_updated", "Region deleted, facility changed"},
+	{"delete_origin_differs", "Region deleted, facility changed"},
 }
 
 var conflictDecisions = []struct{ Code, Word string }{
@@ -156,7 +156,7 @@ func (r conflictRow) StandsWord() string { return wordOf(conflictDecisions, r.De
 
 // FieldsText lists the columns that differ, shortened.
 func (r conflictRow) FieldsText() string {
-	if r.Kind == "update_deleted" || r.Kind == "delete_updated" {
+	if r.Kind == "update_deleted" || r.Kind == "delete_origin_differs" {
 		return "" // the row differs, not its columns
 	}
 	const most = 4

@@ -129,7 +129,7 @@ func TestTheListOfConflictsFollowsItsFilters(t *testing.T) {
 	if strings.Contains(page, "Keep all") {
 		t.Error("a viewer is offered to keep all")
 	}
-	p.wants(200, web.Operator, "GET", "/conflicts?table=public.orders&kind=update_differs", nil, "A-10482", "<option selected>public.orders</option>")
+	p.wants(200, web.Operator, "GET", "/conflicts?table=public.orders&kind=update_origin_differs", nil, "A-10482", "<option selected>public.orders</option>")
 	for path, without := range map[string]string{
 		"/conflicts?q=northwind": "A-10482", "/conflicts?kind=insert_exists": "A-10482", "/conflicts?facility=frankfurt": "A-10482",
 		"/conflicts?state=acknowledged": "A-10482", "/conflicts?decision=merged": "A-10482", "/conflicts?to=2020-01-01": "A-10482",
@@ -212,7 +212,7 @@ func TestTheOtherVersionIsConfirmedAsItIsWritten(t *testing.T) {
 }
 
 func FuzzConflictQuery(f *testing.F) {
-	f.Add("state=all&facility=la&table=public.orders&kind=update_differs&decision=edge&q=a&from=2026-11-26&to=2026-11-27&after=x")
+	f.Add("state=all&facility=la&table=public.orders&kind=update_origin_differs&decision=edge&q=a&from=2026-11-26&to=2026-11-27&after=x")
 	f.Fuzz(func(t *testing.T, raw string) {
 		v, err := url.ParseQuery(raw)
 		if err != nil {

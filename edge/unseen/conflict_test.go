@@ -32,7 +32,7 @@ func TestEachKindUnderEachPolicy(t *testing.T) {
 		},
 		{
 			"both updated", `UPDATE t SET v = 'E' WHERE id = 1`, `UPDATE t SET v = 'C', price = '3' WHERE id = 1`,
-			"update_differs", 1, "(E,1)", "(C,3)", "(E,3)",
+			"update_origin_differs", 1, "(E,1)", "(C,3)", "(E,3)",
 			[3]string{"edge", "cloud", "merged"},
 		},
 		{
@@ -47,7 +47,7 @@ func TestEachKindUnderEachPolicy(t *testing.T) {
 		},
 		{
 			"the cloud deleted", `UPDATE t SET v = 'E' WHERE id = 3`, `DELETE FROM t WHERE id = 3`,
-			"delete_updated", 3, "(E,1)", "", "(E,1)",
+			"delete_origin_differs", 3, "(E,1)", "", "(E,1)",
 			[3]string{"edge", "cloud", "edge"},
 		},
 		{
@@ -62,12 +62,12 @@ func TestEachKindUnderEachPolicy(t *testing.T) {
 		},
 		{
 			"the edge deleted and made it again", `DELETE FROM t WHERE id = 6; INSERT INTO t VALUES (6, 'la', 'E', '2', 'b')`, `DELETE FROM t WHERE id = 6`,
-			"delete_updated", 6, "(E,2)", "", "(E,2)",
+			"delete_origin_differs", 6, "(E,2)", "", "(E,2)",
 			[3]string{"edge", "cloud", "edge"},
 		},
 		{
 			"the cloud changed what is large", `UPDATE t SET v = 'E' WHERE id = 7`, `UPDATE t SET big = 'large' WHERE id = 7`,
-			"update_differs", 7, "(E,1)", "(base,1)", "(E,1)",
+			"update_origin_differs", 7, "(E,1)", "(base,1)", "(E,1)",
 			[3]string{"edge", "cloud", "merged"},
 		},
 	}

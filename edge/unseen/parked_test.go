@@ -100,7 +100,7 @@ func TestAParkedChangeOfTheRegionIsDecidedWhenItIsTried(t *testing.T) {
 			if got := fmt.Sprint(r.edge.lines(`SELECT id, v, price FROM t WHERE id < 4 ORDER BY id`)); got != want {
 				t.Errorf("it is %s, want %s", got, want)
 			}
-			if got := fmt.Sprint(r.region.lines(`SELECT key->>'id' AS id, kind FROM holdfast.conflict WHERE key->>'id' IN ('1', '2') ORDER BY 1`)); got != "[(1,update_differs) (2,update_differs)]" {
+			if got := fmt.Sprint(r.region.lines(`SELECT key->>'id' AS id, kind FROM holdfast.conflict WHERE key->>'id' IN ('1', '2') ORDER BY 1`)); got != "[(1,update_origin_differs) (2,update_origin_differs)]" {
 				t.Errorf("conflicts are %s", got)
 			}
 		})
@@ -132,5 +132,5 @@ func TestWhatTheRegionAppliesLateStandsOnBothSides(t *testing.T) {
 	if got := fmt.Sprint(r.edge.lines(`SELECT id, v, price FROM t WHERE id IN (1, 2, 3, 4, 30, 31) ORDER BY id`)); got != "[(1,bad,1) (2,bad,1) (3,newer,1) (4,bad,1) (30,bad,1)]" {
 		t.Errorf("in the end it is %s", got)
 	}
-	r.wantConflicts(`(update_differs,edge,1,bad,base,"{v,price}","","")`, `(delete_updated,edge,2,bad,,{},"","")`, `(update_differs,edge,30,bad,C,"{v,price}","","")`)
+	r.wantConflicts(`(update_origin_differs,edge,1,bad,base,"{v,price}","","")`, `(delete_origin_differs,edge,2,bad,,{},"","")`, `(update_origin_differs,edge,30,bad,C,"{v,price}","","")`)
 }

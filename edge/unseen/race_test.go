@@ -99,7 +99,7 @@ func TestTheFacilitysTransactionsAreNotHeldUp(t *testing.T) {
 	if !r.equal() {
 		t.Error("the sides differ")
 	}
-	r.wantConflicts(`(update_differs,edge,1,E,C,{v},"","")`, `(update_differs,edge,2,E,C,{v},"","")`)
+	r.wantConflicts(`(update_origin_differs,edge,1,E,C,{v},"","")`, `(update_origin_differs,edge,2,E,C,{v},"","")`)
 }
 
 // What the region loads down by key ranges leaves alone what was touched here,
@@ -140,7 +140,7 @@ func TestRangesMendWhatWasNotTouched(t *testing.T) {
 	// The edge's version stands whatever the policy is: that the region has another
 	// one does not mean that anybody there made it.
 	if got := r.region.lines(`SELECT kind, decision, key->>'id' AS id FROM holdfast.conflict ORDER BY (key->>'id')::int`); fmt.Sprint(got) !=
-		"[(update_differs,edge,7) (update_differs,edge,8) (update_deleted,edge,10)]" {
+		"[(update_origin_differs,edge,7) (update_origin_differs,edge,8) (update_deleted,edge,10)]" {
 		t.Errorf("%q", got)
 	}
 	// A table that is emptied in the region keeps what was touched here.
@@ -170,7 +170,7 @@ func TestABigTransactionIsDecidedToo(t *testing.T) {
 		t.Error("the sides differ")
 	}
 	r.wantConflicts(`(update_deleted,edge,25000,,C,{},"","")`,
-		`(update_differs,edge,44000,E,D,{v},"","")`, `(update_differs,edge,7,E,C,{v},"","")`)
+		`(update_origin_differs,edge,44000,E,D,{v},"","")`, `(update_origin_differs,edge,7,E,C,{v},"","")`)
 }
 
 // While it is not known what was changed here nothing is overwritten, and no
@@ -197,7 +197,7 @@ func TestWhatIsNotKnownYetIsWaitedFor(t *testing.T) {
 	if !r.equal() {
 		t.Error("the sides differ")
 	}
-	r.wantConflicts(`(update_differs,edge,1,E,C,{v},"","")`)
+	r.wantConflicts(`(update_origin_differs,edge,1,E,C,{v},"","")`)
 }
 
 type unsettled struct {

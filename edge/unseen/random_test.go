@@ -240,7 +240,7 @@ func TestACommitThatIsNotCapturedYetStands(t *testing.T) {
 			t.Errorf("waiting for capture: %v, and yet the sides are equal: %v", careful, !careful)
 		}
 		if careful {
-			r.wantConflicts("(update_differs,edge,1,E,C,{v},\"\",\"\")")
+			r.wantConflicts("(update_origin_differs,edge,1,E,C,{v},\"\",\"\")")
 		}
 	}
 }

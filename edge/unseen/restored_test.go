@@ -37,9 +37,9 @@ func TestADatabaseThatWasPutBackFollowsTheRegionsRanges(t *testing.T) {
 			if got := fmt.Sprint(r.edge.lines(`SELECT id, v FROM t ORDER BY id`)); got != want {
 				t.Errorf("the box has %s, want %s", got, want)
 			}
-			conflicts := []string{"(3,update_differs,edge,E,new)"}
+			conflicts := []string{"(3,update_origin_differs,edge,E,new)"}
 			if !whole {
-				conflicts = append([]string{"(1,update_differs,cloud,old,new)"}, conflicts...)
+				conflicts = append([]string{"(1,update_origin_differs,cloud,old,new)"}, conflicts...)
 			}
 			got := r.region.lines(`SELECT key->>'id' AS id, kind, decision, edge_row->>'v' AS e, cloud_row->>'v' AS c FROM holdfast.conflict ORDER BY 1`)
 			if fmt.Sprint(got) != fmt.Sprint(conflicts) {

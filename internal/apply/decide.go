@@ -13,10 +13,10 @@ type Kind string
 
 // The kinds.
 const (
-	InsertExists  Kind = "insert_exists"  // both sides made the row
-	UpdateDiffers Kind = "update_differs" // both changed it, to something else
-	UpdateDeleted Kind = "update_deleted" // the cloud changed it, the edge deleted it
-	DeleteUpdated Kind = "delete_updated" // the cloud deleted it, the edge changed it
+	InsertExists        Kind = "insert_exists"         // both sides made the row
+	UpdateOriginDiffers Kind = "update_origin_differs" // both changed it, to something else
+	UpdateDeleted       Kind = "update_deleted"        // the cloud changed it, the edge deleted it
+	DeleteOriginDiffers Kind = "delete_origin_differs" // the cloud deleted it, the edge changed it
 )
 
 // Decision is whose version stands.
@@ -119,7 +119,7 @@ func decideDelete(e *entry, local change.Row, t *Touch, policy Policy) verdict {
 	if local == nil {
 		return verdict{} // both deleted it
 	}
-	v := verdict{kind: DeleteUpdated, decision: DecidedEdge}
+	v := verdict{kind: DeleteOriginDiffers, decision: DecidedEdge}
 	if policy == PolicyCloud {
 		v.do, v.row, v.decision = doDelete, e.row, DecidedCloud
 		v.assert = &change.Change{Op: change.Delete, Key: e.row}
@@ -170,7 +170,7 @@ func decideUpdate(sh *shape, e *entry, local change.Row, t *Touch, policy Policy
 	if len(differ) == 0 {
 		return v
 	}
-	v.kind, v.fields, v.decision = UpdateDiffers, differ, DecidedEdge
+	v.kind, v.fields, v.decision = UpdateOriginDiffers, differ, DecidedEdge
 	if e.born && t.Inserted {
 		v.kind = InsertExists
 	}
@@ -205,9 +205,9 @@ func (v *verdict) ofEcho(sh *shape, e *entry, local change.Row, t *Touch) {
 	case v.do == doDelete:
 		v.kind = UpdateDeleted // the edge had deleted what the cloud changed then
 	case v.do == doInsert:
-		v.kind = DeleteUpdated
+		v.kind = DeleteOriginDiffers
 	default:
-		v.kind = UpdateDiffers
+		v.kind = UpdateOriginDiffers
 		for _, c := range sh.without(e.absent) {
 			if !same(local[c], e.row[c]) {
 				v.fields = append(v.fields, c)

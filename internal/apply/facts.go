@@ -339,7 +339,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			by := t
 			if w.ofRange && t == nil && x.facts.restored && !x.facts.whole && v.do == doUpdate {
 				// Somebody may have changed it since the database was put back.
-				v.kind, v.decision, v.fields = UpdateDiffers, DecidedCloud, v.columns
+				v.kind, v.decision, v.fields = UpdateOriginDiffers, DecidedCloud, v.columns
 				by = &Touch{CommitMicros: x.facts.now.UnixMicro()}
 			}
 			if v.kind != "" {

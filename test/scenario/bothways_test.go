@@ -136,10 +136,10 @@ func (p *plants) edgeWins(t *testing.T) {
 	equalOrders(t, p.laDB, p.region, "la")
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-1' AND notes = 'at gate 4' OR number = 'LA-2' AND notes = 'kept'`, 2)
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-3'`, 0)
-	for kind, n := range map[string]int{"update_differs": 1, "update_deleted": 1, "delete_updated": 1} {
+	for kind, n := range map[string]int{"update_origin_differs": 1, "update_deleted": 1, "delete_origin_differs": 1} {
 		count(t, p.region, fmt.Sprintf(`SELECT count(*) FROM holdfast.conflict WHERE kind = '%s'`, kind), n)
 	}
-	count(t, p.region, `SELECT count(*) FROM holdfast.conflict WHERE kind = 'update_differs' AND edge_by = 'maria' AND cloud_by = 'head office'
+	count(t, p.region, `SELECT count(*) FROM holdfast.conflict WHERE kind = 'update_origin_differs' AND edge_by = 'maria' AND cloud_by = 'head office'
 		AND edge_row->>'notes' = 'at gate 4' AND cloud_row->>'notes' = 'hold it' AND 'notes' = ANY (fields)`, 1)
 	same(t, pool(t, p.la.DSN(pgcluster.Owner, pgcluster.Database)), p.region, compare.Table{Schema: "holdfast", Name: "conflict"})
 }

@@ -18,7 +18,7 @@ type Conflict struct {
 	Table    string             `json:"table"`
 	Key      map[string]*string `json:"key" doc:"The row's key: values as text by column"`
 	Label    string             `json:"label" doc:"What people call the row, as far as its columns tell"`
-	Kind     string             `json:"kind" enum:"insert_exists,update_differs,update_deleted,delete_updated" doc:"insert_exists: both added it; update_differs: both changed it; update_deleted: the region changed it and the facility deleted it; delete_updated: the region deleted it and the facility changed it"`
+	Kind     string             `json:"kind" enum:"insert_exists,update_origin_differs,update_deleted,delete_origin_differs" doc:"insert_exists: both added it; update_origin_differs: both changed it; update_deleted: the region changed it and the facility deleted it; delete_origin_differs: the region deleted it and the facility changed it"`
 	Policy   string             `json:"policy" enum:"edge,cloud,columns"`
 	Decision string             `json:"decision" enum:"edge,cloud,merged" doc:"Whose version stands"`
 	Summary  string             `json:"summary" doc:"What happened and what was decided, in a sentence or two"`
@@ -87,7 +87,7 @@ type ConflictHistory struct {
 type ConflictFilter struct {
 	Facility string    `json:"facility,omitempty" query:"facility" maxLength:"63" doc:"Of this facility only"`
 	Table    string    `json:"table,omitempty" query:"table" maxLength:"127" doc:"Of this table only: schema.table, as PostgreSQL stores the names" example:"public.orders"`
-	Kind     string    `json:"kind,omitempty" query:"kind" enum:"insert_exists,update_differs,update_deleted,delete_updated"`
+	Kind     string    `json:"kind,omitempty" query:"kind" enum:"insert_exists,update_origin_differs,update_deleted,delete_origin_differs"`
 	Decision string    `json:"decision,omitempty" query:"decision" enum:"edge,cloud,merged"`
 	State    string    `json:"state,omitempty" query:"state" enum:"open,acknowledged,restored,all" default:"open"`
 	From     time.Time `json:"from,omitzero" query:"from" doc:"Decided at this time or later"`

@@ -34,7 +34,7 @@ func (f *conflictFlags) register(cmd *cobra.Command, withState bool) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.Facility, "facility", "", "of this facility only")
 	fl.StringVar(&f.Table, "table", "", "of this table only, such as public.orders")
-	fl.StringVar(&f.Kind, "kind", "", "insert_exists, update_differs, update_deleted (the facility deleted it) or delete_updated (the region deleted it)")
+	fl.StringVar(&f.Kind, "kind", "", "insert_exists, update_origin_differs, update_deleted (the facility deleted it) or delete_origin_differs (the region deleted it)")
 	fl.StringVar(&f.Decision, "decision", "", "whose version stood: edge, cloud or merged")
 	fl.StringVar(&f.Text, "text", "", "with this in a value or in an author's name")
 	fl.StringVar(&f.from, "since", "", "decided since: 90m, 12h, 2026-11-26, or 2026-11-26T14:00:00+01:00")
@@ -161,11 +161,11 @@ func conflictWhat(kind string) string {
 	switch kind {
 	case "insert_exists":
 		return "both added it"
-	case "update_differs":
+	case "update_origin_differs":
 		return "both changed it"
 	case "update_deleted":
 		return "facility deleted, region changed"
-	case "delete_updated":
+	case "delete_origin_differs":
 		return "region deleted, facility changed"
 	}
 	return kind

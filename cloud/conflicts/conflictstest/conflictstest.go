@@ -59,7 +59,7 @@ func More(t testing.TB, pool *pgxpool.Pool, n int) {
 	_, err := pool.Exec(context.WithoutCancel(t.Context()), `
 		INSERT INTO holdfast.conflict (id, facility_id, at, schema_name, table_name, key, kind, policy, decision, edge_row, cloud_row, fields, edge_seq, cloud_seq, edge_by)
 		SELECT gen_random_uuid(), 'frankfurt', now() - interval '1 hour' - i * interval '1 minute', 'public', 'inventory_items',
-		       jsonb_build_object('id', gen_random_uuid()::text), 'update_differs', 'edge', 'edge',
+		       jsonb_build_object('id', gen_random_uuid()::text), 'update_origin_differs', 'edge', 'edge',
 		       jsonb_build_object('sku', 'BOARD-' || lpad(i::text, 4, '0'), 'quantity', (i * 10)::text), jsonb_build_object('sku', 'BOARD-' || lpad(i::text, 4, '0'), 'quantity', (i * 10 + 5)::text),
 		       '{quantity}', '4294967297:' || i, '4294967297:' || i, 'jonas'
 		  FROM generate_series(1, $1) i`, n)
@@ -87,7 +87,7 @@ INSERT INTO inventory_items (id, facility_id, sku, name, quantity, unit, reorder
 	('7b1c0000-0000-4000-8000-000000000001', 'la', 'BOARD-EB', 'EB-flute board 1200x800', 1180.000, 'sheets', 500.000, 'B-04', '2026-11-26 15:30+00');
 
 INSERT INTO holdfast.conflict (id, facility_id, at, schema_name, table_name, key, kind, policy, decision, edge_row, cloud_row, fields, edge_seq, cloud_seq, edge_at, cloud_at, edge_by, cloud_by) VALUES
-	('0d4b6f5e-0000-4000-8000-000000000001', 'la', now() - interval '4 minutes', 'public', 'orders', '{"id": "7a1c0000-0000-4000-8000-000000000001"}', 'update_differs', 'edge', 'edge',
+	('0d4b6f5e-0000-4000-8000-000000000001', 'la', now() - interval '4 minutes', 'public', 'orders', '{"id": "7a1c0000-0000-4000-8000-000000000001"}', 'update_origin_differs', 'edge', 'edge',
 	 '{"id": "7a1c0000-0000-4000-8000-000000000001", "facility_id": "la", "number": "A-10482", "customer": "Cedar & Sons", "product": "Corrugated box 400x300x200, double wall", "quantity": "2500", "unit": "pcs", "due_date": "2026-12-01", "status": "in_production", "notes": "Print <both> sides", "created_by": "maria", "created_at": "2026-11-20 15:00:00+00", "updated_at": "2026-11-26 17:02:00+00"}',
 	 '{"id": "7a1c0000-0000-4000-8000-000000000001", "facility_id": "la", "number": "A-10482", "customer": "Cedar & Sons", "product": "Corrugated box 400x300x200, double wall", "quantity": "3000", "unit": "pcs", "due_date": "2026-12-03", "status": "in_production", "notes": "", "created_by": "maria", "created_at": "2026-11-20 15:00:00+00", "updated_at": "2026-11-26 17:01:30+00"}',
 	 '{quantity,due_date,notes,updated_at}', '4294967297:812', '4294967297:404', now() - interval '9 minutes', now() - interval '11 minutes', 'maria', 'olga'),
@@ -95,11 +95,11 @@ INSERT INTO holdfast.conflict (id, facility_id, at, schema_name, table_name, key
 	 NULL,
 	 '{"id": "7a1c0000-0000-4000-8000-000000000002", "facility_id": "la", "number": "A-10471", "customer": "Northwind Paper", "product": "Mailer C5", "quantity": "1200", "unit": "pcs", "due_date": "2026-12-09", "status": "planned", "notes": "Deliver in the morning", "created_by": "jonas", "created_at": "2026-11-19 15:00:00+00", "updated_at": "2026-11-26 16:40:00+00"}',
 	 '{}', '4294967297:790', '4294967297:399', now() - interval '31 minutes', now() - interval '33 minutes', 'jonas', 'olga'),
-	('0d4b6f5e-0000-4000-8000-000000000003', 'la', now() - interval '2 hours', 'public', 'orders', '{"id": "7a1c0000-0000-4000-8000-000000000003"}', 'delete_updated', 'edge', 'edge',
+	('0d4b6f5e-0000-4000-8000-000000000003', 'la', now() - interval '2 hours', 'public', 'orders', '{"id": "7a1c0000-0000-4000-8000-000000000003"}', 'delete_origin_differs', 'edge', 'edge',
 	 '{"id": "7a1c0000-0000-4000-8000-000000000003", "facility_id": "la", "number": "A-10466", "customer": "Harbor Foods", "product": "Corrugated tray 600x400, single wall", "quantity": "800", "unit": "pcs", "due_date": "2026-11-28", "status": "ready", "notes": "", "created_by": "jonas", "created_at": "2026-11-18 15:00:00+00", "updated_at": "2026-11-26 16:10:00+00"}',
 	 NULL,
 	 '{}', '4294967297:755', '4294967297:380', now() - interval '125 minutes', now() - interval '127 minutes', 'maria', ''),
-	('0d4b6f5e-0000-4000-8000-000000000004', 'la', now() - interval '3 hours', 'public', 'inventory_items', '{"id": "7b1c0000-0000-4000-8000-000000000001"}', 'update_differs', 'columns', 'merged',
+	('0d4b6f5e-0000-4000-8000-000000000004', 'la', now() - interval '3 hours', 'public', 'inventory_items', '{"id": "7b1c0000-0000-4000-8000-000000000001"}', 'update_origin_differs', 'columns', 'merged',
 	 '{"id": "7b1c0000-0000-4000-8000-000000000001", "facility_id": "la", "sku": "BOARD-EB", "name": "EB-flute board 1200x800", "quantity": "1180.000", "unit": "sheets", "reorder_level": "400.000", "location": "B-04", "updated_at": "2026-11-26 15:30:00+00"}',
 	 '{"id": "7b1c0000-0000-4000-8000-000000000001", "facility_id": "la", "sku": "BOARD-EB", "name": "EB-flute board 1200x800", "quantity": "1240.000", "unit": "sheets", "reorder_level": "500.000", "location": "B-04", "updated_at": "2026-11-26 15:29:00+00"}',
 	 '{quantity,reorder_level,updated_at}', '4294967297:720', '4294967297:371', now() - interval '185 minutes', now() - interval '186 minutes', 'jonas', 'olga'),
