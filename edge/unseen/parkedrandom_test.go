@@ -13,9 +13,16 @@ import (
 // refuses some of what the other sends, and when that is mended both have the same.
 func TestWhateverEitherSideParkedEndsEqual(t *testing.T) {
 	t.Parallel()
-	base := uint64(time.Now().UnixNano())
-	for i, policy := range []apply.Policy{apply.PolicyEdge, apply.PolicyEdge, apply.PolicyCloud} {
-		seed := base + uint64(i)
+	for _, c := range []struct {
+		policy apply.Policy
+		seed   uint64
+	}{
+		{apply.PolicyEdge, uint64(time.Now().UnixNano())},
+		// A row was sent back whole, and then taken in part from the cloud.
+		{apply.PolicyEdge, 1795707851121700605},
+		{apply.PolicyCloud, 1},
+	} {
+		policy, seed := c.policy, c.seed
 		t.Run(fmt.Sprint(policy, " seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			w := &world{rig: newRig(t, options{park: true, policy: policy}), rng: rand.New(rand.NewPCG(seed, 7))}

@@ -43,7 +43,8 @@ type facts struct {
 	restored, whole bool
 	// source is the transaction whose changes are applied one by one.
 	source *source
-	// sent are the rows that the open transaction sends back.
+	// sent are the rows that the open transaction sends back; true for those of
+	// which it sends all columns.
 	sent map[sentRow]bool
 }
 
@@ -318,7 +319,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 		for i := range w.entries {
 			var t *Touch
 			if touch, ok := w.touched[i]; ok {
-				t = &touch
+				t = x.sentWhole(w, i, &touch)
 			}
 			policy := w.policy
 			echo := w.entries[i].src.echo()

@@ -25,7 +25,7 @@ func TestWhateverWasParkedEndsEqual(t *testing.T) {
 	for i := range uint64(2) {
 		seed := base + i
 		if i < 1 {
-			seed = i
+			seed = 1795699931389590598 // a table was read anew within a batch
 		}
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()

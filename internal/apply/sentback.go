@@ -13,8 +13,8 @@ import (
 // transaction: the cloud's later change of it had not seen that, and has been,
 // or will be, overwritten by it there.
 func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict) {
-	at := sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.keys[i]))}
-	if v.assert == nil && t == nil && x.facts.sent[at] {
+	at := w.sentRow(i)
+	if _, sent := x.facts.sent[at]; sent && v.assert == nil && t == nil {
 		switch {
 		case v.row != nil && v.do != doDelete:
 			v.assert = &change.Change{Op: change.Update, Row: v.row}
@@ -28,8 +28,23 @@ func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict) {
 		if x.facts.sent == nil {
 			x.facts.sent = map[sentRow]bool{}
 		}
-		x.facts.sent[at] = true
+		x.facts.sent[at] = len(v.assert.Absent) == 0
 	}
+}
+
+// sentWhole is the touch of a row that was sent back before in the same
+// transaction, with all of its columns: none of them is the cloud's any more.
+func (x *execution) sentWhole(w *work, i int, t *Touch) *Touch {
+	if t == nil || len(t.Unsent) == 0 || !x.facts.sent[w.sentRow(i)] {
+		return t
+	}
+	sent := *t
+	sent.Unsent = nil
+	return &sent
+}
+
+func (w *work) sentRow(i int) sentRow {
+	return sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.keys[i]))}
 }
 
 // assertMoved sends the rows back that got another key here. What was not sent
