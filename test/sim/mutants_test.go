@@ -66,12 +66,14 @@ const mutantSeeds = 30
 // TestEachMutantDies builds the simulator against an engine with one promise
 // taken out and runs it: it must find that something is wrong.
 func TestEachMutantDies(t *testing.T) {
+	t.Parallel()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			t.Parallel() // most of a mutant's time is waiting for it to come to rest
 			bin := m.build(t, root)
 			cmd := exec.CommandContext(t.Context(), bin, "-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m",
 				fmt.Sprintf("-sim.from=%d", m.from), fmt.Sprintf("-sim.seeds=%d", mutantSeeds), "-sim.lanes=2", "-sim.patience=8s")

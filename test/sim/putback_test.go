@@ -22,6 +22,7 @@ var calmSteps = []string{
 // TestADatabaseThatWasPutBackLosesNothing puts the database of one facility back
 // to what it was some steps ago, twice, while the rest goes on.
 func TestADatabaseThatWasPutBackLosesNothing(t *testing.T) {
+	t.Parallel()
 	l := newLane(t)
 	for seed := *from; seed < *from+min(*seeds, putBackSeeds); seed++ {
 		if err := putBackSeed(t, l, seed); err != nil {

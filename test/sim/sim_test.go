@@ -23,6 +23,7 @@ var (
 
 // TestBothSidesComeOutAsTheBooksSay runs one seed after the other.
 func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
+	t.Parallel()
 	var next, ran atomic.Uint64
 	next.Store(*from)
 	var wg sync.WaitGroup
