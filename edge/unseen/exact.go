@@ -216,6 +216,11 @@ func (a *asked) keyRange(t *tableKeys, r *change.KeyRange, is apply.Touch) {
 			a.touch(i, is, true, nil)
 		}
 	}
+	if is.Position.Epoch>>32 > 1 {
+		// A box that took another's place does not say by a range what there is
+		// not: the region keeps what the box before wrote, and sends it down.
+		return
+	}
 	w := &wide{keyed: true, after: r.After, upTo: r.UpTo, order: t.order}
 	for i, key := range a.rows {
 		if listed[i] {

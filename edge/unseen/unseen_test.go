@@ -354,3 +354,32 @@ func TestWhatIsDroppedMayHaveTouchedEverything(t *testing.T) {
 		t.Errorf("%+v %v", slices.Sorted(maps.Keys(got)), err)
 	}
 }
+
+// The rows of the box before are not in the ranges of one that took its place,
+// and are on their way down to it.
+func TestAReplacementsRangeHidesNoRow(t *testing.T) {
+	t.Parallel()
+	for enrolment, hides := range map[uint64]bool{1: true, 2: false} {
+		at := change.Position{Epoch: enrolment << 32, Seq: 1}
+		q := openQueue(t, queue.Options{})
+		f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: at.Epoch, First: 1, Last: 1}, &change.Body{Tables: tables[:1], Txs: []change.Tx{
+			{Seq: 1, Changes: []change.Change{{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{row(7, "v", "big")}}}}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Append(f); err != nil {
+			t.Fatal(err)
+		}
+		got, err := New(q, settled).Touched(t.Context(), change.Position{Epoch: at.Epoch}, asks(0, row(7), row(8)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := got[0]; !ok {
+			t.Errorf("enrolment %d: the row that the range lists is not touched", enrolment)
+		}
+		if _, ok := got[1]; ok != hides {
+			t.Errorf("enrolment %d: a row that the range does not list is touched: %v", enrolment, ok)
+		}
+	}
+}
