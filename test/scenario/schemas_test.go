@@ -266,8 +266,12 @@ func random(ctx context.Context, db *pgxpool.Pool, seed uint64, n, first int, li
 		sql := strings.NewReplacer(":a", some(), ":b", some(), ":c", some(), ":n", strconv.Itoa(first+2*i)).Replace(list[rng.IntN(len(list))])
 		for {
 			_, err := db.Exec(ctx, sql)
-			if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code[:2] == "40" || pg.Code[:2] == "55") {
+			pg, refused := errors.AsType[*pgconn.PgError](err)
+			if refused && (pg.Code[:2] == "40" || pg.Code[:2] == "55") {
 				continue // it was another's turn
+			}
+			if refused && pg.Code == "23505" {
+				break // two rows would have become one: the application is told, and does something else
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", sql, err)
