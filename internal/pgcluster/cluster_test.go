@@ -185,15 +185,19 @@ func TestACrashedServerIsStartedAgainWithItsRows(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
-	for round := 1; round <= 2; round++ {
+	for range 2 {
 		pid := c.Status().PID
 		if err := pgcluster.KillAll(t.Context(), pid); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "the server is up again", func() bool {
 			s := c.Status()
-			return s.State == pgcluster.Up && s.PID != pid && s.Restarts == round
+			return s.State == pgcluster.Up && s.PID != pid
 		})
+	}
+	// The first crash may come before Run looks for the first time.
+	if n := c.Status().Restarts; n < 1 || n > 2 {
+		t.Errorf("%d restarts are counted", n)
 	}
 	if n := value(t, connect(t, c.DSN("postgres", "postgres")), "SELECT count(*)::text FROM kept"); n != "1000" {
 		t.Fatalf("%s rows after the crashes, want 1000", n)
