@@ -65,12 +65,16 @@ func TestTroubleComesFirstAndSearchFindsIt(t *testing.T) {
 
 func TestAllIsWellOnlyWhenNothingWaitsForAPerson(t *testing.T) {
 	t.Parallel()
-	for want, f := range map[string]v1.FacilityStatus{
-		"All is well.":                                        {},
-		"No progress at 1 facility: la.":                      {Stalled: []v1.Stall{{Text: "x"}}, Parked: 1, Differing: 1},
-		"Parked changes wait for somebody at 1 facility: la.": {Parked: 3, Differing: 1},
-		"Rows differ at 1 facility: la.":                      {Differing: 1},
+	for _, c := range []struct {
+		want string
+		f    v1.FacilityStatus
+	}{
+		{"All is well.", v1.FacilityStatus{}},
+		{"No progress at 1 facility: la.", v1.FacilityStatus{Stalled: []v1.Stall{{Text: "x"}}, Parked: 1, Differing: 1}},
+		{"Parked changes wait for somebody at 1 facility: la.", v1.FacilityStatus{Parked: 3, Differing: 1}},
+		{"Rows differ at 1 facility: la.", v1.FacilityStatus{Differing: 1}},
 	} {
+		want, f := c.want, c.f
 		f.ID, f.State = "la", "online"
 		b, _, _ := newTestBoard([]v1.FacilityStatus{f, {ID: "sf", State: "online"}})
 		v, err := b.view(query{Sort: "state", Page: 1})

@@ -33,13 +33,16 @@ type putBack struct {
 // is lost, or goes back in time, because a box's database did.
 func TestABoxPutBackGetsWhatTheRegionHas(t *testing.T) {
 	t.Parallel()
-	for name, p := range map[string]putBack{
-		"the database, with changes in the queue": {folder: data, whole: true, queued: true},
-		// With the region killed meanwhile (putBack.kill) an older row may come out: a
-		// known gap, told in docs/operations.md.
+	tries := map[string]putBack{
+		"the database, with changes in the queue":  {folder: data, whole: true, queued: true},
 		"the database without its slot":            {folder: data, noSlot: true},
 		"the state folder, with the queue and all": {folder: (*site.Edge).StateDir},
-	} {
+	}
+	// A known gap, told in docs/operations.md: an older row may come out.
+	if os.Getenv("HOLDFAST_KNOWN_GAPS") != "" {
+		tries["the database, and the region is killed"] = putBack{folder: data, whole: true, kill: true}
+	}
+	for name, p := range tries {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p.try(t)
