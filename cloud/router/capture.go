@@ -116,14 +116,19 @@ func (r *Router) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 	return capture.EnsureSlot(ctx, conn, r.c.Slot)
 }
 
-// needEpoch ends the current epoch.
-func (r *Router) needEpoch(g gap) {
+// needEpoch ends the given epoch, unless that is done or under way: whoever
+// asks again and again must not hold up the one that is beginning.
+func (r *Router) needEpoch(epoch uint64, g gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gap.reason == "" {
-		r.gap = g
+	if !r.open || r.index.epoch != epoch {
+		return
 	}
-	r.gap.above = max(r.gap.above, g.above)
+	if r.gap.reason != "" {
+		r.gap.above = max(r.gap.above, g.above)
+		return
+	}
+	r.gap = g
 	if r.recap != nil {
 		r.recap(errNewEpoch)
 	}
@@ -163,6 +168,7 @@ func (r *Router) openStream(ctx context.Context, slot capture.SlotInfo) error {
 		}
 		r.mu.Lock()
 		r.gap = gap{}
+		r.close() // at once: what is asked of the old epoch asks for no other
 		r.mu.Unlock()
 		if err := r.begin(ctx, now, from); err != nil {
 			return err
@@ -174,7 +180,6 @@ func (r *Router) openStream(ctx context.Context, slot capture.SlotInfo) error {
 // begin begins an epoch that is noted as opening.
 func (r *Router) begin(ctx context.Context, now epoch.Epoch, from uint64) error {
 	r.mu.Lock()
-	r.close()
 	r.index.reset(now.Number)
 	r.split.restart(&r.index)
 	r.cache.clear()

@@ -213,8 +213,8 @@ func (c *frames) get(entry uint64) (change.Sealed, bool) {
 	return f, ok
 }
 
-// frame returns an entry of the log.
-func (r *Router) frame(entry uint64) (change.Sealed, error) {
+// frame returns an entry of the log, which is of the given epoch.
+func (r *Router) frame(entry, epoch uint64) (change.Sealed, error) {
 	if f, ok := r.cache.get(entry); ok {
 		return f, nil
 	}
@@ -231,7 +231,7 @@ func (r *Router) frame(entry uint64) (change.Sealed, error) {
 	case errors.Is(err, queue.ErrClosed):
 		return f, err
 	}
-	r.needEpoch(gap{reason: "the log of the way down was damaged on disk: " + err.Error()})
+	r.needEpoch(epoch, gap{reason: "the log of the way down was damaged on disk: " + err.Error()})
 	return f, ErrBehind
 }
 

@@ -102,7 +102,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	case !open:
 		return at, true, nil
 	case tail.Before(has):
-		r.needEpoch(gap{reason: fmt.Sprintf("facility %s has %s, this region has sent no more than %s: it was restored from a backup", facility, has, tail), above: has.Epoch})
+		r.needEpoch(epoch, gap{reason: fmt.Sprintf("facility %s has %s, this region has sent no more than %s: it was restored from a backup", facility, has, tail), above: has.Epoch})
 		return at, false, ErrAhead
 	case known && restoring && !heard && row.Epoch == epoch && row.Seq+1 >= first && has.Before(row):
 		return row, false, nil // what it lacks before is in what it is sent
@@ -210,7 +210,7 @@ func (d *Reader) Next(ctx context.Context) (Piece, error) {
 			}
 			continue
 		}
-		f, err := d.r.frame(now.entry)
+		f, err := d.r.frame(now.entry, d.at.Epoch)
 		if err != nil {
 			return Piece{}, err
 		}
