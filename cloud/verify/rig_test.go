@@ -39,6 +39,7 @@ type rig struct {
 	stop    func() // ends the Verifier
 	current atomic.Pointer[Verifier]
 	stream  atomic.Uint64
+	looks   atomic.Int64 // at who is connected
 
 	mu     sync.Mutex
 	asked  int
@@ -189,6 +190,7 @@ func (r *rig) start(every time.Duration) {
 		DB: r.pool, Ask: r.ask, SecondLook: 50 * time.Millisecond, PassEvery: every, Patience: patience,
 		Stream: func(string) uint64 { return r.stream.Load() },
 		Connected: func() []string {
+			r.looks.Add(1)
 			if r.stream.Load() == 0 {
 				return nil
 			}

@@ -177,6 +177,13 @@ func TestTheFacilityGoesAndComes(t *testing.T) {
 	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {
 		t.Errorf("when it is back: %+v", run)
 	}
+	for looks := r.looks.Load(); r.looks.Load() < looks+2; time.Sleep(lookEvery / 10) {
+		// until its walker rests
+	}
+	r.stream.Store(3) // before anybody looked it was away and is back
+	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {
+		t.Errorf("in its next stream: %+v", run)
+	}
 	if _, err := r.v.Start(t.Context(), "la", v1.VerifyRequest{Schema: "public", Table: "nothing"}, "ops"); !errors.Is(err, ErrNoTable) {
 		t.Errorf("a table that is not synced: %v", err)
 	}

@@ -35,9 +35,10 @@ type walker struct {
 	log      *slog.Logger
 }
 
+// run follows the facility from one stream to the next; what was asked in one
+// that ended is asked again.
 func (w *walker) run(ctx context.Context) error {
-	stream := w.v.Stream(w.facility)
-	for stream != 0 && w.v.Stream(w.facility) == stream {
+	for w.v.Stream(w.facility) != 0 {
 		wait, err := w.next(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
