@@ -46,6 +46,9 @@ func (u *Uplink) Transfer(ctx context.Context) error {
 	return run.Loop(ctx, u.Log, run.Backoff{Min: 200 * time.Millisecond, Max: redialWait},
 		func(ctx context.Context, up func()) error {
 			err := u.session(ctx, up)
+			if errors.Is(err, errReplaced) && !u.LinkState().Replaced {
+				u.Log.Warn("this box is out of service", "err", err) // now, not after the wait
+			}
 			u.setLink(func(l *Link) {
 				l.Up = false
 				// It stays replaced: its tunnel ends, and nobody tells it again.
