@@ -50,7 +50,7 @@ func newLane(t *testing.T) *lane {
 	t.Helper()
 	o := pgtest.Options{NoFsync: true, Settings: map[string]string{
 		"max_connections": "60", "deadlock_timeout": "50ms", "shared_buffers": "32MB", "autovacuum": "off",
-		"max_wal_size": "256MB", "synchronous_commit": "on", "wal_level": "logical", "max_replication_slots": "8", "max_wal_senders": "8",
+		"max_wal_size": "256MB", "synchronous_commit": "on", "wal_writer_delay": "10s", "wal_level": "logical", "max_replication_slots": "8", "max_wal_senders": "8",
 	}}
 	l := &lane{region: pgtest.Cluster(t, o), edges: map[string]*pgtest.Server{}}
 	region := l.region.Database(t, regionTemplate)
