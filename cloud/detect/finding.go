@@ -1,0 +1,68 @@
+package detect
+
+import "time"
+
+// Kind names a condition. It is stored with incidents, and people's policies
+// name it: it stays as it is.
+type Kind string
+
+// The conditions of a facility.
+const (
+	Offline       Kind = "offline"
+	TunnelDown    Kind = "tunnel_down"    // heartbeats arrive, the tunnel does not work
+	TelemetryDown Kind = "telemetry_down" // the tunnel works, heartbeats do not arrive
+	Unstable      Kind = "unstable"       // it comes and goes
+	QueueFilling  Kind = "queue_filling"
+	DiskFilling   Kind = "disk_filling"
+	DatabaseDown  Kind = "database_down"
+	NoProgress    Kind = "no_progress"
+	ClockOff      Kind = "clock_off"
+	Watchdog      Kind = "watchdog_off"
+	Certificate   Kind = "certificate"
+	ParkedRows    Kind = "parked_rows"
+	Mismatch      Kind = "mismatch"
+	Temperature   Kind = "temperature"
+)
+
+// The conditions of the region itself; all but Outage are told to operations only.
+const (
+	Blind    Kind = "blind"    // it is us
+	Outage   Kind = "outage"   // many of its facilities at once
+	Alerting Kind = "alerting" // the alerter does not do its work
+	Drill    Kind = "drill"    // the daily synthetic incident
+)
+
+// Severity is how much a finding matters.
+type Severity string
+
+// The severities.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"  // somebody should look: a ticket
+	Critical Severity = "critical" // somebody must act: a page
+)
+
+// Finding is a condition that holds now.
+type Finding struct {
+	Kind     Kind
+	Facility string // "" for the region itself
+	Severity Severity
+	Since    time.Time // when it began; backdated to the last thing heard
+	Summary  string    // one line, for people
+	Evidence []string  // what is known, one line each
+	// Of is the region's condition that this is a part of; "" for none.
+	// Operations are told of that one, the facility's own people of this.
+	Of Kind
+}
+
+// Word is all that is judged at a moment.
+type Word struct {
+	At       time.Time
+	Findings []Finding
+	// Held is true while nothing may be concluded about facilities: their
+	// incidents neither open nor resolve. Why is for people.
+	Held bool
+	Why  string
+	// HeldOf lists facilities that alone cannot be judged now.
+	HeldOf map[string]bool
+}
