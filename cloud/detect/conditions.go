@@ -1,0 +1,266 @@
+package detect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agogsaas/holdfast/proto"
+)
+
+const (
+	lookEvery = time.Second
+	linkAfter = time.Minute // that one of the two ways is down, or is back
+	stallOff  = 2 * time.Minute
+
+	queueWarning, queueCritical = 24 * time.Hour, 4 * time.Hour
+	certWarning, certCritical   = 14 * 24 * time.Hour, 3 * 24 * time.Hour
+	clockWarning                = time.Minute
+
+	hotWarning, hotCritical, hotLess = 80_000, 90_000, 5_000 // thousandths of a degree
+
+	diskWarningPercent = 15
+	diskWarningBytes   = 15 << 30
+)
+
+// rules are the conditions that follow from what a box tells and the region
+// counts. A box that is silent stays what it last told. Kind Watchdog is not
+// among them: no box tells yet whether its watchdog is armed.
+//
+// Each reads a moment. It is given how bad it counts as now, so that a limit is
+// further away for who is past it; on and off are how long it must be worse, or better.
+var rules = [...]struct {
+	kind    Kind
+	on, off time.Duration
+	read    func(f *Facts, now time.Time, was Severity) reading
+}{
+	{QueueFilling, time.Minute, 5 * time.Minute, queueReading},
+	{DiskFilling, time.Minute, 5 * time.Minute, diskReading},
+	{DatabaseDown, 10 * time.Second, 30 * time.Second, databaseReading},
+	{NoProgress, 0, stallOff, stallReading}, // the watchers have been patient already
+	{ClockOff, 30 * time.Second, 2 * time.Minute, clockReading},
+	{Certificate, 0, 30 * time.Second, certificateReading},
+	{ParkedRows, time.Minute, time.Minute, parkedReading},
+	{Mismatch, time.Minute, time.Minute, mismatchReading},
+	{Temperature, 30 * time.Second, 2 * time.Minute, temperatureReading},
+}
+
+// look brings the conditions up to date.
+func (m *memory) look(f *Facts, now time.Time) {
+	m.told = nil
+	for i, r := range rules {
+		var l latch
+		if m.conditions != nil {
+			l = m.conditions[i]
+		}
+		got := r.read(f, now, l.severity)
+		if got.severity == "" && m.conditions == nil {
+			continue
+		}
+		l.step(now, got, r.on, r.off)
+		*m.latch(i) = l
+		m.told = l.finding(m.told, r.kind, f.ID)
+	}
+}
+
+// latch is one of the conditions'. Most facilities never need any.
+func (m *memory) latch(i int) *latch {
+	if m.conditions == nil {
+		m.conditions = make([]latch, len(rules))
+	}
+	return &m.conditions[i]
+}
+
+func tunnelReading(f *Facts, v Verdict) reading {
+	if v.Degraded != PartTunnel {
+		return reading{}
+	}
+	r := reading{Warning, f.title() + "'s tunnel is down, so nothing is synced. Its heartbeats arrive.", nil}
+	if !f.Tunnel.IsZero() {
+		r.evidence = []string{"Last packet through the tunnel: " + clock(f.Tunnel) + "."}
+	}
+	return r
+}
+
+func telemetryReading(f *Facts, v Verdict) reading {
+	if v.Degraded != PartTelemetry {
+		return reading{}
+	}
+	r := reading{Warning, f.title() + "'s heartbeats do not arrive. The tunnel works, so it syncs.", nil}
+	if !f.Heard.IsZero() {
+		r.evidence = []string{"Last heartbeat: " + clock(f.Heard) + "."}
+	}
+	return r
+}
+
+// has reports whether the box names a fault, in its last heartbeat if there was one.
+func (f *Facts) has(c proto.FaultCode) bool {
+	switch {
+	case f.Beat.Seq != 0:
+		return slices.Contains(f.Beat.Faults, c)
+	case f.Status != nil:
+		return slices.Contains(f.Status.Faults, c)
+	}
+	return false
+}
+
+func queueReading(f *Facts, now time.Time, was Severity) reading {
+	var evidence []string
+	if f.Status != nil {
+		q := f.Status.Queue
+		evidence = []string{fmt.Sprintf("%s of %s are used.", size(q.Bytes), size(q.LimitBytes))}
+		if q.FillBytesPerSecond > 0 {
+			evidence = append(evidence, "It fills with "+size(q.FillBytesPerSecond*3600)+" an hour.")
+		}
+	}
+	if f.has(proto.FaultQueueFull) {
+		return reading{Critical, f.title() + "'s queue is full: what is changed there waits in its database, whose disk fills instead.", evidence}
+	}
+	if f.Status != nil && f.Status.Queue.FullSeconds != nil {
+		const most = 365 * 24 * 3600
+		left := max(0, time.Duration(min(*f.Status.Queue.FullSeconds, most))*time.Second-now.Sub(f.StatusAt))
+		summary := f.title() + "'s queue will be full in about " + lasting(left) + "."
+		if left < easier(queueCritical, was == Critical) {
+			return reading{Critical, summary, evidence}
+		}
+		if left < easier(queueWarning, was != "") {
+			return reading{Warning, summary, evidence}
+		}
+	}
+	if f.has(proto.FaultQueueNearFull) {
+		return reading{Warning, f.title() + "'s queue is nearly full.", evidence}
+	}
+	return reading{}
+}
+
+// easier is a limit, half as much again for who is already past it.
+func easier(limit time.Duration, past bool) time.Duration {
+	if past {
+		return limit * 3 / 2
+	}
+	return limit
+}
+
+func diskReading(f *Facts, _ time.Time, was Severity) reading {
+	if f.Status == nil {
+		return reading{}
+	}
+	var r reading
+	for _, d := range f.Status.Disks {
+		percent, room := uint64(diskWarningPercent), uint64(diskWarningBytes)
+		if was != "" {
+			percent, room = percent+3, room+room/5
+		}
+		if d.TotalBytes > 0 && d.FreeBytes < d.TotalBytes/100*percent && d.FreeBytes < room {
+			r.severity = Warning
+		}
+		r.evidence = append(r.evidence, fmt.Sprintf("Disk for its %s: %s of %s are free.", d.Role, size(d.FreeBytes), size(d.TotalBytes)))
+	}
+	if f.has(proto.FaultStateDiskLow) || f.has(proto.FaultDataDiskLow) {
+		r.severity = Critical
+	}
+	if r.severity == "" {
+		return reading{}
+	}
+	r.summary = f.title() + "'s disk is nearly full."
+	return r
+}
+
+func databaseReading(f *Facts, _ time.Time, _ Severity) reading {
+	if !f.has(proto.FaultDatabaseDown) {
+		return reading{}
+	}
+	r := reading{Critical, f.title() + "'s PostgreSQL does not answer: nobody can work there.", nil}
+	if s := f.Status; s != nil && s.Versions.Postgres != "" {
+		r.evidence = []string{"PostgreSQL " + s.Versions.Postgres + "; the box itself is heard."}
+	}
+	return r
+}
+
+func stallReading(f *Facts, _ time.Time, _ Severity) reading {
+	if len(f.Stalls) == 0 {
+		return reading{}
+	}
+	return reading{Warning, f.title() + " makes no progress although there is work.", slices.Clone(f.Stalls)}
+}
+
+func clockReading(f *Facts, _ time.Time, was Severity) reading {
+	if f.Beat.Seq == 0 || f.BeatAt.IsZero() {
+		return reading{}
+	}
+	limit := clockWarning
+	if was != "" {
+		limit /= 2
+	}
+	off := time.UnixMilli(f.Beat.WallMs).Sub(f.BeatAt.Round(0))
+	if off.Abs() < limit {
+		return reading{}
+	}
+	how := "ahead of"
+	if off < 0 {
+		how = "behind"
+	}
+	r := reading{Warning, fmt.Sprintf("%s's clock is %s %s this region's.", f.title(), lasting(off.Abs()), how), nil}
+	if f.Beat.Clock == proto.ClockUnsynced {
+		r.evidence = []string{"Nothing keeps it in step: it has no time server, or does not reach it."}
+	}
+	return r
+}
+
+func certificateReading(f *Facts, now time.Time, _ Severity) reading {
+	if f.CertificateUntil.IsZero() {
+		return reading{}
+	}
+	left := f.CertificateUntil.Sub(now)
+	evidence := []string{"It ends at " + clock(f.CertificateUntil) + ". Boxes renew theirs by themselves long before; this one has not."}
+	switch {
+	case left <= 0:
+		return reading{Critical, f.title() + "'s certificate has ended: it cannot connect to the broker.", evidence}
+	case left < certCritical:
+		return reading{Critical, f.title() + "'s certificate ends in " + lasting(left) + ".", evidence}
+	case left < certWarning:
+		return reading{Warning, f.title() + "'s certificate ends in " + lasting(left) + ".", evidence}
+	}
+	return reading{}
+}
+
+func parkedReading(f *Facts, _ time.Time, _ Severity) reading {
+	if f.Parked <= 0 {
+		return reading{}
+	}
+	return reading{Warning, f.title() + " has changes that a database refused. Everything else flows.", []string{plural(f.Parked, "change is", "changes are") + " parked."}}
+}
+
+func mismatchReading(f *Facts, _ time.Time, _ Severity) reading {
+	if f.Differing <= 0 {
+		return reading{}
+	}
+	return reading{Warning, f.title() + "'s rows and the region's differ.", []string{plural(f.Differing, "row differs", "rows differ") + ", as the last comparison of each table found."}}
+}
+
+func temperatureReading(f *Facts, _ time.Time, was Severity) reading {
+	if f.Status == nil || f.Status.MilliCelsius == nil {
+		return reading{}
+	}
+	at := *f.Status.MilliCelsius
+	warning, critical := int64(hotWarning), int64(hotCritical)
+	if was != "" {
+		warning -= hotLess
+	}
+	if was == Critical {
+		critical -= hotLess
+	}
+	var r reading
+	switch {
+	case at >= critical:
+		r.severity = Critical
+	case at >= warning:
+		r.severity = Warning
+	default:
+		return r
+	}
+	r.summary = f.title() + "'s box is hot."
+	r.evidence = []string{strings.TrimSuffix(fmt.Sprintf("%.1f", float64(at)/1000), ".0") + " degrees Celsius at its hottest sensor."}
+	return r
+}

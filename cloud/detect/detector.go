@@ -1,0 +1,202 @@
+package detect
+
+import "time"
+
+// Config are the few figures that a region may want otherwise.
+type Config struct {
+	// UnstableAfter is how many times a facility may go offline or come back
+	// within half an hour before it is unstable; default 4.
+	UnstableAfter int
+}
+
+// Detector judges. It remembers what the rules need from step to step, and
+// knows of the world only what it is given. It is not safe for several goroutines.
+type Detector struct {
+	cfg Config
+
+	region Region
+	blind  blindness
+	last   time.Time // step
+	newest time.Time // heartbeat, of whomever
+	// clear is since when everything could be heard. What was said before may have
+	// been missed; long is true when boxes may have to connect again first.
+	clear time.Time
+	long  bool
+
+	round      uint64
+	facilities map[string]*memory
+	crowd      crowd
+	outage     outage
+	shared     latch // the region's own stalls
+	findings   int   // how many the last step had
+}
+
+// memory is what is remembered of one facility.
+type memory struct {
+	round   uint64
+	verdict Verdict
+	episode
+	flapping
+
+	tunnel, telemetry latch
+	conditions        []latch // as in rules; nil before the first
+	looked            time.Time
+	told              []Finding // of the conditions
+}
+
+// New begins to judge at now: as nothing is known of what was before, each
+// facility has a full grace period to be heard.
+func New(cfg Config, now time.Time) *Detector {
+	if cfg.UnstableAfter <= 0 {
+		cfg.UnstableAfter = 4
+	}
+	return &Detector{cfg: cfg, clear: now, last: now, long: true, facilities: make(map[string]*memory)}
+}
+
+func (d *Detector) memoryOf(id string) *memory {
+	m := d.facilities[id]
+	if m == nil {
+		m = &memory{}
+		d.facilities[id] = m
+	}
+	return m
+}
+
+// Recall takes over what an earlier process had found and is still open, before
+// the first step: whoever was offline is so since then, and is over it only when
+// he is heard again.
+func (d *Detector) Recall(open []Finding) {
+	for _, f := range open {
+		if f.Facility == "" {
+			switch f.Kind {
+			case Outage:
+				d.outage = outage{open: true, since: f.Since}
+			case NoProgress:
+				d.shared.recall(f)
+			}
+			continue
+		}
+		m := d.memoryOf(f.Facility)
+		switch f.Kind {
+		case Offline:
+			m.down, m.since, m.part = true, f.Since, f.Of == Outage
+			m.summary, m.evidence = f.Summary, f.Evidence
+		case Unstable:
+			m.unstable, m.unstableSince, m.moves = true, f.Since, []time.Time{d.clear}
+		case TunnelDown:
+			m.tunnel.recall(f)
+		case TelemetryDown:
+			m.telemetry.recall(f)
+		default:
+			for i, r := range rules {
+				if r.kind == f.Kind {
+					m.latch(i).recall(f)
+				}
+			}
+		}
+		if m.unstable && m.since.IsZero() {
+			m.since, m.summary = f.Since, f.Summary
+		}
+	}
+}
+
+// Step judges everything at a moment. It is called every quarter of a second or
+// so; when it is not, the region has stood still.
+func (d *Detector) Step(s Snapshot) Word {
+	now := s.Now
+	d.look(now, s.Region)
+	d.region = s.Region
+	d.round++
+	why, held := d.held(now)
+	w := Word{At: now, Held: held, Why: why, Findings: make([]Finding, 0, d.findings)}
+	if f, ok := d.blindFinding(now, held); ok {
+		w.Findings = append(w.Findings, f)
+	}
+	d.crowd.begin(now)
+	there := 0
+	for f := range s.Facilities {
+		there++
+		m := d.memoryOf(f.ID)
+		m.round = d.round
+		if f.Here {
+			d.newest = latest(d.newest, f.Heard)
+		}
+		v := d.judge(f, m, now)
+		d.crowd.count(d, f, m, now)
+		if !held {
+			d.follow(f, m, v, now)
+		}
+		if v.State == StateUnknown {
+			if w.HeldOf == nil {
+				w.HeldOf = make(map[string]bool)
+			}
+			w.HeldOf[f.ID] = true
+		}
+		w.Findings = m.findings(w.Findings, f)
+	}
+	d.crowd.end(now)
+	w.Findings = d.regional(w.Findings, now)
+	d.forget(there)
+	d.findings = len(w.Findings)
+	return w
+}
+
+// follow is what depends on how things were before.
+func (d *Detector) follow(f *Facts, m *memory, v Verdict, now time.Time) {
+	d.episodes(f, m, v, now)
+	m.settle(now)
+	if v.State != StateUnknown {
+		m.tunnel.step(now, tunnelReading(f, v), linkAfter, linkAfter)
+		m.telemetry.step(now, telemetryReading(f, v), linkAfter, linkAfter)
+	}
+	if now.Sub(m.looked) >= lookEvery {
+		m.looked = now
+		m.look(f, now)
+	}
+}
+
+// findings appends what holds of one facility.
+func (m *memory) findings(out []Finding, f *Facts) []Finding {
+	if m.down || m.unstable {
+		o := Finding{Kind: Offline, Facility: f.ID, Severity: Critical, Since: m.since, Summary: m.summary, Evidence: m.evidence}
+		if m.part {
+			o.Of = Outage
+		}
+		out = append(out, o)
+	}
+	if m.unstable {
+		out = append(out, Finding{
+			Kind: Unstable, Facility: f.ID, Severity: Warning, Since: m.unstableSince,
+			Summary:  f.title() + " goes offline and comes back again and again.",
+			Evidence: []string{"It counts as offline until it has stayed as it is for " + lasting(calmAfter) + "."},
+		})
+	}
+	out = m.tunnel.finding(out, TunnelDown, f.ID)
+	out = m.telemetry.finding(out, TelemetryDown, f.ID)
+	return append(out, m.told...)
+}
+
+// regional appends what holds of the region itself, but for its blindness.
+func (d *Detector) regional(out []Finding, now time.Time) []Finding {
+	if f, ok := d.outageFinding(); ok {
+		out = append(out, f)
+	}
+	var r reading
+	if len(d.region.Stalls) > 0 {
+		r = reading{Warning, "What is changed in this region does not get to any facility.", d.region.Stalls}
+	}
+	d.shared.step(now, r, 0, stallOff)
+	return d.shared.finding(out, NoProgress, "")
+}
+
+// forget drops facilities that are no more.
+func (d *Detector) forget(there int) {
+	if len(d.facilities) == there {
+		return
+	}
+	for id, m := range d.facilities {
+		if m.round != d.round {
+			delete(d.facilities, id)
+		}
+	}
+}
