@@ -78,7 +78,7 @@ func TestOldSessionsAreStale(t *testing.T) {
 			if errors.Is(err, errStale) != step.stale || err != nil && !step.stale {
 				t.Errorf("step %d, %s: %v, want stale: %v", i, step.what, err, step.stale)
 			}
-			if left := !f.facilities["la"].left.IsZero(); left != step.left {
+			if left := !f.facilities["la"].Left.IsZero(); left != step.left {
 				t.Errorf("step %d, %s: left: %v, want %v", i, step.what, left, step.left)
 			}
 		}
@@ -105,7 +105,7 @@ func TestRetainedBirthsAndBeatsProveNothing(t *testing.T) {
 			t.Errorf("retained %s: %v", k, err)
 		}
 	}
-	if f.facilities["la"].heardHere {
+	if f.facilities["la"].Here {
 		t.Error("a retained message counts as heard")
 	}
 }
