@@ -39,7 +39,7 @@ ON CONFLICT (facility) DO UPDATE SET
     boot_id = excluded.boot_id,
     status = CASE WHEN excluded.status = '{}'::jsonb THEN s.status ELSE excluded.status END`
 
-	sqlPulse = `INSERT INTO holdfast.pulse (only, at) VALUES (true, $1) ON CONFLICT (only) DO UPDATE SET at = excluded.at`
+	sqlPulse = `INSERT INTO holdfast.pulse (one, at) VALUES (true, $1) ON CONFLICT (one) DO UPDATE SET at = excluded.at`
 
 	// What was found and is not over, by whichever process.
 	sqlOpen = `

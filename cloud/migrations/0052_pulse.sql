@@ -2,7 +2,7 @@
 -- One row that each region process writes every few seconds, to know whether
 -- the database takes writes.
 CREATE TABLE holdfast.pulse (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one         boolean PRIMARY KEY DEFAULT true CHECK (one),
     at          timestamptz NOT NULL
 );
 
