@@ -84,6 +84,12 @@ func (b *batch) note(incident int64, what, who, detail string) {
 	b.events = append(b.events, event{incident, what, who, detail})
 }
 
+// hold keeps an incident quiet until announced work has ended.
+func (b *batch) hold(incident int64, w window) {
+	b.quiet = append(b.quiet, incident)
+	b.note(incident, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": it falls into announced work")
+}
+
 // page plans what a step tells a person. A method that was planned for the same
 // incident already is left out.
 func (b *batch) page(s subject, t *timer, step Step, to Target) bool {

@@ -96,10 +96,12 @@ func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool
 		return false, nil
 	}
 	var jobs []job
-	err = d.a.faults.Lease.Do(func() (err error) {
+	if err = d.a.faults.Lease.Before(); err == nil {
 		jobs, err = d.a.store.claim(ctx, d.kind, now, now.Add(d.a.timing.lease), n)
-		return err
-	})
+	}
+	if err == nil && len(jobs) > 0 {
+		err = d.a.faults.Lease.After()
+	}
 	for range n - len(jobs) {
 		d.free <- struct{}{}
 	}

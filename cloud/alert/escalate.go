@@ -39,15 +39,14 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
 			return err
 		}
 		if w.ok {
-			b.quiet, work = append(b.quiet, id), append(work, id)
-			b.note(id, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": work was announced")
+			work = append(work, id)
+			b.hold(id, w)
 		}
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, work, b.now, []string{"trigger"}, ""); err != nil {
+	if err := a.stop(ctx, tx, b, work); err != nil {
 		return err
 	}
-	over = append(over, work...)
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, over); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over); err != nil {
 		return err
 	}
 	timers, err := dueTimers(ctx, tx, b, ids)

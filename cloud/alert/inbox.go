@@ -313,16 +313,16 @@ func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by ackno
 		return &TakenError{By: who, At: *at}
 	}
 	ids := []int64{id}
-	if err := exec(ctx, tx, "store who has it", sqlAck, id, now, by.by, by.how, now.Add(a.timing.remind)); err != nil {
+	if err := write(ctx, tx, "store who has it", sqlAck, id, now, by.by, by.how, now.Add(a.timing.remind)); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, ""); err != nil {
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, ""); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
 		return err
 	}
-	err = exec(ctx, tx, "tell the others who has it", sqlUpdates, id, now,
+	err = write(ctx, tx, "tell the others who has it", sqlUpdates, id, now,
 		priority(channel.Update, "", Customer), priority(channel.Update, "", Operations), by.method)
 	if err != nil {
 		return err
@@ -331,7 +331,7 @@ func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by ackno
 	if by.note != "" {
 		words += ": " + by.note
 	}
-	if err := exec(ctx, tx, "write the timeline", sqlNote, id, now, "acknowledged", by.by, shorten(words, detailMaxBytes)); err != nil {
+	if err := write(ctx, tx, "write the timeline", sqlNote, id, now, "acknowledged", by.by, shorten(words, detailMaxBytes)); err != nil {
 		return err
 	}
 	if by.delivery == "" {

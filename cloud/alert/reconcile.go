@@ -109,10 +109,10 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 		}
 	}
 	if len(joined) > 0 {
-		if err := exec(ctx, tx, "leave it to the region's incident", sqlCancel, joined, b.now, []string{"trigger", "update"}, string(Operations)); err != nil {
+		if err := write(ctx, tx, "leave it to the region's incident", sqlCancel, joined, b.now, []string{"trigger", "update"}, string(Operations)); err != nil {
 			return err
 		}
-		if err := exec(ctx, tx, "leave it to the region's incident", sqlEndOps, joined); err != nil {
+		if err := write(ctx, tx, "leave it to the region's incident", sqlEndOps, joined); err != nil {
 			return err
 		}
 	}
@@ -146,10 +146,10 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 // again clears the way for incidents to be told anew: nobody has them, and what
 // waits from before does not go out any more.
 func (a *Alerter) again(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
-	if err := exec(ctx, tx, "take the acknowledgement back", sqlUnack, ids); err != nil {
+	if err := write(ctx, tx, "take the acknowledgement back", sqlUnack, ids); err != nil {
 		return err
 	}
-	return exec(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, "")
+	return write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, "")
 }
 
 // resolve ends incidents. Announced work or not: who was told, or may have been,
@@ -168,16 +168,16 @@ func (a *Alerter) resolve(ctx context.Context, tx pgx.Tx, b *batch, list []subje
 		ids = append(ids, s.ID)
 		b.note(s.ID, "resolved", "", "after "+span(b.now.Sub(s.OpenedAt)))
 	}
-	if err := exec(ctx, tx, "resolve incidents", sqlResolve, ids, b.now); err != nil {
+	if err := write(ctx, tx, "resolve incidents", sqlResolve, ids, b.now); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, ""); err != nil {
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, ""); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
 		return err
 	}
-	return exec(ctx, tx, "tell that it is over", sqlResolves, ids, b.now,
+	return write(ctx, tx, "tell that it is over", sqlResolves, ids, b.now,
 		priority(channel.Resolve, "", Customer), priority(channel.Resolve, "", Operations))
 }
 
@@ -189,8 +189,7 @@ func (a *Alerter) start(ctx context.Context, tx pgx.Tx, b *batch, s subject, rou
 		return err
 	}
 	if w.ok {
-		b.quiet = append(b.quiet, s.ID)
-		b.note(s.ID, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": it falls into announced work")
+		b.hold(s.ID, w)
 		return nil
 	}
 	policies, err := a.c.Roster.Policies(ctx, tx, s.roster())
@@ -230,13 +229,23 @@ func (a *Alerter) start(ctx context.Context, tx pgx.Tx, b *batch, s subject, rou
 // begins is not sent; what is still wrong when it ends is told then. It never resolves.
 func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject) error {
 	var ids []int64
-	for _, s := range open {
-		if s.Facility != "" {
-			ids = append(ids, s.ID)
+	differs := func(w window, s subject) bool { return w.ok != s.Maintenance }
+	// First without a lock: nothing changes most of the time.
+	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+		b := newBatch(now)
+		for _, s := range open {
+			w, err := a.windowOf(ctx, tx, b, s.Facility)
+			if err != nil {
+				return err
+			}
+			if differs(w, s) {
+				ids = append(ids, s.ID)
+			}
 		}
-	}
-	if len(ids) == 0 {
 		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return err
 	}
 	return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error {
 		var began []int64
@@ -251,24 +260,30 @@ func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject
 				return err
 			}
 			switch {
-			case w.ok && !s.Maintenance:
+			case !differs(w, s):
+			case w.ok:
 				began = append(began, s.ID)
-				b.quiet = append(b.quiet, s.ID)
-				b.note(s.ID, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": work was announced")
-			case !w.ok && s.Maintenance:
+				b.hold(s.ID, w)
+			default:
 				ended = append(ended, s)
 			}
 		}
-		if len(began) > 0 {
-			if err := exec(ctx, tx, "cancel what waits", sqlCancel, began, now, []string{"trigger"}, ""); err != nil {
-				return err
-			}
-			if err := exec(ctx, tx, "end the escalations", sqlEndTimers, began); err != nil {
-				return err
-			}
+		if err := a.stop(ctx, tx, b, began); err != nil {
+			return err
 		}
 		return a.afterWork(ctx, tx, b, ended)
 	})
+}
+
+// stop keeps back what waits of incidents that have fallen into announced work.
+func (a *Alerter) stop(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger"}, ""); err != nil {
+		return err
+	}
+	return write(ctx, tx, "end the escalations", sqlEndTimers, ids)
 }
 
 // afterWork tells what is still wrong when announced work has ended.
@@ -280,7 +295,7 @@ func (a *Alerter) afterWork(ctx context.Context, tx pgx.Tx, b *batch, list []sub
 	for i, s := range list {
 		ids[i] = s.ID
 	}
-	if err := exec(ctx, tx, "end the announced work", sqlLoud, ids); err != nil {
+	if err := write(ctx, tx, "end the announced work", sqlLoud, ids); err != nil {
 		return err
 	}
 	rounds, err := nextRounds(ctx, tx, ids)
@@ -344,7 +359,7 @@ func byID(list []subject) map[int64]subject {
 	return m
 }
 
-func exec(ctx context.Context, tx pgx.Tx, what, sql string, args ...any) error {
+func write(ctx context.Context, tx pgx.Tx, what, sql string, args ...any) error {
 	if _, err := tx.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
