@@ -177,11 +177,15 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 	if o, over, err := d.a.cap(ctx, d.kind, j, now); over || err != nil {
 		d.breaker.untried()
 		if err != nil {
-			return outcome{state: "pending", before: now.Add(time.Second), reason: "the database does not answer", err: err.Error()}
+			return d.later(now, err)
 		}
 		return o
 	}
-	m := d.a.message(j, false)
+	m, err := d.a.message(ctx, j, false)
+	if err != nil {
+		d.breaker.untried()
+		return d.later(now, err)
+	}
 	m.Repeat = j.Unsure
 	if j.Unsure {
 		if o, found := d.find(ctx, j, m); found {
@@ -195,11 +199,16 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var r channel.Result
-	err := d.a.faults.Send.Do(func() (err error) {
+	err = d.a.faults.Send.Do(func() (err error) {
 		r, err = d.sender.Send(ctx, m)
 		return err
 	})
 	return d.judge(j, r, err)
+}
+
+// later is when the database does not say what is to be sent.
+func (d *deliverer) later(now time.Time, err error) outcome {
+	return outcome{state: "pending", before: now.Add(time.Second), reason: "the region's database does not answer", err: shorten(err.Error(), detailMaxBytes)}
 }
 
 // missing says why nothing can be sent on a channel.

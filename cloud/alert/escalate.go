@@ -27,11 +27,15 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
 		return err
 	}
 	open := byID(list)
-	var over, work []int64
+	var over, taken, work []int64
 	for _, id := range ids {
 		s, there := open[id]
-		if !there || s.Acked || s.Maintenance {
+		if !there || s.Maintenance {
 			over = append(over, id)
+			continue
+		}
+		if s.Acked {
+			taken = append(taken, id)
 			continue
 		}
 		w, err := a.windowOf(ctx, tx, b, s.Facility)
@@ -46,7 +50,10 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
 	if err := a.stop(ctx, tx, b, work); err != nil {
 		return err
 	}
-	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over, ""); err != nil {
+		return err
+	}
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, taken, own); err != nil {
 		return err
 	}
 	timers, err := dueTimers(ctx, tx, b, ids)
@@ -87,7 +94,7 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 		if due.Reached || t.NextAt == nil {
 			return nil
 		}
-		b.note(s.ID, "noted", "", "nobody was reached within "+span(a.timing.early)+": the next are told now")
+		b.note(t.Incident, "noted", "", "nobody was reached within "+span(a.timing.early)+": the next are told now")
 		t.NextAt = &b.now
 	}
 	return a.advance(ctx, tx, b, s, t)
@@ -100,7 +107,7 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		if err != nil {
 			return fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
 		}
-		if !ok || step.Audience == Operations && s.Parent != nil {
+		if !ok || step.Audience == Operations && s.Parent != nil { // operations are told of the region's
 			t.NextAt, t.EarlyAt = nil, nil
 			return nil
 		}
@@ -154,9 +161,9 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	}
 	switch {
 	case n > 0:
-		b.note(s.ID, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
 	case len(step.Targets) == 0:
-		b.note(s.ID, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}
 	return n
 }

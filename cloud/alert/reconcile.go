@@ -13,9 +13,12 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
-// partedAfter is how long operations are not told of a facility that is out of a
-// region's condition and still in trouble: most come back one after the other.
+// partedAfter is how long nobody is told of a facility that is out of a region's
+// condition and still in trouble: most come back one after the other.
 const partedAfter = time.Minute
+
+// own is what belongs to an incident's own acknowledgement; see sqlCancel.
+const own = "own"
 
 // Who of the policies' audiences is told.
 func everybody(Audience) bool     { return true }
@@ -112,13 +115,21 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 		if err := write(ctx, tx, "leave it to the region's incident", sqlCancel, joined, b.now, []string{"trigger", "update"}, string(Operations)); err != nil {
 			return err
 		}
-		if err := write(ctx, tx, "leave it to the region's incident", sqlEndOps, joined); err != nil {
+		if err := write(ctx, tx, "leave it to the region's incident", sqlEndTimers, joined, string(Operations)); err != nil {
 			return err
 		}
 	}
 	rounds, err := nextRounds(ctx, tx, ids)
 	if err != nil {
 		return err
+	}
+	told, err := ints(ctx, tx, sqlToldCustomer, ids)
+	if err != nil {
+		return err
+	}
+	toldOwn := make(map[int64]bool, len(told))
+	for _, id := range told {
+		toldOwn[id] = true
 	}
 	if len(worse) > 0 {
 		if err := a.again(ctx, tx, b, worse); err != nil {
@@ -134,7 +145,11 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now, everybody)
 		case u.parted && !s.Acked:
 			b.note(s.ID, "noted", "", "it is no longer part of the region's")
-			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now.Add(partedAfter), operations)
+			who := everybody
+			if toldOwn[s.ID] {
+				who = operations // its people were told before it became a part
+			}
+			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now.Add(partedAfter), who)
 		}
 		if err != nil {
 			return err
@@ -149,7 +164,7 @@ func (a *Alerter) again(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) e
 	if err := write(ctx, tx, "take the acknowledgement back", sqlUnack, ids); err != nil {
 		return err
 	}
-	return write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, "")
+	return write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, own)
 }
 
 // resolve ends incidents. Announced work or not: who was told, or may have been,
@@ -174,7 +189,7 @@ func (a *Alerter) resolve(ctx context.Context, tx pgx.Tx, b *batch, list []subje
 	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, ""); err != nil {
 		return err
 	}
-	if err := write(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, ids, ""); err != nil {
 		return err
 	}
 	return write(ctx, tx, "tell that it is over", sqlResolves, ids, b.now,
@@ -205,24 +220,59 @@ func (a *Alerter) start(ctx context.Context, tx pgx.Tx, b *batch, s subject, rou
 		if err != nil {
 			return err
 		}
-		if !first.ok {
-			continue
-		}
-		if !who(first.audience) || s.Parent != nil && first.audience == Operations {
+		if !first.ok || !who(first.audience) || s.Parent != nil && first.audience == Operations {
 			continue
 		}
 		told++
+		t := &timer{Incident: s.ID, Policy: p, Audience: first.audience, Round: round, StartedAt: at}
+		if s.Parent != nil {
+			first, err := a.joinGroup(ctx, tx, b, s, t)
+			if err != nil {
+				return err
+			}
+			if !first {
+				continue
+			}
+		}
 		next := at.Add(first.after)
-		t := &timer{Incident: s.ID, Policy: p, Round: round, StartedAt: at, NextAt: &next}
+		t.NextAt = &next
 		if err := a.advance(ctx, tx, b, s, t); err != nil {
 			return err
 		}
 		b.timers = append(b.timers, t)
 	}
-	if told == 0 && s.Parent == nil {
+	switch {
+	case told == 0 && s.Parent == nil:
 		b.note(s.ID, "noted", "", "no policy says who is told of this")
+	case told > 0 && s.Parent != nil:
+		b.note(s.ID, "escalated", "", fmt.Sprintf("its people are told with the region's incident %d", *s.Parent))
 	}
 	return nil
+}
+
+// joinGroup makes a timer one of the region's incident. A customer with many
+// facilities hears of a region's condition once, with the list of those that are
+// his, and once of its end: each of his policies runs there one time. first is
+// false when it does already.
+func (a *Alerter) joinGroup(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) (first bool, err error) {
+	group := b.groups[*s.Parent]
+	if group == nil {
+		ids, err := ints(ctx, tx, sqlGroup, *s.Parent)
+		if err != nil {
+			return false, err
+		}
+		group = make(map[int64]bool, len(ids))
+		for _, id := range ids {
+			group[id] = true
+		}
+		b.groups[*s.Parent] = group
+	}
+	if group[t.Policy] {
+		return false, nil
+	}
+	group[t.Policy] = true
+	t.Incident, t.Tenant, t.Round = *s.Parent, s.Tenant, 0
+	return true, nil
 }
 
 // lookForWork looks where announced work has begun or ended. What waits when it
@@ -283,7 +333,7 @@ func (a *Alerter) stop(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) er
 	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger"}, ""); err != nil {
 		return err
 	}
-	return write(ctx, tx, "end the escalations", sqlEndTimers, ids)
+	return write(ctx, tx, "end the escalations", sqlEndTimers, ids, "")
 }
 
 // afterWork tells what is still wrong when announced work has ended.
