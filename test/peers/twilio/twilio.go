@@ -196,18 +196,6 @@ func (t *Twilio) wait(d time.Duration, ok func() bool) bool {
 	}
 }
 
-// sleep returns false when the stand-in is closed.
-func (t *Twilio) sleep(d time.Duration) bool {
-	over := time.NewTimer(d)
-	defer over.Stop()
-	select {
-	case <-over.C:
-		return true
-	case <-t.ctx.Done():
-		return false
-	}
-}
-
 // sid makes an id of Twilio's shape.
 func sid(kind string) string {
 	b := make([]byte, 16)
