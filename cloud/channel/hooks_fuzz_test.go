@@ -81,11 +81,11 @@ func FuzzReply(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, ignore := parseReply(s)
-		if n < 0 || n > 0 && ignore {
-			t.Errorf("%q: %d, %v", s, n, ignore)
+		ack, n, ignore := parseReply(s)
+		if n < 0 || ack && ignore || n > 0 && !ack {
+			t.Errorf("%q: %v, %d, %v", s, ack, n, ignore)
 		}
-		if n > 0 && !strings.ContainsAny(s, "aA") {
+		if ack && !strings.ContainsAny(s, "aA") {
 			t.Errorf("%q acknowledges %d", s, n)
 		}
 	})
@@ -95,10 +95,12 @@ func TestOnlyWhatNamesAnIncidentAcknowledges(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]int64{
 		"A17": 17, "a17": 17, " ack  17 ": 17, "ACK#17!": 17, "acknowledge 17.": 17,
-		"17": 0, "A": 0, "A0": 0, "A17 A18": 0, "A 17 please": 0, "Ack": 0, "A99999999999999999999": 0, "4": 0, "": 0,
+		"ack": 0, "Acknowledge!": 0, // the one that there is
+		"17": -1, "A": -1, "A0": -1, "A17 A18": -1, "A 17 please": -1, "A99999999999999999999": -1, "4": -1, "": -1, "acks": -1,
 	} {
-		if got, ignore := parseReply(s); got != want || ignore {
-			t.Errorf("%q acknowledges %d, want %d (ignored: %v)", s, got, want, ignore)
+		ack, got, ignore := parseReply(s)
+		if ack != (want >= 0) || ack && got != want || ignore {
+			t.Errorf("%q: %v, %d, want %d (ignored: %v)", s, ack, got, want, ignore)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package channel
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -21,8 +20,9 @@ const (
 	numbersMax = 10_000
 )
 
-// replyCode is how an SMS acknowledges: A17, a 17, ack 17.
-var replyCode = regexp.MustCompile(`(?i)^(?:a|ack|acknowledge)[ #:]*([0-9]{1,18})[.! ]*$`)
+// replyCode is how an SMS acknowledges: A17, a 17, ack 17; ack alone means the one
+// that its sender was told of.
+var replyCode = regexp.MustCompile(`(?i)^(?:a|ack|acknowledge)[ #:]*([1-9][0-9]{0,17})[.! ]*$|^(?:ack|acknowledge)[.! ]*$`)
 
 // carrierWords are answered by Twilio and the carriers.
 var carrierWords = map[string]bool{
@@ -30,17 +30,15 @@ var carrierWords = map[string]bool{
 	"start": true, "yes": true, "unstop": true, "help": true, "info": true,
 }
 
-// parseReply reads what somebody replied: the incident that he acknowledges, or
-// 0. ignore is true for what is not meant for us.
-func parseReply(body string) (incident int64, ignore bool) {
+// parseReply reads what somebody replied: whether he acknowledges, and which
+// incident, or 0. ignore is true for what is not meant for us.
+func parseReply(body string) (ack bool, incident int64, ignore bool) {
 	body = oneLine(body)
 	if m := replyCode.FindStringSubmatch(body); m != nil {
-		n, err := strconv.ParseInt(m[1], 10, 64)
-		if err == nil && n > 0 {
-			return n, false
-		}
+		n, _ := strconv.ParseInt(m[1], 10, 64) // up to 18 digits, or none
+		return true, n, false
 	}
-	return 0, carrierWords[strings.ToLower(strings.TrimRight(body, ".! "))]
+	return false, 0, carrierWords[strings.ToLower(strings.TrimRight(body, ".! "))]
 }
 
 // reply is an SMS to our number.
@@ -49,11 +47,11 @@ func (h *twilioHooks) reply(r *http.Request, form url.Values) (*twiml, error) {
 	if !number.MatchString(from) {
 		return &twiml{}, nil // a short code or a name: nobody who could acknowledge
 	}
-	incident, ignore := parseReply(form.Get("Body"))
+	ack, incident, ignore := parseReply(form.Get("Body"))
 	switch {
 	case ignore:
 		return &twiml{}, nil
-	case incident == 0:
+	case !ack:
 		if !h.replies.may(from, time.Now()) {
 			return &twiml{}, nil
 		}
@@ -61,7 +59,7 @@ func (h *twilioHooks) reply(r *http.Request, form url.Values) (*twiml, error) {
 	}
 	answer, err := h.inbox.Acknowledge(r.Context(), Ack{Incident: incident, From: from, How: "sms"})
 	if err != nil {
-		return message(fmt.Sprintf("A%d could not be stored just now. Please reply again, or use the link.", incident)), err
+		return message("That could not be stored just now. Please reply again, or use the link."), err
 	}
 	h.replies.forget(from)
 	return message(answer), nil

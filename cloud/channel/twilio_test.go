@@ -34,6 +34,7 @@ const (
 type line struct {
 	peer    *twilio.Twilio
 	inbox   *inbox
+	twilio  *channel.Twilio
 	senders map[channel.Kind]channel.Sender
 	links   *channel.Links
 	handler http.Handler
@@ -91,7 +92,7 @@ func newLineAs(t *testing.T, sid, secret string, change ...func(*twilio.Options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.senders = tw.Senders()
+	l.twilio, l.senders = tw, tw.Senders()
 	l.handler = channel.Handler(channel.HandlerConfig{Inbox: l.inbox, Links: l.links, Twilio: tw, Support: "Foo's IT, +1 213 555 0100", Log: slog.New(slog.DiscardHandler)})
 	return l
 }
@@ -405,6 +406,38 @@ func TestWrongCredentialsAndNumbersAreFoundWithoutTellingAnybody(t *testing.T) {
 	l.peer.Close()
 	if posted := l.peer.Posted(); len(posted) != 0 {
 		t.Errorf("somebody was told: %v", posted)
+	}
+}
+
+func TestWhatTheAccountIsNotSetUpForIsFoundAtStart(t *testing.T) {
+	t.Parallel()
+	verify := func(l *line) map[channel.Kind]error {
+		t.Helper()
+		wrong, err := l.twilio.Verify(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return wrong
+	}
+	if wrong := verify(newLine(t)); len(wrong) != 0 {
+		t.Errorf("%v", wrong)
+	}
+	elsewhere := newLine(t, func(o *twilio.Options) { o.Inbound = "https://demo.twilio.com/welcome/sms/reply" })
+	if wrong := verify(elsewhere); len(wrong) != 1 || !strings.Contains(hint.Of(wrong[channel.SMS]), public+"/hooks/twilio/sms") {
+		t.Errorf("%v (%s)", wrong, hint.Of(wrong[channel.SMS]))
+	}
+	others := newLine(t, func(o *twilio.Options) { o.Numbers = []string{} })
+	if wrong := verify(others); len(wrong) != 1 || !strings.Contains(fmt.Sprint(wrong[channel.SMS]), "not a number of the account") {
+		t.Errorf("%v", wrong)
+	}
+	stranger := newLineAs(t, account, "fedcba9876543210fedcba9876543210")
+	if wrong := verify(stranger); len(wrong) != 2 || !strings.Contains(hint.Of(wrong[channel.Voice]), "auth_token_file") {
+		t.Errorf("%v", wrong)
+	}
+	away := newLine(t)
+	away.peer.Fail(twilio.Fault{Status: 503})
+	if _, err := away.twilio.Verify(t.Context()); err == nil {
+		t.Error("that Twilio is away says nothing of the account")
 	}
 }
 

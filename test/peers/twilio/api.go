@@ -24,6 +24,8 @@ func (t *Twilio) Handler() http.Handler {
 	mux.HandleFunc("GET "+account+"Messages.json", t.api(t.listMessages))
 	mux.HandleFunc("POST "+account+"Calls.json", t.api(t.createCall))
 	mux.HandleFunc("GET "+account+"Calls.json", t.api(t.listCalls))
+	mux.HandleFunc("GET /2010-04-01/Accounts/{file}", t.api(t.fetchAccount))
+	mux.HandleFunc("GET "+account+"IncomingPhoneNumbers.json", t.api(t.listNumbers))
 	mux.HandleFunc("GET /v2/PhoneNumbers/{number}", t.api(t.lookup))
 	return mux
 }
@@ -259,6 +261,24 @@ func (t *Twilio) lookup(r *http.Request) (int, any, *refusal) {
 		valid, why = false, []string{"TOO_SHORT"}
 	}
 	return http.StatusOK, map[string]any{"phone_number": n, "valid": valid, "validation_errors": why, "country_code": nil, "national_format": n, "url": "https://lookups.twilio.com/v2/PhoneNumbers/" + n}, nil
+}
+
+func (t *Twilio) fetchAccount(r *http.Request) (int, any, *refusal) {
+	if r.PathValue("file") != t.o.AccountSID+".json" {
+		return 0, nil, &refusal{404, 20404, "The requested resource was not found"}
+	}
+	return http.StatusOK, map[string]any{"sid": t.o.AccountSID, "status": "active", "friendly_name": "A stand-in", "type": "Full"}, nil
+}
+
+func (t *Twilio) listNumbers(r *http.Request) (int, any, *refusal) {
+	list := []any{}
+	if n := r.Form.Get("PhoneNumber"); t.o.Numbers == nil || slices.Contains(t.o.Numbers, n) {
+		list = append(list, map[string]any{
+			"sid": sid("PN"), "account_sid": t.o.AccountSID, "phone_number": n, "sms_url": t.o.Inbound, "sms_method": "POST",
+			"capabilities": map[string]bool{"voice": true, "sms": true, "mms": false, "fax": false},
+		})
+	}
+	return http.StatusOK, map[string]any{"incoming_phone_numbers": list, "page": 0, "page_size": 50}, nil
 }
 
 // gsmLetters are the letters of the GSM alphabet; those behind the bar count twice.
