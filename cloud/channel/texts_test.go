@@ -90,11 +90,19 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 			}
 		}
 	}
-	// What has no letters in that alphabet costs more, and arrives.
 	m := Example(SMS, Trigger)
-	m.Incident.Name = "上海"
+	m.Incident.Offer, m.Incident.OfferURL = links(t, "https://holdfast.example.com").Offer(someDelivery, "fallback")
 	got, err := x.Render(m)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if Segments(got.Body) > 2 || !strings.Contains(got.Body, "/ack/") || !strings.Contains(got.Body, "Reply A17") {
+		t.Errorf("with an offer it is %d segments:\n%s", Segments(got.Body), got.Body)
+	}
+	// What has no letters in that alphabet costs more, and arrives.
+	m = Example(SMS, Trigger)
+	m.Incident.Name = "上海"
+	if got, err = x.Render(m); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(got.Body, "上海 (la)") || !strings.Contains(got.Body, "Reply A17") {
