@@ -170,7 +170,7 @@ func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testi
 			t.Fatal(err)
 		}
 	}
-	put("sms.tmpl", `{{define "trigger"}}{{.Where}} ist weg. {{.Code}}{{end}}{{define "update"}}u{{end}}{{define "resolve"}}r{{end}}{{define "test"}}t{{end}}`)
+	put("sms.tmpl", `{{define "trigger"}}{{.Where}} ist weg. {{.Code}}{{end}}`)
 	x, err := NewTexts(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -179,12 +179,15 @@ func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testi
 	if err != nil || got.Body != "Los Angeles (la) ist weg. A17" {
 		t.Errorf("%q, %v", got.Body, err)
 	}
+	if over, err := x.Preview(SMS, Resolve); err != nil || !strings.Contains(over.Body, "RESOLVED") {
+		t.Errorf("what it lacks is not as built in: %q, %v", over.Body, err)
+	}
 	if mail, err := x.Preview(Email, Trigger); err != nil || !strings.Contains(mail.Body, "What to do") {
 		t.Errorf("%q, %v", mail.Body, err)
 	}
 	for name, text := range map[string]string{
 		"sms.tmpl":        `{{define "trigger"}}{{.Wher}}{{end}}{{define "update"}}{{end}}{{define "resolve"}}{{end}}{{define "test"}}{{end}}`,
-		"voice.tmpl":      `{{define "trigger"}}only this one{{end}}`,
+		"voice.tmpl":      `{{define "keys"}}{{.Nothing}}{{end}}`,
 		"email.tmpl":      `{{define "trigger"}`,
 		"email.html.tmpl": `{{define "trigger"}}<p title={{.Where}}{{end}}`,
 		"typo.tmpl":       ``,

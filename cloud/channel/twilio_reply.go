@@ -55,11 +55,11 @@ func (h *twilioHooks) reply(r *http.Request, form url.Values) (*twiml, error) {
 		if !h.replies.may(from, time.Now()) {
 			return &twiml{}, nil
 		}
-		return message("Holdfast did not understand. To acknowledge, reply A and the incident's number, such as A17."), nil
+		return message(h.t.texts.phrase("sms.tmpl", "help", Words{})), nil
 	}
 	answer, err := h.inbox.Acknowledge(r.Context(), Ack{Incident: incident, From: from, How: "sms"})
 	if err != nil {
-		return message("That could not be stored just now. Please reply again, or use the link."), err
+		return message(h.t.texts.phrase("sms.tmpl", "not-stored", Words{})), err
 	}
 	h.replies.forget(from)
 	return message(answer), nil
