@@ -39,7 +39,7 @@ func TestALinkShowsAndOnlyItsButtonAcknowledges(t *testing.T) {
 				t.Error("the page needs a script")
 			}
 		}
-		for header, want := range map[string]string{"Content-Security-Policy": "default-src 'none'", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Robots-Tag": "noindex"} {
+		for header, want := range map[string]string{"Content-Security-Policy": "default-src 'none'", "Referrer-Policy": "same-origin", "Cache-Control": "no-store", "X-Robots-Tag": "noindex"} {
 			if !strings.Contains(resp.Header.Get(header), want) {
 				t.Errorf("%s is %q", header, resp.Header.Get(header))
 			}

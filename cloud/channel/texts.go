@@ -42,6 +42,12 @@ const htmlTemplate = "email.html.tmpl"
 // events are the templates that each file has, beside the one called title.
 var events = []Event{Trigger, Update, Resolve, Test}
 
+// phrases are what is said beside a message.
+var phrases = map[string][]string{
+	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
+	"sms.tmpl":   {"help", "not-stored"},
+}
+
 // Text is what a message says.
 type Text struct {
 	Title string // one line; "" for SMS and voice
@@ -57,24 +63,33 @@ type Texts struct {
 	html *htmltemplate.Template
 }
 
-// NewTexts reads the templates: from dir where it has a file of that name, else
-// the ones that come with this build. dir "" has none. All that would go wrong
-// with a message is found here, not when it is sent.
+// NewTexts reads the templates that come with this build, and over them those in
+// dir; "" has none. All that would go wrong with a message is found here, not when
+// it is sent.
 func NewTexts(dir string) (*Texts, error) {
-	t := &Texts{text: map[string]*template.Template{}}
+	t := &Texts{text: map[string]*template.Template{}, html: htmltemplate.New(htmlTemplate).Option("missingkey=error")}
 	own, err := overrides(dir)
 	if err != nil {
 		return nil, err
 	}
-	for name, source := range own {
-		var err error
-		if name == htmlTemplate {
-			t.html, err = htmltemplate.New(name).Option("missingkey=error").Parse(source)
-		} else {
-			t.text[name], err = template.New(name).Option("missingkey=error").Funcs(funcs).Parse(source)
+	for _, name := range TemplateNames() {
+		if name != htmlTemplate {
+			t.text[name] = template.New(name).Option("missingkey=error").Funcs(funcs)
 		}
+		builtin, err := DefaultTemplate(name)
 		if err != nil {
-			return nil, wrong(dir, name, err)
+			return nil, err
+		}
+		// What the second one defines replaces that of the first.
+		for _, source := range []string{builtin, own[name]} {
+			if name == htmlTemplate {
+				_, err = t.html.Parse(source)
+			} else {
+				_, err = t.text[name].Parse(source)
+			}
+			if err != nil {
+				return nil, wrong(dir, name, err)
+			}
 		}
 	}
 	for kind, name := range templateOf {
@@ -87,6 +102,13 @@ func NewTexts(dir string) (*Texts, error) {
 			}
 		}
 	}
+	for name, parts := range phrases {
+		for _, part := range parts {
+			if _, err := t.run(name, part, NewWords(Example(Voice, Trigger))); err != nil {
+				return nil, wrong(dir, name, err)
+			}
+		}
+	}
 	return t, nil
 }
 
@@ -95,20 +117,9 @@ func wrong(dir, name string, err error) error {
 		"Correct %s, or remove it: the one that comes with this build is used then.", filepath.Join(dir, name))
 }
 
-// overrides returns each template's source.
+// overrides returns the templates in dir.
 func overrides(dir string) (map[string]string, error) {
 	all := map[string]string{}
-	entries, err := defaultTemplates.ReadDir("templates")
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		b, err := defaultTemplates.ReadFile("templates/" + e.Name())
-		if err != nil {
-			return nil, err
-		}
-		all[e.Name()] = string(b)
-	}
 	if dir == "" {
 		return all, nil
 	}
@@ -120,7 +131,7 @@ func overrides(dir string) (map[string]string, error) {
 		if !strings.HasSuffix(e.Name(), ".tmpl") {
 			continue
 		}
-		if _, ok := all[e.Name()]; !ok {
+		if !slices.Contains(TemplateNames(), e.Name()) {
 			return nil, wrong(dir, e.Name(), fmt.Errorf("there is no such template; there are %s", strings.Join(TemplateNames(), ", ")))
 		}
 		info, err := e.Info()
@@ -209,6 +220,12 @@ func (t *Texts) sms(name string, w Words) (string, error) {
 			return body, nil
 		}
 	}
+}
+
+// phrase returns what is said beside a message.
+func (t *Texts) phrase(file, name string, w Words) string {
+	s, _ := t.run(file, name, w) // NewTexts has tried it
+	return oneLine(s)
 }
 
 func (t *Texts) run(file, name string, w Words) (string, error) {

@@ -176,8 +176,9 @@ type twiml struct {
 
 type (
 	twimlSay struct {
-		XMLName xml.Name `xml:"Say"`
-		Text    string   `xml:",chardata"`
+		XMLName  xml.Name `xml:"Say"`
+		Language string   `xml:"language,attr,omitempty"`
+		Text     string   `xml:",chardata"`
 	}
 	twimlPause struct {
 		XMLName xml.Name `xml:"Pause"`

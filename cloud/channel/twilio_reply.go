@@ -20,9 +20,9 @@ const (
 	numbersMax = 10_000
 )
 
-// replyCode is how an SMS acknowledges: A17, a 17, ack 17; ack alone means the one
+// ackReply is how an SMS acknowledges: A17, a 17, ack 17; ack alone means the one
 // that its sender was told of.
-var replyCode = regexp.MustCompile(`(?i)^(?:a|ack|acknowledge)[ #:]*([1-9][0-9]{0,17})[.! ]*$|^(?:ack|acknowledge)[.! ]*$`)
+var ackReply = regexp.MustCompile(`(?i)^(?:a|ack|acknowledge)[ #:]*([1-9][0-9]{0,17})[.! ]*$|^(?:ack|acknowledge)[.! ]*$`)
 
 // carrierWords are answered by Twilio and the carriers.
 var carrierWords = map[string]bool{
@@ -34,7 +34,7 @@ var carrierWords = map[string]bool{
 // incident, or 0. ignore is true for what is not meant for us.
 func parseReply(body string) (ack bool, incident int64, ignore bool) {
 	body = oneLine(body)
-	if m := replyCode.FindStringSubmatch(body); m != nil {
+	if m := ackReply.FindStringSubmatch(body); m != nil {
 		n, _ := strconv.ParseInt(m[1], 10, 64) // up to 18 digits, or none
 		return true, n, false
 	}
@@ -55,11 +55,11 @@ func (h *twilioHooks) reply(r *http.Request, form url.Values) (*twiml, error) {
 		if !h.replies.may(from, time.Now()) {
 			return &twiml{}, nil
 		}
-		return message("Holdfast did not understand. To acknowledge, reply A and the incident's number, such as A17."), nil
+		return message(h.t.texts.phrase("sms.tmpl", "help", Words{})), nil
 	}
 	answer, err := h.inbox.Acknowledge(r.Context(), Ack{Incident: incident, From: from, How: "sms"})
 	if err != nil {
-		return message("That could not be stored just now. Please reply again, or use the link."), err
+		return message(h.t.texts.phrase("sms.tmpl", "not-stored", Words{})), err
 	}
 	h.replies.forget(from)
 	return message(answer), nil

@@ -18,45 +18,50 @@ const (
 func (h *twilioHooks) call(r *http.Request, _ url.Values) (*twiml, error) {
 	m, err := h.inbox.Incident(r.Context(), r.PathValue("delivery"))
 	if err != nil {
-		return excuse(), err
+		return h.excuse(), err
 	}
 	return h.say(r, m, "")
 }
 
 // excuse is what a call says when we do not know what it is about.
-func excuse() *twiml {
-	return &twiml{Do: []any{
-		twimlSay{Text: "This is Holdfast. There is an alert, and its details cannot be read just now. Please look at the dashboard."},
-		twimlPause{Length: 1},
-		twimlHangup{},
-	}}
+func (h *twilioHooks) excuse() *twiml {
+	return &twiml{Do: []any{h.phrase("unknown", Words{}), twimlPause{Length: 1}, twimlHangup{}}}
 }
 
+func (h *twilioHooks) phrase(name string, w Words) twimlSay {
+	return h.line(h.t.texts.phrase("voice.tmpl", name, w))
+}
+
+func (h *twilioHooks) line(text string) twimlSay {
+	return twimlSay{Language: h.t.conf.Language, Text: text}
+}
+
+// say says a message; first, the name of a phrase, before it.
 func (h *twilioHooks) say(r *http.Request, m Message, first string) (*twiml, error) {
 	m.Kind = Voice
 	said, err := h.t.texts.Render(m)
 	if err != nil {
-		return excuse(), err
+		return h.excuse(), err
 	}
-	prompt := "Press 4 to acknowledge. Press star to hear this again."
+	w, keys := NewWords(m), "keys"
 	if over(m) {
-		prompt = "Press any key to confirm that you heard this. Press star to hear it again."
+		keys = "keys-over"
 	}
 	var once []any
 	for line := range strings.SplitSeq(said.Body, "\n") {
 		if line = strings.TrimSpace(line); line != "" {
-			once = append(once, twimlSay{Text: line}, twimlPause{Length: 1})
+			once = append(once, h.line(line), twimlPause{Length: 1})
 		}
 	}
-	once = append(once, twimlSay{Text: prompt}, twimlPause{Length: 1})
+	once = append(once, h.phrase(keys, w), twimlPause{Length: 1})
 	var all []any
 	if first != "" {
-		all = append(all, twimlSay{Text: first}, twimlPause{Length: 1})
+		all = append(all, h.phrase(first, w), twimlPause{Length: 1})
 	}
-	all = append(append(append(all, once...), twimlSay{Text: "I repeat."}, twimlPause{Length: 1}), once...)
+	all = append(append(append(all, once...), h.phrase("again", w), twimlPause{Length: 1}), once...)
 	return &twiml{Do: []any{
 		twimlGather{Action: h.t.public + hooksTwilio + "voice/" + r.PathValue("delivery") + "/key", Method: http.MethodPost, NumDigits: 1, Timeout: keySeconds, Do: all},
-		twimlSay{Text: "No key was pressed, so somebody else will be told. Goodbye."},
+		h.phrase("no-key", w),
 		twimlHangup{},
 	}}, nil
 }
@@ -73,7 +78,7 @@ func (h *twilioHooks) key(r *http.Request, form url.Values) (*twiml, error) {
 		return &twiml{Do: []any{twimlHangup{}}}, nil
 	}
 	again := &twiml{Do: []any{
-		twimlSay{Text: "That could not be stored just now. Please try again."},
+		h.phrase("not-stored", Words{}),
 		twimlPause{Length: 1},
 		twimlRedirect{Method: http.MethodPost, URL: h.t.public + hooksTwilio + "voice/" + delivery},
 	}}
@@ -81,7 +86,7 @@ func (h *twilioHooks) key(r *http.Request, form url.Values) (*twiml, error) {
 	if err != nil {
 		return again, err
 	}
-	answer := "Thank you."
+	answer := h.t.texts.phrase("voice.tmpl", "thanks", NewWords(m))
 	if digit == keyAck && !over(m) {
 		if answer, err = h.inbox.Acknowledge(r.Context(), Ack{Delivery: delivery, By: m.Contact, How: "voice"}); err != nil {
 			return again, err
@@ -99,9 +104,9 @@ func (h *twilioHooks) key(r *http.Request, form url.Values) (*twiml, error) {
 	case digit == keyRepeat:
 		return h.say(r, m, "")
 	case digit != keyAck && !over(m):
-		return h.say(r, m, "That key means nothing here.")
+		return h.say(r, m, "wrong-key")
 	}
-	return &twiml{Do: []any{twimlSay{Text: answer}, twimlPause{Length: 1}, twimlSay{Text: "Goodbye."}, twimlHangup{}}}, nil
+	return &twiml{Do: []any{h.line(answer), twimlPause{Length: 1}, h.phrase("goodbye", NewWords(m)), twimlHangup{}}}, nil
 }
 
 // callStatus is how far a call has come.

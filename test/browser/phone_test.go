@@ -60,10 +60,9 @@ func TestAVisitorSeesTheSMSAnswersTheCallAndPressesTheKey(t *testing.T) {
 	var handler http.Handler
 	region := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
 	t.Cleanup(region.Close)
-	phones := twilio.New(twilio.Options{AccountSID: account, AuthToken: token, Inbound: region.URL + "/hooks/twilio/sms", SegmentsPerSecond: 1000, CallsPerSecond: 1000, Speak: 50 * time.Millisecond, Pause: time.Second})
+	phones := twilio.New(twilio.Options{AccountSID: account, AuthToken: token, Inbound: region.URL + "/hooks/twilio/sms", SegmentsPerSecond: 1000, CallsPerSecond: 1000, Phones: twilio.Rings, Speak: 50 * time.Millisecond, Pause: time.Second})
 	t.Cleanup(phones.Close)
 	phones.Phone(ana).Name = "Ana Lima"
-	phones.Phone(ana).Behave(twilio.Rings)
 	page := httptest.NewServer(must0(peers.Page("Phones and chats", phones.Peer()))(t))
 	t.Cleanup(page.Close)
 

@@ -44,7 +44,7 @@ func (t *Twilio) Phone(number string) *Phone {
 	defer t.mu.Unlock()
 	p := t.phones[number]
 	if p == nil {
-		p = &Phone{Number: number, t: t}
+		p = &Phone{Number: number, t: t, behaviour: t.o.Phones}
 		t.phones[number] = p
 		t.order = append(t.order, p)
 	}

@@ -24,6 +24,8 @@ import (
 // Options say how the stand-in behaves. The zero value of each is Twilio's own.
 type Options struct {
 	AccountSID, AuthToken string
+	// Phones is what a phone does until Behave says something else.
+	Phones Behaviour
 	// Numbers are the account's; nil: any.
 	Numbers []string
 	// Inbound is where replies are posted: the number's messaging webhook. "": nowhere.
