@@ -155,3 +155,27 @@ func (s store) factTables(ctx context.Context) ([]string, error) {
 	}
 	return out, nil
 }
+
+// dueStep is a step that an incident's escalation takes next.
+type dueStep struct {
+	Policy int64
+	Name   string
+	Step   int
+	At     time.Time
+}
+
+// dueSteps lists them, the next first.
+func dueSteps(ctx context.Context, tx pgx.Tx, incident int64) ([]dueStep, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT e.policy, coalesce(p.name, ''), e.step, e.next_at
+		  FROM holdfast.escalation e LEFT JOIN holdfast.escalation_policy p ON p.id = e.policy
+		 WHERE e.incident = $1 AND e.next_at IS NOT NULL ORDER BY e.next_at, e.policy LIMIT 20`, incident)
+	if err != nil {
+		return nil, fmt.Errorf("read the escalation: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dueStep])
+	if err != nil {
+		return nil, fmt.Errorf("read the escalation: %w", err)
+	}
+	return out, nil
+}

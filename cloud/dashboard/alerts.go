@@ -1,0 +1,224 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/web"
+)
+
+// What Alerts and OnCall answer when they refuse; anything else is a fault of ours.
+var (
+	// ErrNotFound: there is no such incident, contact, schedule… (any more).
+	ErrNotFound = errors.New("there is no such thing here")
+	// ErrEnded: it is over, or somebody else was first.
+	ErrEnded = errors.New("it is over already")
+)
+
+// InvalidError says what is wrong with what somebody wrote, and what to write
+// instead. Nothing was changed.
+type InvalidError struct {
+	Field  string // address, name, starts_at…; "" for all of it
+	Text   string // a clause such as "the number is too short"
+	Remedy string // a sentence
+}
+
+func (e *InvalidError) Error() string { return e.Text }
+
+// IncidentFilter picks incidents; what is zero picks all.
+type IncidentFilter struct {
+	State                  string // open (acknowledged or not) or resolved
+	Facility, Kind, Tenant string
+	Before                 int64 // only incidents with a smaller id
+	Limit                  int
+}
+
+// Alerts is what is wrong, who was told, and whether they heard (cloud/alert).
+type Alerts interface {
+	// Incidents lists incidents, newest first.
+	Incidents(ctx context.Context, f IncidentFilter) ([]v1.Incident, error)
+	// Incident is all of one.
+	Incident(ctx context.Context, id int64) (v1.IncidentDetail, error)
+	// Acknowledge takes an incident on for somebody: who is told stops there.
+	// ErrEnded: it is resolved. A second acknowledgement changes nothing.
+	Acknowledge(ctx context.Context, id int64, by, note string) error
+	// Actions are what to do about an incident, in order.
+	Actions(ctx context.Context, id int64) ([]string, error)
+	// Channels says how each of the region's channels fares.
+	Channels(ctx context.Context) ([]v1.ChannelState, error)
+	// Told is how fast the region told of the incidents that were opened within [from, to).
+	Told(ctx context.Context, from, to time.Time) (v1.Told, error)
+	// TestSend has a test message sent to one method and returns its delivery,
+	// which then goes its way like any other.
+	TestSend(ctx context.Context, method int64, by string) (delivery string, err error)
+	// Delivery is how far a message has come.
+	Delivery(ctx context.Context, id string) (v1.Delivery, error)
+}
+
+// Shift is a time that somebody is on call of a schedule.
+type Shift struct {
+	From, To time.Time
+	Contact  int64  // 0: nobody
+	Who      string // the contact's name
+	Override bool   // stands in
+}
+
+// OnCall is who is told, and who is it when (cloud/oncall).
+type OnCall interface {
+	// OnCall is who is on call of each schedule at a moment.
+	OnCall(ctx context.Context, at time.Time) ([]v1.OnCall, error)
+	Schedules(ctx context.Context) ([]v1.Schedule, error)
+	// Shifts is who is on call when within [from, to), in order, without gaps.
+	Shifts(ctx context.Context, schedule int64, from, to time.Time) ([]Shift, error)
+	AddOverride(ctx context.Context, schedule int64, o v1.Override) error
+	RemoveOverride(ctx context.Context, schedule, id int64, by string) error
+	Policies(ctx context.Context) ([]v1.Policy, error)
+	// Contacts lists contacts with their methods. Addresses that are secrets
+	// come shortened.
+	Contacts(ctx context.Context) ([]v1.Contact, error)
+	AddContact(ctx context.Context, c v1.Contact, by string) (v1.Contact, error)
+	RemoveContact(ctx context.Context, id int64, by string) error
+	// AddMethod checks the address as far as it can be without telling anybody;
+	// an *InvalidError says what is wrong with it.
+	AddMethod(ctx context.Context, contact int64, m v1.Method, by string) (v1.Method, error)
+	RemoveMethod(ctx context.Context, contact, method int64, by string) error
+	// Maintenance lists windows that end after a moment, by their start.
+	Maintenance(ctx context.Context, after time.Time) ([]v1.Maintenance, error)
+	AddMaintenance(ctx context.Context, m v1.Maintenance) (v1.Maintenance, error)
+	EndMaintenance(ctx context.Context, id int64, by string) error
+}
+
+// PreviewPart is one part of what a channel would say: a subject, a text, a card.
+type PreviewPart struct{ Name, Text string }
+
+// Preview draws what a channel says of a message, without sending it (cloud/channel).
+type Preview func(m channel.Message) ([]PreviewPart, error)
+
+// mountAlerts adds the pages. Whoever may look sees them, operators decide.
+func (u *UI) mountAlerts(mux *web.Mux) {
+	look := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, u.d.Auth.Require(web.Viewer, h)) }
+	work := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, u.d.Auth.Require(web.Operator, h)) }
+	live := func(pattern string, feed func(*http.Request) (web.Feed, error)) {
+		mux.Handle(pattern, u.d.Auth.Require(web.Viewer, u.site.Live(u.d.Stop, feed)))
+	}
+	look("GET /incidents", u.incidentsPage)
+	look("GET /incidents/{id}", u.incidentPage)
+	work("POST /incidents/{id}/acknowledge", u.acknowledge)
+	live("GET /live/incidents", u.incidentsFeed)
+	live("GET /live/incidents/{id}", u.incidentFeed)
+
+	look("GET /oncall", u.oncallPage)
+	look("GET /oncall/schedules/{id}", u.schedulePage)
+	work("POST /oncall/schedules/{id}/overrides", u.addOverride)
+	work("POST /oncall/schedules/{id}/overrides/{override}/remove", u.removeOverride)
+	look("GET /oncall/policies", u.policiesPage)
+	look("GET /oncall/contacts", u.contactsPage)
+	work("POST /oncall/contacts", u.addContact)
+	look("GET /oncall/contacts/{id}", u.contactPage)
+	work("POST /oncall/contacts/{id}/remove", u.removeContact)
+	work("POST /oncall/contacts/{id}/methods", u.addMethod)
+	work("POST /oncall/contacts/{id}/methods/{method}/remove", u.removeMethod)
+	work("POST /oncall/contacts/{id}/methods/{method}/test", u.testSend)
+	live("GET /live/oncall/contacts/{id}", u.contactFeed)
+	look("GET /oncall/channels", u.channelsPage)
+	live("GET /live/oncall/channels", u.channelsFeed)
+	look("GET /oncall/maintenance", u.maintenancePage)
+	work("POST /oncall/maintenance", u.addMaintenance)
+	work("POST /oncall/maintenance/{id}/end", u.endMaintenance)
+	look("GET /oncall/figures", u.figuresPage)
+	if u.d.Preview != nil {
+		look("GET /oncall/messages", u.messagesPage)
+	}
+	live("GET /live/oncall", u.quietFeed)
+}
+
+// quietFeed is the live connection of pages that only keep the badges true.
+func (u *UI) quietFeed(*http.Request) (web.Feed, error) {
+	return web.Feed{Frame: func(ctx context.Context) (web.Frame, error) {
+		return web.Frame{Parts: u.badgeParts(ctx)}, nil
+	}}, nil
+}
+
+// section is one page of what is about telling people.
+type section struct {
+	Path, Word string
+	On         bool
+}
+
+// sections are the pages beside each other, with the one that is shown.
+func (u *UI) sections(on string) []section {
+	list := []section{
+		{Path: "/oncall", Word: "On call"},
+		{Path: "/oncall/policies", Word: "Policies"},
+		{Path: "/oncall/contacts", Word: "Contacts"},
+		{Path: "/oncall/channels", Word: "Channels"},
+		{Path: "/oncall/maintenance", Word: "Maintenance"},
+		{Path: "/oncall/figures", Word: "Figures"},
+	}
+	if u.d.Preview != nil {
+		list = append(list, section{Path: "/oncall/messages", Word: "Messages"})
+	}
+	for i := range list {
+		list[i].On = list[i].Path == on
+	}
+	return list
+}
+
+// wrong is what somebody wrote wrongly, as a page shows it.
+type wrong struct{ Field, Text, Remedy string }
+
+// In is what is wrong with one field, "" for nothing.
+func (w *wrong) In(field string) string {
+	if w == nil || w.Field != field {
+		return ""
+	}
+	return w.Text + ". " + w.Remedy
+}
+
+// wrongOf is an error's text for the person at the form; nil when it is no
+// word to that person.
+func wrongOf(err error) (status int, w *wrong) {
+	if bad, ok := errors.AsType[*InvalidError](err); ok {
+		return http.StatusUnprocessableEntity, &wrong{bad.Field, upper(bad.Text), bad.Remedy}
+	}
+	if errors.Is(err, ErrEnded) {
+		return http.StatusConflict, &wrong{Text: upper(err.Error()), Remedy: "Below is how it is now."}
+	}
+	return http.StatusInternalServerError, nil
+}
+
+// refusedAlert answers a form that was refused: the page again where that
+// helps, else an error page.
+func (u *UI) refusedAlert(w http.ResponseWriter, r *http.Request, err error, again func(status int, what *wrong)) {
+	if errors.Is(err, ErrNotFound) {
+		u.site.Error(w, r, http.StatusNotFound, errGone)
+		return
+	}
+	if status, what := wrongOf(err); what != nil {
+		again(status, what)
+		return
+	}
+	u.site.Error(w, r, http.StatusInternalServerError, err)
+}
+
+var errGone = hint.Wrap(ErrNotFound, "It may have been removed in the meantime. Look for it in the list.")
+
+// pathID is a number of the path; what is none is 0, which nothing has.
+func pathID(r *http.Request, name string) int64 {
+	id, err := strconv.ParseInt(r.PathValue(name), 10, 64)
+	if err != nil || id < 0 {
+		return 0
+	}
+	return id
+}
+
+func canWork(r *http.Request) bool {
+	id, _ := web.From(r.Context())
+	return id.Can(web.Operator)
+}
