@@ -5,31 +5,23 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// What Alerts and OnCall answer when they refuse; anything else is a fault of ours.
+// What Alerts answer when they refuse; anything else is a fault of ours.
 var (
-	// ErrNotFound: there is no such incident, contact, schedule… (any more).
+	// ErrNotFound: there is no such incident or message (any more).
 	ErrNotFound = errors.New("there is no such thing here")
 	// ErrEnded: it is over, or somebody else was first.
 	ErrEnded = errors.New("it is over already")
 )
-
-// InvalidError says what is wrong with what somebody wrote, and what to write
-// instead. Nothing was changed.
-type InvalidError struct {
-	Field  string // address, name, starts_at…; "" for all of it
-	Text   string // a clause such as "the number is too short"
-	Remedy string // a sentence
-}
-
-func (e *InvalidError) Error() string { return e.Text }
 
 // IncidentFilter picks incidents; what is zero picks all.
 type IncidentFilter struct {
@@ -61,38 +53,33 @@ type Alerts interface {
 	Delivery(ctx context.Context, id string) (v1.Delivery, error)
 }
 
-// Shift is a time that somebody is on call of a schedule.
-type Shift struct {
-	From, To time.Time
-	Contact  int64  // 0: nobody
-	Who      string // the contact's name
-	Override bool   // stands in
+// OnCall is who is told, and who is it when (cloud/oncall, whose errors say what
+// to tell people). *oncall.Room is one.
+type OnCall interface {
+	// OnCall is who is on call of each schedule at a moment, and until when.
+	OnCall(ctx context.Context, at time.Time) ([]v1.OnCall, error)
+	ListSchedules(ctx context.Context, tenant string, after int64, limit int, now time.Time) ([]v1.Schedule, error)
+	Schedule(ctx context.Context, id int64, now time.Time) (v1.Schedule, error)
+	AddOverride(ctx context.Context, schedule int64, o v1.Override, by string, now time.Time) (v1.Schedule, error)
+	RemoveOverride(ctx context.Context, schedule, override int64, by string, now time.Time) (v1.Schedule, error)
+	ListPolicies(ctx context.Context, tenant string, after int64, limit int) ([]v1.Policy, error)
+	// Coverage says who is told when a facility goes offline, and where nobody is.
+	Coverage(ctx context.Context, only, after string, limit int, now time.Time) ([]v1.Coverage, error)
+	// Contacts come with their methods; addresses that are secrets, shortened.
+	ListContacts(ctx context.Context, tenant string, after int64, limit int) ([]v1.Contact, error)
+	Contact(ctx context.Context, id int64) (v1.Contact, error)
+	AddContact(ctx context.Context, c v1.Contact, by string) (v1.Contact, error)
+	RemoveContact(ctx context.Context, id int64, by string, now time.Time) error
+	AddMethod(ctx context.Context, contact int64, m v1.MethodAdd, by string, now time.Time) (v1.Method, error)
+	CheckMethod(ctx context.Context, id int64, now time.Time) (v1.Method, error)
+	RemoveMethod(ctx context.Context, id int64, by string, now time.Time) error
+	ListMaintenance(ctx context.Context, facility string, all bool, limit int, now time.Time) ([]v1.Maintenance, error)
+	AddMaintenance(ctx context.Context, m v1.MaintenanceAdd, by string, now time.Time) (v1.Maintenance, error)
+	EndMaintenance(ctx context.Context, id int64, by string, now time.Time) (v1.Maintenance, error)
 }
 
-// OnCall is who is told, and who is it when (cloud/oncall).
-type OnCall interface {
-	// OnCall is who is on call of each schedule at a moment.
-	OnCall(ctx context.Context, at time.Time) ([]v1.OnCall, error)
-	Schedules(ctx context.Context) ([]v1.Schedule, error)
-	// Shifts is who is on call when within [from, to), in order, without gaps.
-	Shifts(ctx context.Context, schedule int64, from, to time.Time) ([]Shift, error)
-	AddOverride(ctx context.Context, schedule int64, o v1.Override) error
-	RemoveOverride(ctx context.Context, schedule, id int64, by string) error
-	Policies(ctx context.Context) ([]v1.Policy, error)
-	// Contacts lists contacts with their methods. Addresses that are secrets
-	// come shortened.
-	Contacts(ctx context.Context) ([]v1.Contact, error)
-	AddContact(ctx context.Context, c v1.Contact, by string) (v1.Contact, error)
-	RemoveContact(ctx context.Context, id int64, by string) error
-	// AddMethod checks the address as far as it can be without telling anybody;
-	// an *InvalidError says what is wrong with it.
-	AddMethod(ctx context.Context, contact int64, m v1.Method, by string) (v1.Method, error)
-	RemoveMethod(ctx context.Context, contact, method int64, by string) error
-	// Maintenance lists windows that end after a moment, by their start.
-	Maintenance(ctx context.Context, after time.Time) ([]v1.Maintenance, error)
-	AddMaintenance(ctx context.Context, m v1.Maintenance) (v1.Maintenance, error)
-	EndMaintenance(ctx context.Context, id int64, by string) error
-}
+// listMax is how many of a kind a page shows.
+const listMax = 1000
 
 // PreviewPart is one part of what a channel would say: a subject, a text, a card.
 type PreviewPart struct{ Name, Text string }
@@ -124,6 +111,7 @@ func (u *UI) mountAlerts(mux *web.Mux) {
 	work("POST /oncall/contacts/{id}/remove", u.removeContact)
 	work("POST /oncall/contacts/{id}/methods", u.addMethod)
 	work("POST /oncall/contacts/{id}/methods/{method}/remove", u.removeMethod)
+	work("POST /oncall/contacts/{id}/methods/{method}/check", u.checkMethod)
 	work("POST /oncall/contacts/{id}/methods/{method}/test", u.testSend)
 	live("GET /live/oncall/contacts/{id}", u.contactFeed)
 	look("GET /oncall/channels", u.channelsPage)
@@ -170,7 +158,7 @@ func (u *UI) sections(on string) []section {
 	return list
 }
 
-// wrong is what somebody wrote wrongly, as a page shows it.
+// wrong is what somebody wrote wrongly, or asked for in vain, as a page shows it.
 type wrong struct{ Field, Text, Remedy string }
 
 // In is what is wrong with one field, "" for nothing.
@@ -178,29 +166,44 @@ func (w *wrong) In(field string) string {
 	if w == nil || w.Field != field {
 		return ""
 	}
-	return w.Text + ". " + w.Remedy
+	return strings.TrimSpace(w.Text + ". " + w.Remedy)
+}
+
+// invalid is a field that cannot be as it was written.
+func invalid(field, text, remedy string) error {
+	return hint.Wrap(&oncall.InvalidError{Field: field, Text: text}, remedy)
 }
 
 // wrongOf is an error's text for the person at the form; nil when it is no
 // word to that person.
 func wrongOf(err error) (status int, w *wrong) {
-	if bad, ok := errors.AsType[*InvalidError](err); ok {
-		return http.StatusUnprocessableEntity, &wrong{bad.Field, upper(bad.Text), bad.Remedy}
-	}
-	if errors.Is(err, ErrEnded) {
-		return http.StatusConflict, &wrong{Text: upper(err.Error()), Remedy: "Below is how it is now."}
+	bad, isBad := errors.AsType[*oncall.InvalidError](err)
+	refused, isRefused := errors.AsType[*oncall.RefusedError](err)
+	switch {
+	case isBad:
+		return http.StatusUnprocessableEntity, &wrong{bad.Field, upper(strings.TrimSuffix(bad.Text, ".")), hint.Of(err)}
+	case isRefused:
+		return http.StatusConflict, &wrong{"", upper(strings.TrimSuffix(refused.Text, ".")), hint.Of(err)}
+	case errors.Is(err, ErrEnded):
+		return http.StatusConflict, &wrong{"", upper(ErrEnded.Error()), "Below is how it is now."}
 	}
 	return http.StatusInternalServerError, nil
 }
 
+// notFound reports that what was asked for is not there.
+func notFound(err error) bool {
+	_, gone := errors.AsType[*oncall.NotFoundError](err)
+	return gone || errors.Is(err, ErrNotFound)
+}
+
 // refusedAlert answers a form that was refused: the page again where that
-// helps, else an error page.
+// helps, else an error page. again may be nil.
 func (u *UI) refusedAlert(w http.ResponseWriter, r *http.Request, err error, again func(status int, what *wrong)) {
-	if errors.Is(err, ErrNotFound) {
+	if notFound(err) {
 		u.site.Error(w, r, http.StatusNotFound, errGone)
 		return
 	}
-	if status, what := wrongOf(err); what != nil {
+	if status, what := wrongOf(err); what != nil && again != nil {
 		again(status, what)
 		return
 	}

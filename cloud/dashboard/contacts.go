@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ func (u *UI) contactsPage(w http.ResponseWriter, r *http.Request) {
 
 func (u *UI) showContacts(w http.ResponseWriter, r *http.Request, status int, what *wrong, typed v1.Contact) {
 	v := contactsView{Sections: u.sections("/oncall/contacts"), CanWork: canWork(r), Wrong: what, Form: typed}
-	list, err := u.d.OnCall.Contacts(r.Context())
+	list, err := u.d.OnCall.ListContacts(r.Context(), "", 0, listMax)
 	if err != nil {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
@@ -102,9 +103,9 @@ func (u *UI) addContact(w http.ResponseWriter, r *http.Request) {
 	c := v1.Contact{Name: cutText(r.PostFormValue("name"), 200), Tenant: cutText(r.PostFormValue("tenant"), 63), TimeZone: cutText(r.PostFormValue("time_zone"), 60)}
 	var err error
 	if c.Name == "" {
-		err = &InvalidError{"name", "the name is missing", "Write what people call them."}
+		err = invalid("name", "the name is missing", "Write what people call them.")
 	} else if _, bad := time.LoadLocation(c.TimeZone); bad != nil {
-		err = &InvalidError{"time_zone", "there is no such time zone", "Write one such as Europe/Berlin or America/Los_Angeles."}
+		err = invalid("time_zone", "there is no such time zone", "Write one such as Europe/Berlin or America/Los_Angeles.")
 	}
 	added := c
 	if err == nil {
@@ -148,23 +149,19 @@ func (v contactView) LocalTime() string { return time.Now().In(v.Zone).Format("M
 func (v contactView) Live() string {
 	path := "/live" + contactPath(v.ID)
 	if v.Test != nil {
-		path += "?test=" + v.Test.ID
+		path += "?test=" + url.QueryEscape(v.Test.ID)
 	}
 	return path
 }
 
 // contactView reads one contact, and a test message by its id.
 func (u *UI) contactView(ctx context.Context, id int64, test string, work bool) (contactView, error) {
-	list, err := u.d.OnCall.Contacts(ctx)
+	c, err := u.d.OnCall.Contact(ctx, id)
 	if err != nil {
 		return contactView{}, err
 	}
-	i := slices.IndexFunc(list, func(c v1.Contact) bool { return c.ID == id })
-	if i < 0 {
-		return contactView{}, ErrNotFound
-	}
-	v := contactView{contactLine: contactLine{list[i]}, Sections: u.sections("/oncall/contacts"), Zone: zoneOf(list[i].TimeZone), CanWork: work}
-	for _, m := range list[i].Methods {
+	v := contactView{contactLine: contactLine{c}, Sections: u.sections("/oncall/contacts"), Zone: zoneOf(c.TimeZone), CanWork: work}
+	for _, m := range c.Methods {
 		v.Methods = append(v.Methods, methodLine{m, id, work})
 	}
 	if v.Channels, err = u.channelLines(ctx); err != nil {
@@ -186,7 +183,7 @@ func (u *UI) contactPage(w http.ResponseWriter, r *http.Request) {
 func (u *UI) showContact(w http.ResponseWriter, r *http.Request, status int, what *wrong) {
 	v, err := u.contactView(r.Context(), pathID(r, "id"), r.URL.Query().Get("test"), canWork(r))
 	if err != nil {
-		u.refusedAlert(w, r, err, func(int, *wrong) { u.site.Error(w, r, http.StatusInternalServerError, err) })
+		u.refusedAlert(w, r, err, nil)
 		return
 	}
 	if v.Wrong = what; what != nil {
@@ -230,9 +227,9 @@ func (u *UI) removeContact(w http.ResponseWriter, r *http.Request) {
 	id := pathID(r, "id")
 	var err error
 	if r.PostFormValue("sure") == "" {
-		err = &InvalidError{"", "nothing was removed", "Tick that you are sure, and press Remove again."}
+		err = invalid("", "nothing was removed", "Tick that you are sure, and press Remove again.")
 	} else {
-		err = u.d.OnCall.RemoveContact(r.Context(), id, whoIs(r))
+		err = u.d.OnCall.RemoveContact(r.Context(), id, whoIs(r), time.Now())
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
@@ -248,17 +245,17 @@ func (u *UI) addMethod(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := pathID(r, "id")
-	m := v1.Method{Channel: r.PostFormValue("channel"), Address: cutText(r.PostFormValue("address"), addressMaxBytes)}
+	m := v1.MethodAdd{Channel: r.PostFormValue("channel"), Address: cutText(r.PostFormValue("address"), addressMaxBytes)}
 	settings, err := readSettings(r.PostFormValue("settings"))
 	m.Settings = settings
 	switch {
 	case err != nil:
 	case wordOf(channelWords, m.Channel) == m.Channel:
-		err = &InvalidError{"channel", "no channel was chosen", "Choose how they are told."}
+		err = invalid("channel", "no channel was chosen", "Choose how they are told.")
 	case m.Address == "":
-		err = &InvalidError{"address", "the address is missing", "Write where messages go."}
+		err = invalid("address", "the address is missing", "Write where messages go.")
 	default:
-		_, err = u.d.OnCall.AddMethod(r.Context(), id, m, whoIs(r))
+		_, err = u.d.OnCall.AddMethod(r.Context(), id, m, whoIs(r), time.Now())
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
@@ -278,7 +275,7 @@ func readSettings(text string) (map[string]string, error) {
 		name, value, ok := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok || name == "" || len(name) > 63 || len(out) >= settingsMax {
-			return nil, &InvalidError{"settings", "the settings could not be read", "Write one a line, such as: language = de-DE"}
+			return nil, invalid("settings", "the settings could not be read", "Write one a line, such as: language = de-DE")
 		}
 		if out == nil {
 			out = map[string]string{}
@@ -288,9 +285,35 @@ func readSettings(text string) (map[string]string, error) {
 	return out, nil
 }
 
+// ownMethod is a method of the path, if it is one of the path's contact.
+func (u *UI) ownMethod(r *http.Request) (contact, method int64, err error) {
+	contact, method = pathID(r, "id"), pathID(r, "method")
+	c, err := u.d.OnCall.Contact(r.Context(), contact)
+	if err == nil && !slices.ContainsFunc(c.Methods, func(m v1.Method) bool { return m.ID == method }) {
+		err = ErrNotFound
+	}
+	return contact, method, err
+}
+
 func (u *UI) removeMethod(w http.ResponseWriter, r *http.Request) {
-	id := pathID(r, "id")
-	if err := u.d.OnCall.RemoveMethod(r.Context(), id, pathID(r, "method"), whoIs(r)); err != nil {
+	id, method, err := u.ownMethod(r)
+	if err == nil {
+		err = u.d.OnCall.RemoveMethod(r.Context(), method, whoIs(r), time.Now())
+	}
+	if err != nil {
+		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
+		return
+	}
+	http.Redirect(w, r, contactPath(id), http.StatusSeeOther)
+}
+
+// checkMethod has the channel look at an address again.
+func (u *UI) checkMethod(w http.ResponseWriter, r *http.Request) {
+	id, method, err := u.ownMethod(r)
+	if err == nil {
+		_, err = u.d.OnCall.CheckMethod(r.Context(), method, time.Now())
+	}
+	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
 		return
 	}
@@ -299,11 +322,7 @@ func (u *UI) removeMethod(w http.ResponseWriter, r *http.Request) {
 
 // testSend sends a test message; the page then shows how far it is.
 func (u *UI) testSend(w http.ResponseWriter, r *http.Request) {
-	id, method := pathID(r, "id"), pathID(r, "method")
-	v, err := u.contactView(r.Context(), id, "", true)
-	if err == nil && !slices.ContainsFunc(v.Methods, func(m methodLine) bool { return m.ID == method }) {
-		err = ErrNotFound
-	}
+	id, method, err := u.ownMethod(r)
 	var delivery string
 	if err == nil {
 		delivery, err = u.d.Alerts.TestSend(r.Context(), method, whoIs(r))
@@ -312,5 +331,5 @@ func (u *UI) testSend(w http.ResponseWriter, r *http.Request) {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
 		return
 	}
-	http.Redirect(w, r, contactPath(id)+"?test="+delivery+"#contact-test", http.StatusSeeOther)
+	http.Redirect(w, r, contactPath(id)+"?test="+url.QueryEscape(delivery)+"#contact-test", http.StatusSeeOther)
 }

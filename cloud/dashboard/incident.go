@@ -108,7 +108,7 @@ func (u *UI) showIncident(w http.ResponseWriter, r *http.Request, status int, wh
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
 	v, err := u.incidentView(ctx, pathID(r, "id"), canWork(r))
-	if errors.Is(err, ErrNotFound) {
+	if notFound(err) {
 		u.site.Error(w, r, http.StatusNotFound, errNoIncident)
 		return
 	}
@@ -160,7 +160,7 @@ func (u *UI) incidentFeed(r *http.Request) (web.Feed, error) {
 			switch {
 			case err == nil:
 				last = v
-			case last.ID == 0 || errors.Is(err, ErrNotFound):
+			case last.ID == 0 || notFound(err):
 				return web.Frame{}, err
 			default:
 				v = last

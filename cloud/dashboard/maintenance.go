@@ -10,8 +10,8 @@ import (
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// windowsBack is how long windows that are over stay on the page.
-const windowsBack = 7 * 24 * time.Hour
+// windowsShown is how many windows the page lists, with those that are over.
+const windowsShown = 100
 
 // windowLengths are what the form offers, in minutes.
 var windowLengths = []int{30, 60, 120, 240, 480}
@@ -83,7 +83,7 @@ func (u *UI) showMaintenance(w http.ResponseWriter, r *http.Request, status int,
 		v.Form = readWindow(r)
 	}
 	now := time.Now()
-	list, err := u.d.OnCall.Maintenance(r.Context(), now.Add(-windowsBack))
+	list, err := u.d.OnCall.ListMaintenance(r.Context(), "", true, windowsShown, now)
 	if err != nil {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
@@ -131,24 +131,28 @@ func (u *UI) addMaintenance(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := readWindow(r)
-	m := v1.Maintenance{Facility: f.Facility, Reason: f.Reason, StartsAt: time.Now(), CreatedBy: whoIs(r)}
+	now := time.Now()
+	starts := now
 	place, ok := u.d.Fleet.Facility(f.Facility)
 	if f.Starts != "" {
-		m.StartsAt = localTime(f.Starts, zoneOf(place.TimeZone))
+		starts = localTime(f.Starts, zoneOf(place.TimeZone))
 	}
-	m.EndsAt = m.StartsAt.Add(time.Duration(f.Minutes) * time.Minute)
 	var err error
 	switch {
 	case !ok:
-		err = &InvalidError{"facility", "no facility was chosen", "Choose where work is done."}
-	case m.StartsAt.IsZero():
-		err = &InvalidError{"starts_at", "the beginning is no time", "Choose a day and a time, or leave it empty for now."}
+		err = invalid("facility", "no facility was chosen", "Choose where work is done.")
+	case starts.IsZero():
+		err = invalid("starts_in_s", "the beginning is no time", "Choose a day and a time, or leave it empty for now.")
+	case starts.Before(now.Add(-time.Hour)):
+		err = invalid("starts_in_s", "the beginning is past", "Choose a later time, or leave it empty for now.")
 	case !slices.Contains(windowLengths, f.Minutes):
-		err = &InvalidError{"ends_at", "how long it takes is missing", "Choose one of the lengths; it can be ended early, and announced again."}
+		err = invalid("for_s", "how long it takes is missing", "Choose one of the lengths; it can be ended early, and announced again.")
 	case f.Reason == "":
-		err = &InvalidError{"reason", "what is done there is missing", "Write it for those who look at the facility meanwhile."}
+		err = invalid("reason", "what is done there is missing", "Write it for those who look at the facility meanwhile.")
 	default:
-		_, err = u.d.OnCall.AddMaintenance(r.Context(), m)
+		_, err = u.d.OnCall.AddMaintenance(r.Context(), v1.MaintenanceAdd{
+			Facility: f.Facility, StartsIn: max(0, int(starts.Sub(now)/time.Second)), For: f.Minutes * 60, Reason: f.Reason,
+		}, whoIs(r), now)
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showMaintenance(w, r, status, what) })
@@ -158,7 +162,7 @@ func (u *UI) addMaintenance(w http.ResponseWriter, r *http.Request) {
 }
 
 func (u *UI) endMaintenance(w http.ResponseWriter, r *http.Request) {
-	if err := u.d.OnCall.EndMaintenance(r.Context(), pathID(r, "id"), whoIs(r)); err != nil {
+	if _, err := u.d.OnCall.EndMaintenance(r.Context(), pathID(r, "id"), whoIs(r), time.Now()); err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showMaintenance(w, r, status, what) })
 		return
 	}

@@ -22,13 +22,50 @@ type oncallView struct {
 	Sections  []section
 	Now       []oncallLine
 	Schedules []v1.Schedule
+	Uncovered []v1.Coverage // facilities of which somebody would not hear
 }
 
 // oncallLine is one schedule's person of this moment.
 type oncallLine struct {
 	v1.OnCall
 	Zone *time.Location
-	Next Shift // who is it afterwards; From is zero when that is not known
+	Next shift // who is it afterwards; From is zero when that is not known
+}
+
+// shift is a time that somebody is on call of a schedule, or that nobody is.
+type shift struct {
+	From, To time.Time
+	Contact  int64  // 0: nobody
+	Who      string // the contact's name
+	Override bool   // stands in
+}
+
+// shiftsMax bounds how many shifts are looked for.
+const shiftsMax = 200
+
+// shifts is who is on call of a schedule when within [from, to), without gaps.
+func (u *UI) shifts(ctx context.Context, schedule int64, from, to time.Time) ([]shift, error) {
+	var out []shift
+	for at := from; at.Before(to) && len(out) < shiftsMax; {
+		list, err := u.d.OnCall.OnCall(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(list, func(o v1.OnCall) bool { return o.Schedule == schedule })
+		if i < 0 {
+			return out, nil // it was removed just now
+		}
+		s := shift{From: at, To: to, Who: list[i].Who, Override: list[i].Override}
+		if list[i].Contact != nil {
+			s.Contact = *list[i].Contact
+		}
+		if until := list[i].Until; until != nil && until.Before(to) && until.After(at) {
+			s.To = *until
+		}
+		out = append(out, s)
+		at = s.To
+	}
+	return out, nil
 }
 
 // Nobody reports that no one would be told.
@@ -39,11 +76,20 @@ func (u *UI) oncallPage(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	list, err := u.d.OnCall.OnCall(r.Context(), now)
 	if err == nil {
-		v.Schedules, err = u.d.OnCall.Schedules(r.Context())
+		v.Schedules, err = u.d.OnCall.ListSchedules(r.Context(), "", 0, listMax, now)
+	}
+	var covered []v1.Coverage
+	if err == nil {
+		covered, err = u.d.OnCall.Coverage(r.Context(), "", "", listMax, now)
 	}
 	if err != nil {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
+	}
+	for _, c := range covered {
+		if c.Customer.Problem != "" || c.Operations.Problem != "" {
+			v.Uncovered = append(v.Uncovered, c)
+		}
 	}
 	for _, o := range list {
 		l := oncallLine{OnCall: o, Zone: time.UTC}
@@ -52,13 +98,15 @@ func (u *UI) oncallPage(w http.ResponseWriter, r *http.Request) {
 				l.Zone = zoneOf(s.TimeZone)
 			}
 		}
-		shifts, err := u.d.OnCall.Shifts(r.Context(), o.Schedule, now, now.AddDate(0, 0, shiftDays))
-		if err != nil {
-			u.site.Error(w, r, http.StatusInternalServerError, err)
-			return
-		}
-		if len(shifts) > 1 {
-			l.Next = shifts[1]
+		if o.Until != nil { // and who is it then
+			after, err := u.shifts(r.Context(), o.Schedule, *o.Until, o.Until.Add(time.Second))
+			if err != nil {
+				u.site.Error(w, r, http.StatusInternalServerError, err)
+				return
+			}
+			if len(after) > 0 {
+				l.Next = after[0]
+			}
 		}
 		v.Now = append(v.Now, l)
 	}
@@ -80,8 +128,8 @@ type scheduleView struct {
 	From, To  time.Time
 	Days      []dayMark
 	People    []personShifts
-	Gaps      []Shift // when nobody is on call
-	Shifts    []Shift
+	Gaps      []shift // when nobody is on call
+	Shifts    []shift
 	Contacts  []v1.Contact // who may stand in
 	Overrides []overrideLine
 	CanWork   bool
@@ -120,7 +168,7 @@ func (p personShifts) Hours() string {
 // bar is a shift as a part of the two weeks, in thousandths of their length.
 type bar struct {
 	X, Width float64
-	Shift
+	shift
 }
 
 // dayMark is the beginning of a day, in thousandths, with its name.
@@ -131,7 +179,7 @@ type dayMark struct {
 }
 
 // spread puts shifts into rows by person.
-func spread(shifts []Shift, from, to time.Time) (people []personShifts, gaps []Shift) {
+func spread(shifts []shift, from, to time.Time) (people []personShifts, gaps []shift) {
 	whole := to.Sub(from)
 	for _, s := range shifts {
 		if s.Contact == 0 {
@@ -165,19 +213,6 @@ func days(from, to time.Time, zone *time.Location) []dayMark {
 	}
 }
 
-func (u *UI) scheduleOf(ctx context.Context, id int64) (v1.Schedule, error) {
-	list, err := u.d.OnCall.Schedules(ctx)
-	if err != nil {
-		return v1.Schedule{}, err
-	}
-	for _, s := range list {
-		if s.ID == id {
-			return s, nil
-		}
-	}
-	return v1.Schedule{}, ErrNotFound
-}
-
 func (u *UI) schedulePage(w http.ResponseWriter, r *http.Request) {
 	u.showSchedule(w, r, http.StatusOK, nil)
 }
@@ -185,7 +220,7 @@ func (u *UI) schedulePage(w http.ResponseWriter, r *http.Request) {
 func (u *UI) showSchedule(w http.ResponseWriter, r *http.Request, status int, what *wrong) {
 	v, err := u.scheduleView(r.Context(), pathID(r, "id"))
 	if err != nil {
-		u.refusedAlert(w, r, err, func(int, *wrong) { u.site.Error(w, r, http.StatusInternalServerError, err) })
+		u.refusedAlert(w, r, err, nil)
 		return
 	}
 	v.CanWork, v.Wrong = canWork(r), what
@@ -196,26 +231,26 @@ func (u *UI) showSchedule(w http.ResponseWriter, r *http.Request, status int, wh
 }
 
 func (u *UI) scheduleView(ctx context.Context, id int64) (scheduleView, error) {
-	s, err := u.scheduleOf(ctx, id)
+	s, err := u.d.OnCall.Schedule(ctx, id, time.Now())
 	if err != nil {
 		return scheduleView{}, err
 	}
 	v := scheduleView{Schedule: s, Zone: zoneOf(s.TimeZone), Sections: u.sections("/oncall")}
 	y, m, d := time.Now().In(v.Zone).Date()
 	v.From, v.To = time.Date(y, m, d, 0, 0, 0, 0, v.Zone), time.Date(y, m, d+shiftDays, 0, 0, 0, 0, v.Zone)
-	if v.Shifts, err = u.d.OnCall.Shifts(ctx, id, v.From, v.To); err != nil {
+	if v.Shifts, err = u.shifts(ctx, id, v.From, v.To); err != nil {
 		return scheduleView{}, err
 	}
 	v.People, v.Gaps = spread(v.Shifts, v.From, v.To)
 	v.Days = days(v.From, v.To, v.Zone)
-	contacts, err := u.d.OnCall.Contacts(ctx)
+	contacts, err := u.d.OnCall.ListContacts(ctx, "", 0, listMax)
 	if err != nil {
 		return scheduleView{}, err
 	}
 	names := map[int64]string{}
 	for _, c := range contacts {
 		names[c.ID] = c.Name
-		if c.Tenant == s.Tenant {
+		if c.Tenant == s.Tenant || c.Tenant == "" {
 			v.Contacts = append(v.Contacts, c)
 		}
 	}
@@ -240,7 +275,7 @@ func (u *UI) addOverride(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	again := func(status int, what *wrong) { u.showSchedule(w, r, status, what) }
-	s, err := u.scheduleOf(r.Context(), pathID(r, "id"))
+	s, err := u.d.OnCall.Schedule(r.Context(), pathID(r, "id"), time.Now())
 	if err != nil {
 		u.refusedAlert(w, r, err, again)
 		return
@@ -248,15 +283,15 @@ func (u *UI) addOverride(w http.ResponseWriter, r *http.Request) {
 	f := readOverride(r, zoneOf(s.TimeZone))
 	switch {
 	case f.Contact == 0:
-		err = &InvalidError{"contact", "nobody was chosen", "Choose who stands in."}
+		err = invalid("contact", "nobody was chosen", "Choose who stands in.")
 	case f.StartsAt.IsZero():
-		err = &InvalidError{"starts_at", "the beginning is missing", "Choose a day and a time."}
+		err = invalid("starts_at", "the beginning is missing", "Choose a day and a time.")
 	case f.EndsAt.IsZero():
-		err = &InvalidError{"ends_at", "the end is missing", "Choose a day and a time."}
+		err = invalid("ends_at", "the end is missing", "Choose a day and a time.")
 	case !f.EndsAt.After(f.StartsAt):
-		err = &InvalidError{"ends_at", "the end is not after the beginning", "Choose a later end."}
+		err = invalid("ends_at", "the end is not after the beginning", "Choose a later end.")
 	default:
-		err = u.d.OnCall.AddOverride(r.Context(), s.ID, v1.Override{Contact: f.Contact, StartsAt: f.StartsAt, EndsAt: f.EndsAt, By: whoIs(r)})
+		_, err = u.d.OnCall.AddOverride(r.Context(), s.ID, v1.Override{Contact: f.Contact, StartsAt: f.StartsAt, EndsAt: f.EndsAt}, whoIs(r), time.Now())
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, again)
@@ -267,7 +302,7 @@ func (u *UI) addOverride(w http.ResponseWriter, r *http.Request) {
 
 func (u *UI) removeOverride(w http.ResponseWriter, r *http.Request) {
 	id := pathID(r, "id")
-	if err := u.d.OnCall.RemoveOverride(r.Context(), id, pathID(r, "override"), whoIs(r)); err != nil {
+	if _, err := u.d.OnCall.RemoveOverride(r.Context(), id, pathID(r, "override"), whoIs(r), time.Now()); err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showSchedule(w, r, status, what) })
 		return
 	}
@@ -275,4 +310,4 @@ func (u *UI) removeOverride(w http.ResponseWriter, r *http.Request) {
 }
 
 // Long is how long a shift is.
-func (v scheduleView) Long(s Shift) string { return web.Span(s.To.Sub(s.From)) }
+func (v scheduleView) Long(s shift) string { return web.Span(s.To.Sub(s.From)) }

@@ -91,7 +91,7 @@ type policiesView struct {
 
 func (u *UI) policiesPage(w http.ResponseWriter, r *http.Request) {
 	v := policiesView{Sections: u.sections("/oncall/policies")}
-	list, err := u.d.OnCall.Policies(r.Context())
+	list, err := u.d.OnCall.ListPolicies(r.Context(), "", 0, listMax)
 	var people, schedules map[int64]string
 	if err == nil {
 		people, schedules, err = u.names(r.Context())
@@ -124,11 +124,11 @@ func (u *UI) policiesPage(w http.ResponseWriter, r *http.Request) {
 
 // names are the contacts' and the schedules' names by their ids.
 func (u *UI) names(ctx context.Context) (people, schedules map[int64]string, err error) {
-	contacts, err := u.d.OnCall.Contacts(ctx)
+	contacts, err := u.d.OnCall.ListContacts(ctx, "", 0, listMax)
 	if err != nil {
 		return nil, nil, err
 	}
-	list, err := u.d.OnCall.Schedules(ctx)
+	list, err := u.d.OnCall.ListSchedules(ctx, "", 0, listMax, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}
