@@ -1,0 +1,213 @@
+package channel
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/hint"
+)
+
+func texts(t *testing.T) *Texts {
+	t.Helper()
+	x, err := NewTexts("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func TestEveryChannelSaysWhatWhereSinceWhenAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	for kind := range templateOf {
+		got, err := x.Preview(kind, Trigger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := got.Title + "\n" + got.Body
+		for _, want := range []string{"Los Angeles", "offline", "09:31", "Check the internet", "box has power", "heck the tunnel", "Call Foo's IT"} {
+			if kind == Voice {
+				want = strings.Replace(want, "09:31", "9:31 AM", 1)
+			}
+			if !strings.Contains(strings.ReplaceAll(all, `\`, ""), want) {
+				t.Errorf("%s does not say %q:\n%s", kind, want, all)
+			}
+		}
+		if kind != SMS && kind != Voice {
+			for _, want := range []string{"America/Los", "No heartbeat for 12 seconds"} {
+				if !strings.Contains(strings.ReplaceAll(all, `\`, ""), want) {
+					t.Errorf("%s does not say %q:\n%s", kind, want, all)
+				}
+			}
+		}
+		over, err := x.Preview(kind, Resolve)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := over.Title + over.Body; !strings.Contains(all, "4 minutes 12 seconds") {
+			t.Errorf("%s does not say how long it lasted:\n%s", kind, all)
+		}
+		if strings.Contains(over.Body+over.HTML, "/ack/") || strings.Contains(over.Body, "Reply") {
+			t.Errorf("%s offers to acknowledge what is over:\n%s", kind, over.Body)
+		}
+		taken, err := x.Preview(kind, Update)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(taken.Body, "Bo Chen") || strings.Contains(taken.Body+taken.HTML, "/ack/") {
+			t.Errorf("%s does not say who takes care:\n%s", kind, taken.Body)
+		}
+		test, err := x.Preview(kind, Test)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(test.Body, "Nothing is wrong") {
+			t.Errorf("%s does not say that a test is one:\n%s", kind, test.Body)
+		}
+	}
+}
+
+func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	for _, name := range []string{"Los Angeles", "München – Werk “Süd”", "Łódź", "A very long name of a facility that somebody once thought to be a good idea to give to a small plant"} {
+		m := Example(SMS, Trigger)
+		m.Incident.Name = name
+		m.Incident.Summary = "offline: neither heartbeat nor tunnel, and everything that could be said of it at length, which is more than fits"
+		got, err := x.Render(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := Segments(got.Body); n > 2 {
+			t.Errorf("%d segments:\n%s", n, got.Body)
+		}
+		for _, want := range []string{"Reply A17 to acknowledge", "Call Foo's IT, +1 213 555 0100"} {
+			if !strings.Contains(got.Body, want) {
+				t.Errorf("does not say %q:\n%s", want, got.Body)
+			}
+		}
+	}
+	// What has no letters in that alphabet costs more, and arrives.
+	m := Example(SMS, Trigger)
+	m.Incident.Name = "上海"
+	got, err := x.Render(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Body, "上海 (la)") || !strings.Contains(got.Body, "Reply A17") {
+		t.Error(got.Body)
+	}
+}
+
+func TestSegmentsAreCountedAsTheyAreCharged(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		want int
+	}{
+		{"", 1},
+		{strings.Repeat("a", 160), 1},
+		{strings.Repeat("a", 161), 2},
+		{strings.Repeat("a", 306), 2},
+		{strings.Repeat("a", 307), 3},
+		{strings.Repeat("€", 80), 1}, // two each
+		{strings.Repeat("€", 81), 2},
+		{strings.Repeat("海", 70), 1},
+		{strings.Repeat("海", 71), 2},
+		{strings.Repeat("😀", 36), 2}, // two units each
+	} {
+		if got := Segments(c.text); got != c.want {
+			t.Errorf("%.5s… of %d: %d segments, want %d", c.text, len([]rune(c.text)), got, c.want)
+		}
+	}
+	if got, want := gsm7("“Łódź” — Œuvre, São Paulo, ľ, 海"), `"Lódz" - OEuvre, Sao Paulo, l, 海`; got != strings.Replace(want, "ó", "o", 1) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestTimesAreTheFacilitysOwnWithTheirZone(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 7, 1, 15, 30, 5, 0, time.UTC)
+	for _, c := range []struct{ zone, whole, short, spoken string }{
+		{"America/Los_Angeles", "Wed 1 Jul 2026, 08:30:05 PDT (America/Los_Angeles)", "Wed 08:30 Los Angeles time", "Wednesday, 8:30 AM, Los Angeles time"},
+		{"Asia/Shanghai", "Wed 1 Jul 2026, 23:30:05 CST (Asia/Shanghai)", "Wed 23:30 Shanghai time", "Wednesday, 11:30 PM, Shanghai time"},
+		{"Asia/Dubai", "Wed 1 Jul 2026, 19:30:05 UTC+04:00 (Asia/Dubai)", "Wed 19:30 Dubai time", "Wednesday, 7:30 PM, Dubai time"},
+		{"", "Wed 1 Jul 2026, 15:30:05 UTC", "Wed 15:30 UTC", "Wednesday, 3:30 PM, UTC"},
+		{"Nowhere/Land", "Wed 1 Jul 2026, 15:30:05 UTC", "Wed 15:30 UTC", "Wednesday, 3:30 PM, UTC"},
+	} {
+		w := NewWords(Message{Incident: Incident{Since: at, TimeZone: c.zone}})
+		if w.Since != c.whole || w.SinceShort != c.short || w.SinceSpoken != c.spoken {
+			t.Errorf("%s: %q, %q, %q", c.zone, w.Since, w.SinceShort, w.SinceSpoken)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "less than a second", time.Second: "1 second", 61 * time.Second: "1 minute 1 second", 2 * time.Hour: "2 hours",
+		49*time.Hour + 5*time.Second: "2 days 1 hour", 24*time.Hour + 59*time.Second: "1 day", -time.Hour: "less than a second",
+	} {
+		if got := lasted(d); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("sms.tmpl", `{{define "trigger"}}{{.Where}} ist weg. {{.Code}}{{end}}{{define "update"}}u{{end}}{{define "resolve"}}r{{end}}{{define "test"}}t{{end}}`)
+	x, err := NewTexts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := x.Preview(SMS, Trigger)
+	if err != nil || got.Body != "Los Angeles (la) ist weg. A17" {
+		t.Errorf("%q, %v", got.Body, err)
+	}
+	if mail, err := x.Preview(Email, Trigger); err != nil || !strings.Contains(mail.Body, "What to do") {
+		t.Errorf("%q, %v", mail.Body, err)
+	}
+	for name, text := range map[string]string{
+		"sms.tmpl":        `{{define "trigger"}}{{.Wher}}{{end}}{{define "update"}}{{end}}{{define "resolve"}}{{end}}{{define "test"}}{{end}}`,
+		"voice.tmpl":      `{{define "trigger"}}only this one{{end}}`,
+		"email.tmpl":      `{{define "trigger"}`,
+		"email.html.tmpl": `{{define "trigger"}}<p title={{.Where}}{{end}}`,
+		"typo.tmpl":       ``,
+		"plain.tmpl":      strings.Repeat("x", templateMaxBytes+1),
+	} {
+		dir = t.TempDir()
+		put(name, text)
+		_, err := NewTexts(dir)
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(hint.Of(err), filepath.Join(dir, name)) {
+			t.Errorf("%s: %v (%s)", name, err, hint.Of(err))
+		}
+	}
+}
+
+func TestWhatComesFromElsewhereIsNoMarkup(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	hostile := "<script>alert(1)</script> <https://evil.example|here> [here](https://evil.example)"
+	for _, kind := range []Kind{Email, Slack, Teams} {
+		m := Example(kind, Trigger)
+		m.Incident.Evidence = []string{hostile}
+		got, err := x.Render(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		marked := got.HTML
+		if kind != Email {
+			marked = got.Body
+		}
+		if strings.Contains(marked, "<script>") || strings.Contains(marked, "<https") || kind == Teams && strings.Contains(marked, "[here](") {
+			t.Errorf("%s:\n%s", kind, marked)
+		}
+	}
+}
