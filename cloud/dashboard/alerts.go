@@ -9,7 +9,6 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
-	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -40,8 +39,6 @@ type Alerts interface {
 	// Acknowledge takes an incident on for somebody: who is told stops there.
 	// ErrEnded: it is resolved. A second acknowledgement changes nothing.
 	Acknowledge(ctx context.Context, id int64, by, note string) error
-	// Actions are what to do about an incident, in order.
-	Actions(ctx context.Context, id int64) ([]string, error)
 	// Channels says how each of the region's channels fares.
 	Channels(ctx context.Context) ([]v1.ChannelState, error)
 	// Told is how fast the region told of the incidents that were opened within [from, to).
@@ -81,12 +78,6 @@ type OnCall interface {
 // listMax is how many of a kind a page shows.
 const listMax = 1000
 
-// PreviewPart is one part of what a channel would say: a subject, a text, a card.
-type PreviewPart struct{ Name, Text string }
-
-// Preview draws what a channel says of a message, without sending it (cloud/channel).
-type Preview func(m channel.Message) ([]PreviewPart, error)
-
 // mountAlerts adds the pages. Whoever may look sees them, operators decide.
 func (u *UI) mountAlerts(mux *web.Mux) {
 	look := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, u.d.Auth.Require(web.Viewer, h)) }
@@ -120,7 +111,7 @@ func (u *UI) mountAlerts(mux *web.Mux) {
 	work("POST /oncall/maintenance", u.addMaintenance)
 	work("POST /oncall/maintenance/{id}/end", u.endMaintenance)
 	look("GET /oncall/figures", u.figuresPage)
-	if u.d.Preview != nil {
+	if u.d.Texts != nil {
 		look("GET /oncall/messages", u.messagesPage)
 	}
 	live("GET /live/oncall", u.quietFeed)
@@ -149,7 +140,7 @@ func (u *UI) sections(on string) []section {
 		{Path: "/oncall/maintenance", Word: "Maintenance"},
 		{Path: "/oncall/figures", Word: "Figures"},
 	}
-	if u.d.Preview != nil {
+	if u.d.Texts != nil {
 		list = append(list, section{Path: "/oncall/messages", Word: "Messages"})
 	}
 	for i := range list {

@@ -57,8 +57,8 @@ type Deps struct {
 	Alerts Alerts
 	OnCall OnCall
 	Roster alert.Roster
-	// Preview, if set, has a page that shows what each channel says.
-	Preview Preview
+	// Texts, if set, has a page that shows what each channel says.
+	Texts Texts
 	// Word is what was judged last (cloud/detect). May be nil.
 	Word func() detect.Word
 	// Compare says how a facility's table differs from the region's

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
@@ -89,10 +91,8 @@ func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentVie
 	for _, p := range d.Parts {
 		v.Parts = append(v.Parts, incidentLine{Incident: p})
 	}
-	if v.Actions, err = u.d.Alerts.Actions(ctx, id); err != nil {
-		return incidentView{}, err
-	}
 	if v.Open() {
+		v.Actions = channel.Actions(detect.Kind(d.Kind), "")
 		if v.Next, err = u.nextSteps(ctx, d.Incident); err != nil {
 			return incidentView{}, err
 		}
