@@ -95,6 +95,15 @@ func Fill(t testing.TB, pool *pgxpool.Pool) (*oncall.Room, Ids) {
 		t.Fatal(err)
 	}
 
+	for n := range 60 { // the weeks before, oldest first
+		i := 59 - n
+		ago := time.Duration(i)*31*time.Hour + 80*time.Hour
+		late := time.Duration(4+i%9) * time.Second
+		exec(`WITH i AS (INSERT INTO holdfast.incident (kind, facility, severity, summary, since, opened_at, resolved_at) VALUES ('offline', 'frankfurt', 'critical', 'Nothing is heard of the facility', $1, $2, $3) RETURNING id)
+			INSERT INTO holdfast.delivery (incident, event, audience, channel, state, created_at, not_before, accepted_at) SELECT id, 'trigger', 'customer', 'sms', 'delivered', $2, $2, $4 FROM i`,
+			now.Add(-ago-late), now.Add(-ago), now.Add(-ago+time.Hour), now.Add(-ago+time.Duration(300+i*17)*time.Millisecond))
+	}
+
 	incident := func(to *int64, kind string, facility *string, severity, summary string, evidence []string, ago time.Duration) {
 		row(to, `INSERT INTO holdfast.incident (kind, facility, severity, summary, evidence, since, opened_at) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
 			kind, facility, severity, summary, evidence, now.Add(-ago-9*time.Second), now.Add(-ago))
@@ -128,13 +137,6 @@ func Fill(t testing.TB, pool *pgxpool.Pool) (*oncall.Room, Ids) {
 		($1, 'trigger', 'operations', $2, $3, 'pagerduty', 'accepted', $5, $5, $5, 'pagerduty'), ($1, 'trigger', 'operations', $2, $4, 'email', 'reached', $5, $5, $5, 'smtp')`,
 		ids.Outage, ids.Olga, olgaDuty, olgaMail, now.Add(-4*time.Minute))
 
-	for i := range 60 { // the weeks before
-		ago := time.Duration(i)*31*time.Hour + 80*time.Hour
-		late := time.Duration(4+i%9) * time.Second
-		exec(`WITH i AS (INSERT INTO holdfast.incident (kind, facility, severity, summary, since, opened_at, resolved_at) VALUES ('offline', 'frankfurt', 'critical', 'Nothing is heard of the facility', $1, $2, $3) RETURNING id)
-			INSERT INTO holdfast.delivery (incident, event, audience, channel, state, created_at, not_before, accepted_at) SELECT id, 'trigger', 'customer', 'sms', 'delivered', $2, $2, $4 FROM i`,
-			now.Add(-ago-late), now.Add(-ago), now.Add(-ago+time.Hour), now.Add(-ago+time.Duration(300+i*17)*time.Millisecond))
-	}
 	if _, err := room.AddMaintenance(ctx, v1.MaintenanceAdd{Facility: "frankfurt", For: 3600, Reason: "New switch in the server room"}, "olga", now); err != nil {
 		t.Fatal(err)
 	}
