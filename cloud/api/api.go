@@ -3,7 +3,7 @@
 // in the same transaction as the change, where the change is the database's.
 //
 // In:  cloud/cmd/holdfastctl and other programs, over HTTP.
-// Out: cloud/provision, cloud/ingest, cloud/fleet, cloud/conflicts; the region's PostgreSQL.
+// Out: cloud/provision, cloud/ingest, cloud/fleet, cloud/conflicts, cloud/alert, cloud/oncall; the region's PostgreSQL.
 package api
 
 import (
@@ -55,6 +55,10 @@ func New(d Deps) *Handler {
 	h.registerParked()
 	h.registerTables()
 	h.registerConflicts()
+	h.registerContacts()
+	h.registerSchedules()
+	h.registerPolicies()
+	h.registerOnCall()
 	h.registerAccounts()
 	h.registerTokens()
 	h.registerAudit()

@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/limits"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/internal/schema"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -38,6 +39,8 @@ type Deps struct {
 	Waiting func(facility string) *proto.Problem
 	// Parked is what people may do about changes that were refused.
 	Parked *parked.Room
+	// OnCall is who is told of what.
+	OnCall *oncall.Room
 }
 
 // Boxes lets a facility's box in and throws it out (cloud/provision). What it

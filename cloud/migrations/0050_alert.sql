@@ -44,9 +44,13 @@ CREATE TABLE holdfast.escalation (
     policy      bigint NOT NULL,
     step        integer NOT NULL DEFAULT 0,
     next_at     timestamptz,
+    round       integer NOT NULL DEFAULT 0,      -- grows when the incident is told again from the first step
+    started_at  timestamptz NOT NULL,            -- the round: the steps' times count from here
+    early_at    timestamptz,                     -- the step is taken then already, unless somebody was reached; NULL: it waits for its time
     PRIMARY KEY (incident, policy)
 );
 CREATE INDEX escalation_due ON holdfast.escalation (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX escalation_early ON holdfast.escalation (early_at) WHERE early_at IS NOT NULL;
 
 -- Somebody who is told. tenant '' is the region's own people.
 CREATE TABLE holdfast.contact (
@@ -82,6 +86,8 @@ CREATE TABLE holdfast.delivery (
     incident    bigint REFERENCES holdfast.incident (id) ON DELETE CASCADE,  -- NULL: a test
     policy      bigint,
     step        integer NOT NULL DEFAULT 0,
+    round       integer NOT NULL DEFAULT 0,
+    offer       text NOT NULL DEFAULT '',        -- the step's
     event       text NOT NULL CHECK (event IN ('trigger', 'update', 'resolve', 'test')),
     audience    text NOT NULL CHECK (audience IN ('customer', 'operations')),
     contact     bigint REFERENCES holdfast.contact (id) ON DELETE SET NULL,
@@ -102,10 +108,11 @@ CREATE TABLE holdfast.delivery (
     error       text NOT NULL DEFAULT '',
     cost_micros bigint NOT NULL DEFAULT 0        -- millionths of the account's currency
 );
--- A step tells each method once.
-CREATE UNIQUE INDEX delivery_once ON holdfast.delivery (incident, policy, step, event, method);
-CREATE INDEX delivery_due ON holdfast.delivery (priority DESC, not_before) WHERE state IN ('pending', 'held', 'leased');
+-- A step tells each method once in a round.
+CREATE UNIQUE INDEX delivery_once ON holdfast.delivery (incident, policy, round, step, event, method);
+CREATE INDEX delivery_due ON holdfast.delivery (channel, priority DESC, not_before) WHERE state IN ('pending', 'held', 'leased');
 CREATE INDEX delivery_of ON holdfast.delivery (incident, created_at);
+CREATE INDEX delivery_method ON holdfast.delivery (method, accepted_at) WHERE accepted_at IS NOT NULL;
 CREATE INDEX delivery_provider ON holdfast.delivery (provider, provider_id) WHERE provider_id <> '';
 
 -- What was tried, and what the provider said of it later.
@@ -114,7 +121,7 @@ CREATE TABLE holdfast.delivery_attempt (
     no          integer NOT NULL,
     began_at    timestamptz NOT NULL,
     ended_at    timestamptz,
-    outcome     text NOT NULL DEFAULT '',        -- accepted, retry, failed; '' while it is under way, or was cut off
+    outcome     text NOT NULL DEFAULT '',        -- accepted, retry (not taken), unknown (it may have been), failed; '' while it is under way, or was cut off
     detail      text NOT NULL DEFAULT '',
     PRIMARY KEY (delivery, no)
 );

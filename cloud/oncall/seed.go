@@ -11,24 +11,35 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
+// drillName is the contact of a new region whom the daily drill goes to, by every
+// channel that he has.
+const drillName = "Drill"
+
 // Seed makes a new region's own policies, once: whoever removes one has it
 // removed. Nobody can be reached by them until addresses are added to their contact
 // or people to their schedule. Tenants get nothing: their people are not known.
-func Seed(ctx context.Context, db *pgxpool.Pool) error {
-	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+// It returns the contact of the daily drill, 0 when it was removed.
+func Seed(ctx context.Context, db *pgxpool.Pool) (drill int64, err error) {
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if err := lock(ctx, tx); err != nil {
 			return err
 		}
 		seeded, err := idNamed(ctx, tx, "policies", `SELECT id FROM holdfast.escalation_policy WHERE tenant = '' LIMIT 1`)
-		if err != nil || seeded != 0 {
+		if err != nil {
 			return err
 		}
-		return seed(ctx, tx)
+		if seeded == 0 {
+			if err := seed(ctx, tx); err != nil {
+				return err
+			}
+		}
+		drill, err = contactNamed(ctx, tx, "", drillName)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("make the region's first policies: %w", err)
+		return 0, fmt.Errorf("make the region's first policies: %w", err)
 	}
-	return nil
+	return drill, nil
 }
 
 func seed(ctx context.Context, tx pgx.Tx) error {
@@ -37,8 +48,7 @@ func seed(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	tester, err := insertContact(ctx, tx, v1.Contact{Name: "Drill", TimeZone: "UTC"}, by)
-	if err != nil {
+	if _, err := insertContact(ctx, tx, v1.Contact{Name: drillName, TimeZone: "UTC"}, by); err != nil {
 		return err
 	}
 	turns, err := insertSchedule(ctx, tx, v1.Schedule{Name: "operations", TimeZone: "UTC"})
@@ -57,11 +67,6 @@ func seed(ctx context.Context, tx pgx.Tx) error {
 			// Nobody is woken by a ticket.
 			Name: "tickets", Severity: string(detect.Info),
 			Steps: []v1.PolicyStep{everybody(0, "email", "slack", "teams", "mqtt")},
-		},
-		{
-			// The daily drill goes through every channel of a contact of its own.
-			Name: "drill", Severity: string(detect.Info), Kinds: []string{string(detect.Drill)},
-			Steps: []v1.PolicyStep{{Contacts: []int64{tester}}},
 		},
 	} {
 		if _, err := insertPolicy(ctx, tx, p); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/internal/pgtest"
@@ -48,6 +49,10 @@ type Server struct {
 	tables *ingest.Ingest
 	// Provision is the real one.
 	Provision *provision.Provision
+	// OnCall is the real one.
+	OnCall *oncall.Room
+	// Provider takes what is sent by every channel.
+	Provider *Provider
 }
 
 // Start serves until the test ends.
@@ -86,9 +91,11 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	provider := &Provider{}
+	people := oncall.New(pool, provider.senders(), slog.New(slog.DiscardHandler))
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b, Limits: paces,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b, Limits: paces, OnCall: people,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -102,7 +109,7 @@ func Start(t testing.TB) *Server {
 		return &v1.Client{URL: server.URL, Token: secret}
 	}
 	return &Server{
-		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables, Limits: paces,
+		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables, Limits: paces, OnCall: people, Provider: provider,
 		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
 	}
 }

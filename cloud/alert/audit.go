@@ -1,0 +1,244 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+// The auditor watches the alerter itself, from what the tables say and not from
+// what the code believes. While it finds nothing wrong it fetches the dead man's
+// switch; who misses that calls somebody who is not told by us.
+
+const (
+	// overdueAfter is how late a step or a reminder may be.
+	overdueAfter = time.Minute
+	// lateAfter is how long a page may wait without a reason.
+	lateAfter = 10 * time.Second
+	// leaseMax is how old a lease may be.
+	leaseMax = time.Minute
+	// proofMax is how old the proof of a channel may be.
+	proofMax = 7 * 24 * time.Hour
+	// drillEvery and drillFor are when the test contact is told of nothing, and how long that lasts.
+	drillEvery = 24 * time.Hour
+	drillFor   = 5 * time.Minute
+)
+
+const (
+	// Open incidents for which nothing more will happen by itself, and of which nobody knows.
+	sqlUntold = `
+SELECT i.id, i.kind, coalesce(i.facility, ''),
+       EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2) OR i.acked_at IS NOT NULL
+FROM holdfast.incident i
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($3::text[]) AND i.opened_at < $2
+  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $2)
+       OR i.acked_at IS NULL AND EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2)
+       OR i.acked_at IS NULL AND (i.severity = 'critical' AND i.parent IS NULL OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id))
+          AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at > $1)
+          AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger'
+                          AND (d.state IN ('pending', 'held', 'leased') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')))
+ORDER BY i.id LIMIT 20`
+
+	sqlOldLeases = `SELECT count(*) FROM holdfast.delivery WHERE state = 'leased' AND lease_until < $1`
+
+	// What waits behind another message of the same incident may take until that one's lease has run out.
+	sqlLate = `
+SELECT min(not_before) FROM holdfast.delivery
+WHERE state = 'pending' AND not_before < CASE WHEN event IN ('trigger', 'test') THEN $1::timestamptz ELSE $2::timestamptz END`
+
+	sqlUnproved = `
+SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
+GROUP BY channel HAVING min(created_at) < $2 AND coalesce(max(proved_at), '-infinity') < $2 ORDER BY channel`
+)
+
+// report is what the auditor found last.
+type report struct {
+	at       time.Time
+	since    time.Time // when it began to find something
+	problems []string
+}
+
+// audits looks after the alerter until ctx is done.
+func (a *Alerter) audits(ctx context.Context) error {
+	look, beat := time.NewTicker(a.timing.audit), time.NewTicker(a.timing.deadMan)
+	defer look.Stop()
+	defer beat.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+			if a.Leading() {
+				a.audit(ctx, a.moment())
+			}
+		case <-beat.C:
+			if a.c.DeadMan == "" || !a.well(a.moment()) {
+				continue
+			}
+			err := a.beat(ctx)
+			if (err != nil) != failing {
+				failing = err != nil
+				if failing {
+					a.log.Warn("the dead man's switch does not answer", "err", err)
+				} else {
+					a.log.Info("the dead man's switch answers again")
+				}
+			}
+			a.counts.beat(err == nil, a.moment())
+		}
+	}
+}
+
+// audit looks, and keeps what it found.
+func (a *Alerter) audit(ctx context.Context, now time.Time) {
+	problems, err := a.store.problems(ctx, now, a.ready())
+	if err != nil {
+		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, why := range a.lead.trouble {
+		problems = append(problems, name+" cannot be stored: "+why)
+	}
+	slices.Sort(problems)
+	r := report{at: now, problems: problems}
+	if len(problems) > 0 {
+		r.since = now
+		if len(a.report.problems) > 0 {
+			r.since = a.report.since
+		}
+	}
+	a.report = r
+}
+
+// ready lists the channels that are set up.
+func (a *Alerter) ready() []string {
+	var all []string
+	for _, k := range channels {
+		if a.deliverers[k].sender != nil {
+			all = append(all, string(k))
+		}
+	}
+	return all
+}
+
+// well reports whether this process decides, and its auditor has found nothing wrong.
+func (a *Alerter) well(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.leads && len(a.report.problems) == 0 && now.Sub(a.report.at) < 2*a.timing.audit+lateAfter
+}
+
+// troubles returns the auditor's finding, for the word.
+func (a *Alerter) troubles() (detect.Finding, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.report
+	if len(r.problems) == 0 {
+		return detect.Finding{}, false
+	}
+	return detect.Finding{
+		Kind: detect.Alerting, Severity: detect.Critical, Since: r.since,
+		Summary: "The alerter itself does not work as it should", Evidence: r.problems,
+	}, true
+}
+
+// beat fetches the dead man's switch. Its URL is a secret and in no error.
+func (a *Alerter) beat(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.c.DeadMan, nil)
+	if err != nil {
+		return errors.New("the dead man's switch is not a URL")
+	}
+	resp, err := a.snitch.Do(req)
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if err != nil {
+		return fmt.Errorf("fetch the dead man's switch: %w", err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("the dead man's switch answers %s", resp.Status)
+	}
+	return nil
+}
+
+// drill returns the incident that is none while it is time for it. Whoever leads
+// next knows by the table when the last one was.
+func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
+	if a.c.TestContact == 0 {
+		return detect.Finding{}, false
+	}
+	for _, s := range open {
+		if s.Kind == detect.Drill {
+			a.lead.drillAt = s.OpenedAt
+		}
+	}
+	since := now.Sub(a.lead.drillAt)
+	if since >= drillFor && since < drillEvery {
+		return detect.Finding{}, false
+	}
+	return detect.Finding{
+		Kind: detect.Drill, Severity: detect.Info, Since: now,
+		Summary: "Daily test of all channels: nothing is wrong",
+	}, true
+}
+
+func (s store) problems(ctx context.Context, now time.Time, ready []string) (list []string, err error) {
+	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), []string{string(detect.Alerting), string(detect.Drill)})
+	if err != nil {
+		return nil, err
+	}
+	var (
+		id             int64
+		kind, facility string
+		overdue        bool
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &overdue}, func() error {
+		what := fmt.Sprintf("incident %d (%s %s): ", id, kind, facility)
+		if overdue {
+			list = append(list, what+"its next step is overdue")
+		} else {
+			list = append(list, what+"nobody was told of it, and nobody will be. Give it a policy with people who can be reached")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var leases int
+	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(-leaseMax)).Scan(&leases); err != nil {
+		return list, err
+	}
+	if leases > 0 {
+		list = append(list, fmt.Sprintf("%d messages are on their way for more than %s", leases, span(leaseMax)))
+	}
+	var late *time.Time
+	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), now.Add(-overdueAfter)).Scan(&late); err != nil {
+		return list, err
+	}
+	if late != nil {
+		list = append(list, "a message should have been sent at "+late.UTC().Format(clock))
+	}
+	rows, err = s.db.Query(ctx, sqlUnproved, ready, now.Add(-proofMax))
+	if err != nil {
+		return list, err
+	}
+	unproved, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
+	for _, k := range unproved {
+		list = append(list, fmt.Sprintf("%s has not been proved for a week. Send a test and acknowledge it", k))
+	}
+	return list, err
+}

@@ -1,0 +1,292 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/run"
+)
+
+// A message is claimed with a lease and a token, sent outside of any transaction,
+// and its outcome stored by whoever has the token still. A lease that has run out
+// without an outcome means that nobody knows: the provider is asked if it can be,
+// or the message is sent again with the same key. A duplicate beats a loss.
+
+const (
+	// slots is how many messages of a channel are on their way at once, in one process.
+	slots = 8
+	// retryMax bounds how long a provider may ask us to wait.
+	retryMax = 15 * time.Minute
+)
+
+// expiries is how long it is tried to send a message.
+var expiries = map[channel.Event]time.Duration{
+	channel.Trigger: time.Hour, channel.Update: time.Hour, channel.Resolve: 24 * time.Hour, channel.Test: 10 * time.Minute,
+}
+
+// deliverer sends what is due on one channel.
+type deliverer struct {
+	a       *Alerter
+	kind    channel.Kind
+	sender  channel.Sender // nil: it is not set up
+	breaker breaker
+	wake    chan struct{}
+	free    chan struct{} // one for each message that may be on its way
+}
+
+func newDeliverer(a *Alerter, k channel.Kind, s channel.Sender) *deliverer {
+	d := &deliverer{a: a, kind: k, sender: s, wake: make(chan struct{}, 1), free: make(chan struct{}, slots)}
+	d.breaker.pause = a.timing.breaker
+	for range slots {
+		d.free <- struct{}{}
+	}
+	return d
+}
+
+// session sends until ctx is done or the database fails. What is on its way is
+// waited for.
+func (d *deliverer) session(ctx context.Context, up func()) error {
+	var under errgroup.Group
+	err := d.send(ctx, up, &under)
+	return errors.Join(err, under.Wait())
+}
+
+func (d *deliverer) send(ctx context.Context, up func(), under *errgroup.Group) error {
+	tick := time.NewTicker(d.a.timing.poll)
+	defer tick.Stop()
+	for {
+		more, err := d.round(ctx, under)
+		if err != nil {
+			return err
+		}
+		up()
+		if more {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// round claims what is due and for which there is room, and begins to send it.
+// more is true when there may be more.
+func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool, err error) {
+	now := d.a.moment()
+	allowed, until, why := d.breaker.allow(now)
+	if allowed == 0 {
+		if until.After(now) {
+			return false, d.a.store.hold(ctx, d.kind, now, until, why)
+		}
+		return false, nil // one is on its way to try
+	}
+	n := d.room(min(allowed, slots))
+	if n == 0 {
+		d.breaker.untried()
+		return false, nil
+	}
+	var jobs []job
+	err = d.a.faults.Lease.Do(func() (err error) {
+		jobs, err = d.a.store.claim(ctx, d.kind, now, now.Add(d.a.timing.lease), n)
+		return err
+	})
+	for range n - len(jobs) {
+		d.free <- struct{}{}
+	}
+	if err != nil || len(jobs) == 0 {
+		d.breaker.untried()
+	}
+	if err != nil {
+		for range jobs { // leased, and nobody sends them: the lease runs out
+			d.free <- struct{}{}
+		}
+		return false, err
+	}
+	for _, j := range jobs {
+		under.Go(func() error {
+			defer func() { d.free <- struct{}{}; d.again() }()
+			// What was begun is ended, also when the program stops.
+			ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
+			defer cancel()
+			d.finish(ctx, j, d.attempt(ctx, j))
+			return nil
+		})
+	}
+	return len(jobs) == n, nil
+}
+
+// room takes up to n free places.
+func (d *deliverer) room(n int) int {
+	for i := range n {
+		select {
+		case <-d.free:
+		default:
+			return i
+		}
+	}
+	return n
+}
+
+func (d *deliverer) again() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// outcome is what became of an attempt.
+type outcome struct {
+	state   string // of the delivery; pending and held: it is tried again at notBefore
+	attempt string // of the attempt: accepted, retry, unknown, failed; "" for none, when nothing was tried
+	result  channel.Result
+	err     string
+	before  time.Time // not before
+	reason  string    // why not
+}
+
+// attempt sends a message, unless there is a reason not to.
+func (d *deliverer) attempt(ctx context.Context, j job) outcome {
+	now := d.a.moment()
+	switch {
+	case j.stale():
+		// It may have arrived, and it is followed by its resolve. To send it again would be wrong now.
+		d.breaker.untried()
+		return outcome{state: "cancelled", err: "it was overtaken while it was on its way; whether it has arrived is not known"}
+	case now.Sub(j.CreatedAt) > expiries[j.Event]:
+		d.breaker.untried()
+		return outcome{state: "expired", err: "it could not be sent for " + span(expiries[j.Event])}
+	case j.Method == nil || j.Gone:
+		d.breaker.untried()
+		return outcome{state: "failed", attempt: "failed", err: "the contact does not have this address any more"}
+	case d.sender == nil:
+		d.breaker.untried()
+		return outcome{state: "failed", attempt: "failed", err: d.missing()}
+	}
+	if o, over, err := d.a.cap(ctx, d.kind, j, now); over || err != nil {
+		d.breaker.untried()
+		if err != nil {
+			return outcome{state: "pending", before: now.Add(time.Second), reason: "the database does not answer", err: err.Error()}
+		}
+		return o
+	}
+	m := d.a.message(j, false)
+	m.Repeat = j.Unsure
+	if j.Unsure {
+		if o, found := d.find(ctx, j, m); found {
+			return o
+		}
+	}
+	timeout := d.a.timing.send
+	if d.kind == channel.Voice {
+		timeout = d.a.timing.sendCall
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var r channel.Result
+	err := d.a.faults.Send.Do(func() (err error) {
+		r, err = d.sender.Send(ctx, m)
+		return err
+	})
+	return d.judge(j, r, err)
+}
+
+// missing says why nothing can be sent on a channel.
+func (d *deliverer) missing() string {
+	if p := d.a.c.Problems[d.kind]; p != "" {
+		return p
+	}
+	return "the region has no access to " + string(d.kind) + ": an administrator sets it up in the region's configuration"
+}
+
+// find looks whether the provider has a message whose answer was lost.
+func (d *deliverer) find(ctx context.Context, j job, m channel.Message) (outcome, bool) {
+	f, ok := d.sender.(channel.Finder)
+	if !ok {
+		return outcome{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.a.timing.send)
+	defer cancel()
+	r, ok, err := f.Find(ctx, m, j.FirstAt)
+	if err != nil {
+		return d.judge(j, channel.Result{}, fmt.Errorf("look whether it has arrived: %w", err)), true
+	}
+	if !ok {
+		return outcome{}, false
+	}
+	return d.judge(j, r, nil), true
+}
+
+// judge decides what follows from a provider's answer.
+func (d *deliverer) judge(j job, r channel.Result, err error) outcome {
+	now := d.a.moment()
+	if err == nil {
+		d.breaker.worked()
+		if r.State == "" {
+			r.State = channel.Accepted
+		}
+		return outcome{state: string(r.State), attempt: "accepted", result: r}
+	}
+	text := shorten(err.Error(), detailMaxBytes)
+	if h := hint.Of(err); h != "" {
+		text = shorten(text+". "+h, detailMaxBytes)
+	}
+	if channel.IsPermanent(err) {
+		d.breaker.worked() // it answers
+		return outcome{state: "failed", attempt: "failed", err: text}
+	}
+	wait := jitter(d.a.timing.retries, j.No)
+	how := "unknown"
+	if retry, ok := errors.AsType[*channel.RetryError](err); ok {
+		d.breaker.untried() // it answers, and asks for patience
+		how, wait = "retry", min(max(retry.After, wait), retryMax)
+	} else if d.kind != channel.Webhook { // each has a host of its own
+		d.breaker.failed(now, *j.Method, text)
+	}
+	before := now.Add(wait)
+	if before.Sub(j.CreatedAt) > expiries[j.Event] {
+		return outcome{state: "expired", attempt: how, err: text}
+	}
+	return outcome{
+		state: "pending", attempt: how, err: text, before: before,
+		reason: "it is tried again at " + before.Format(clock) + ", because " + text,
+	}
+}
+
+// jitter returns how long to wait after the n-th attempt, n from 1: up to a fifth
+// more or less, so that many do not come back at once.
+func jitter(waits []time.Duration, n int) time.Duration {
+	w := waits[min(max(n, 1), len(waits))-1]
+	return w*4/5 + rand.N(w*2/5+1)
+}
+
+// finish stores what became of an attempt. When that fails until the lease runs
+// out, the attempt counts as one of which nobody knows.
+func (d *deliverer) finish(ctx context.Context, j job, o outcome) {
+	err := run.Retry(ctx, d.a.log.With("delivery", j.ID), run.Backoff{Max: time.Second}, func(ctx context.Context) error {
+		var lost bool
+		err := d.a.faults.Complete.Do(func() (err error) {
+			lost, err = d.a.store.complete(ctx, j, o, d.a.moment())
+			return err
+		})
+		if lost {
+			d.a.log.Warn("the outcome of a message came after its lease", "delivery", j.ID, "attempt", j.No)
+		}
+		return err
+	})
+	if err != nil {
+		d.a.log.Warn("the outcome of a message could not be stored; it is looked for again", "delivery", j.ID, "err", err)
+		return
+	}
+	d.a.counts.delivered(d.kind, o, j, d.a.moment())
+	d.a.tell()
+}

@@ -1,0 +1,385 @@
+package alert
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+)
+
+var _ channel.Inbox = (*Alerter)(nil)
+
+// TakenError says that somebody has an incident already.
+type TakenError struct {
+	By string
+	At time.Time
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s has acknowledged it already, at %s", e.By, e.At.UTC().Format(clock))
+}
+
+// What people are answered. It says nothing of incidents to a number that was not told of them.
+const (
+	answerUnknown = "We do not know this number for an open incident. Please use the link in the message, or call whoever runs your region."
+	answerWhich   = "More than one incident is open. Please reply with the number that is in the message."
+	answerOver    = "It is over already. Nothing is left to do."
+	answerTest    = "Thank you. The test has reached you."
+	answerYours   = "You have acknowledged it already."
+)
+
+const (
+	eventIDMaxBytes = 200
+	nameMaxBytes    = 200
+	noteMaxBytes    = 500
+)
+
+var (
+	isUUID   = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	terminal = map[channel.State]bool{channel.Delivered: true, channel.Reached: true}
+)
+
+// found is a delivery that something came back for.
+type found struct {
+	ID       string
+	Incident *int64
+	State    string
+	Channel  channel.Kind
+	Event    channel.Event
+	Contact  string
+}
+
+func findDelivery(ctx context.Context, tx pgx.Tx, id, provider, providerID string) (found, error) {
+	id = strings.ToLower(id)
+	if id != "" && !isUUID.MatchString(id) {
+		return found{}, ErrNotFound
+	}
+	rows, err := tx.Query(ctx, sqlFindDelivery, id, provider, providerID)
+	if err != nil {
+		return found{}, fmt.Errorf("look for the message: %w", err)
+	}
+	f, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[found])
+	if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, pgx.ErrTooManyRows) {
+		return f, ErrNotFound
+	}
+	if err != nil {
+		return f, fmt.Errorf("look for the message: %w", err)
+	}
+	return f, nil
+}
+
+// Receipt takes what a provider says of a message later. What comes twice counts
+// once, and what comes late does not undo what is known already. It returns
+// ErrNotFound for a message that is not known.
+func (a *Alerter) Receipt(ctx context.Context, r channel.Receipt) error {
+	switch r.State {
+	case channel.Accepted, channel.Sent, channel.Delivered, channel.Reached, channel.Failed:
+	default:
+		return fmt.Errorf("a receipt with the state %q", shorten(string(r.State), 20))
+	}
+	if len(r.EventID) > eventIDMaxBytes || len(r.ProviderID) > eventIDMaxBytes || len(r.Provider) > nameMaxBytes {
+		return errors.New("a receipt with a key that is too long")
+	}
+	now := a.moment()
+	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+		f, err := findDelivery(ctx, tx, r.Delivery, r.Provider, r.ProviderID)
+		if err != nil {
+			return err
+		}
+		if err := lockOne(ctx, tx, f.Incident); err != nil {
+			return err
+		}
+		detail := shorten(r.Detail, detailMaxBytes)
+		tag, err := tx.Exec(ctx, sqlReceipt, f.ID, cmp.Or(r.EventID, string(r.State)), now, r.State, detail)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return forward(ctx, tx, f, r, detail, now)
+	})
+	if errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("store a receipt: %w", err)
+	}
+	a.tell()
+	return nil
+}
+
+// forward moves a message on, and draws the consequences.
+func forward(ctx context.Context, tx pgx.Tx, f found, r channel.Receipt, detail string, now time.Time) error {
+	var state string
+	err := tx.QueryRow(ctx, sqlAdvance, f.ID, r.State, now, cmp.Or(detail, "the provider says that it did not arrive"), ranks, r.Provider, r.ProviderID).Scan(&state)
+	if err != nil {
+		return err
+	}
+	if terminal[r.State] {
+		if _, err := tx.Exec(ctx, sqlProved, f.ID, now); err != nil {
+			return err
+		}
+	}
+	if f.Incident == nil {
+		return nil
+	}
+	words := fmt.Sprintf("%s of %s: %s", f.Channel, f.Event, r.State)
+	if detail != "" {
+		words += ", " + detail
+	}
+	if _, err := tx.Exec(ctx, sqlNote, *f.Incident, now, "receipt", f.Contact, shorten(words, detailMaxBytes)); err != nil {
+		return err
+	}
+	if state == string(channel.Failed) {
+		_, err = tx.Exec(ctx, sqlHurry, f.ID, now)
+	}
+	return err
+}
+
+func lockOne(ctx context.Context, tx pgx.Tx, incident *int64) error {
+	if incident == nil {
+		return nil
+	}
+	_, err := tx.Exec(ctx, sqlLockIncident, *incident)
+	return err
+}
+
+// Incident returns what a delivery told of, as it is now.
+func (a *Alerter) Incident(ctx context.Context, delivery string) (channel.Message, error) {
+	delivery = strings.ToLower(delivery)
+	if !isUUID.MatchString(delivery) {
+		return channel.Message{}, ErrNotFound
+	}
+	j, err := a.store.job(ctx, delivery)
+	if err != nil {
+		return channel.Message{}, err
+	}
+	return a.message(j, true), nil
+}
+
+// Acknowledge takes somebody's word from a channel, and returns what to answer him.
+func (a *Alerter) Acknowledge(ctx context.Context, ack channel.Ack) (answer string, err error) {
+	by := acknowledgement{how: ack.How, by: shorten(ack.By, nameMaxBytes)}
+	err = pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+		id, err := a.whose(ctx, tx, ack, &by)
+		if err != nil {
+			return err
+		}
+		if id == 0 {
+			return errTest
+		}
+		return a.acknowledge(ctx, tx, id, by)
+	})
+	taken, isTaken := errors.AsType[*TakenError](err)
+	switch {
+	case errors.Is(err, errTest):
+		// What reached somebody is stored though no incident was acknowledged.
+		return answerTest, a.reached(ctx, ack.Delivery)
+	case errors.Is(err, errWhich):
+		return answerWhich, nil
+	case errors.Is(err, ErrNotFound):
+		return answerUnknown, nil
+	case errors.Is(err, ErrOver):
+		return answerOver, a.reached(ctx, ack.Delivery)
+	case isTaken && taken.By == by.by:
+		return answerYours, a.reached(ctx, ack.Delivery)
+	case isTaken:
+		return fmt.Sprintf("%s has had it since %s.", taken.By, taken.At.UTC().Format(clock)), a.reached(ctx, ack.Delivery)
+	case err != nil:
+		return "", fmt.Errorf("acknowledge: %w", err)
+	}
+	a.tell()
+	return "Thank you, " + by.by + ". You have it, and nobody else is called.", nil
+}
+
+var (
+	errTest  = errors.New("a test")
+	errWhich = errors.New("several incidents are open")
+)
+
+// acknowledgement is who takes an incident on, and how that is known.
+type acknowledgement struct {
+	by, how, note string
+	delivery      string // that was answered; "" when not known
+	method        int64  // by which he knows it already; 0 for none
+}
+
+const (
+	// A number is known when a contact with it was told of the incident. The
+	// newest message is the one that is answered.
+	sqlWhoseNumber = `
+SELECT DISTINCT ON (d.incident) d.incident, d.id::text, d.method, c.name FROM holdfast.delivery d
+JOIN holdfast.incident i ON i.id = d.incident
+JOIN holdfast.contact_method m ON m.id = d.method
+JOIN holdfast.contact c ON c.id = d.contact
+WHERE m.address = $1 AND m.channel IN ('sms', 'voice') AND d.event = 'trigger' AND ` + sqlHanded + `
+  AND ($2 = 0 AND i.resolved_at IS NULL AND i.acked_at IS NULL OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
+ORDER BY d.incident, d.created_at DESC LIMIT 2`
+
+	sqlAck = `
+UPDATE holdfast.incident SET acked_at = $2, acked_by = $3, acked_how = $4, remind_at = $5 WHERE id = $1`
+
+	sqlAckState = `
+SELECT resolved_at IS NOT NULL, coalesce(acked_by, ''), acked_at FROM holdfast.incident WHERE id = $1 FOR NO KEY UPDATE`
+)
+
+// whose finds the incident that is acknowledged and who does it; 0 for a test. What does not prove
+// itself is not found.
+func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *acknowledgement) (int64, error) {
+	if ack.From != "" {
+		delivery := strings.ToLower(ack.Delivery)
+		if delivery != "" && !isUUID.MatchString(delivery) {
+			return 0, ErrNotFound
+		}
+		rows, err := tx.Query(ctx, sqlWhoseNumber, ack.From, ack.Incident, delivery)
+		if err != nil {
+			return 0, err
+		}
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+			Incident int64
+			Delivery string
+			Method   int64
+			Name     string
+		}])
+		switch {
+		case err != nil:
+			return 0, err
+		case len(list) == 0 && delivery != "":
+			return a.test(ctx, tx, delivery, ack.From)
+		case len(list) == 0:
+			return 0, ErrNotFound
+		case len(list) > 1:
+			return 0, errWhich
+		}
+		one := list[0]
+		by.delivery, by.method, by.by = one.Delivery, one.Method, one.Name
+		return one.Incident, nil
+	}
+	if ack.Delivery == "" {
+		if ack.Incident == 0 {
+			return 0, ErrNotFound
+		}
+		by.by = cmp.Or(by.by, "somebody")
+		return ack.Incident, nil
+	}
+	f, err := findDelivery(ctx, tx, ack.Delivery, "", "")
+	if err != nil {
+		return 0, err
+	}
+	by.by, by.delivery = cmp.Or(by.by, f.Contact, "somebody"), f.ID
+	if f.Incident == nil {
+		return 0, nil
+	}
+	if ack.Incident != 0 && ack.Incident != *f.Incident {
+		return 0, ErrNotFound
+	}
+	return *f.Incident, nil
+}
+
+// test is whose for a number that answers a test.
+func (a *Alerter) test(ctx context.Context, tx pgx.Tx, delivery, from string) (int64, error) {
+	var is bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.delivery d JOIN holdfast.contact_method m ON m.id = d.method
+		WHERE d.id = $1 AND d.incident IS NULL AND m.address = $2)`, delivery, from).Scan(&is)
+	if err == nil && !is {
+		err = ErrNotFound
+	}
+	return 0, err
+}
+
+// acknowledge stops what waits, tells those who were told, and sets when it is told again.
+func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by acknowledgement) error {
+	now := a.moment()
+	var (
+		resolved bool
+		who      string
+		at       *time.Time
+	)
+	err := tx.QueryRow(ctx, sqlAckState, id).Scan(&resolved, &who, &at)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return ErrNotFound
+	case err != nil:
+		return err
+	case resolved:
+		return ErrOver
+	case at != nil:
+		return &TakenError{By: who, At: *at}
+	}
+	ids := []int64{id}
+	if err := exec(ctx, tx, "store who has it", sqlAck, id, now, by.by, by.how, now.Add(a.timing.remind)); err != nil {
+		return err
+	}
+	if err := exec(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, ""); err != nil {
+		return err
+	}
+	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
+		return err
+	}
+	err = exec(ctx, tx, "tell the others who has it", sqlUpdates, id, now,
+		priority(channel.Update, "", Customer), priority(channel.Update, "", Operations), by.method)
+	if err != nil {
+		return err
+	}
+	words := "by " + by.how
+	if by.note != "" {
+		words += ": " + by.note
+	}
+	if err := exec(ctx, tx, "write the timeline", sqlNote, id, now, "acknowledged", by.by, shorten(words, detailMaxBytes)); err != nil {
+		return err
+	}
+	if by.delivery == "" {
+		return nil
+	}
+	return reach(ctx, tx, by.delivery, now)
+}
+
+// reach notes that a person has answered a message: nothing proves more.
+func reach(ctx context.Context, tx pgx.Tx, delivery string, now time.Time) error {
+	if _, err := tx.Exec(ctx, sqlAdvance, delivery, channel.Reached, now, "", ranks, "", ""); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, sqlProved, delivery, now)
+	return err
+}
+
+// reached is reach for an answer that changes nothing else.
+func (a *Alerter) reached(ctx context.Context, delivery string) error {
+	delivery = strings.ToLower(delivery)
+	if !isUUID.MatchString(delivery) {
+		return nil
+	}
+	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error { return reach(ctx, tx, delivery, a.moment()) })
+	if err != nil {
+		return fmt.Errorf("store that a message has reached somebody: %w", err)
+	}
+	a.tell()
+	return nil
+}
+
+// AcknowledgeBy takes an incident on for somebody who is signed in. how is
+// dashboard or cli. It returns ErrNotFound, ErrOver, or a *TakenError when
+// somebody has it already.
+func (a *Alerter) AcknowledgeBy(ctx context.Context, id int64, by, how, note string) (v1.Incident, error) {
+	if len(note) > noteMaxBytes {
+		return v1.Incident{}, fmt.Errorf("the note is longer than %d bytes", noteMaxBytes)
+	}
+	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+		if err := a.acknowledge(ctx, tx, id, acknowledgement{by: shorten(by, nameMaxBytes), how: how, note: note}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.audit (who, what, detail) VALUES ($1, 'incident acknowledged', $2)`, by, map[string]any{"incident": id, "how": how})
+		return err
+	})
+	if err != nil {
+		return v1.Incident{}, fmt.Errorf("acknowledge incident %d: %w", id, err)
+	}
+	a.tell()
+	return a.One(ctx, id)
+}

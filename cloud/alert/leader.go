@@ -1,0 +1,291 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+const (
+	// batchMax is how many incidents one transaction opens, changes or resolves.
+	batchMax = 2000
+	// timersMax is how many incidents' timers one transaction takes.
+	timersMax = 500
+	// staleAfter is how old a word may be: what does not change any more is no
+	// evidence that anything holds, or is over.
+	staleAfter = 10 * time.Second
+	// quietWords is how often a summary alone is written anew.
+	quietWords = 10 * time.Second
+)
+
+// errNotLeader means that another process decides now. What was being done did not happen.
+var errNotLeader = errors.New("another process decides now")
+
+// leading is what the leader keeps between two looks.
+type leading struct {
+	renewAt   time.Time // when the lease is taken next
+	windowsAt time.Time // when is looked for announced work next
+	wordsAt   map[int64]time.Time
+	drillAt   time.Time // when the last drill began
+	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
+	trouble map[string]string
+}
+
+// leadSession decides as long as this process is the leader, and tries to become it.
+func (a *Alerter) leadSession(ctx context.Context, up func()) error {
+	defer a.setLeading(false)
+	a.mu.Lock()
+	a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]string)}
+	a.mu.Unlock()
+	tick := time.NewTicker(a.timing.poll)
+	defer tick.Stop()
+	for {
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+		up()
+		select {
+		case <-ctx.Done():
+			a.release(ctx)
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// look takes the lease when it is time to, and does what is to be done.
+func (a *Alerter) look(ctx context.Context) error {
+	now := a.moment()
+	if !now.Before(a.lead.renewAt) {
+		led, err := a.take(ctx, now)
+		if err != nil {
+			return err
+		}
+		a.lead.renewAt = now.Add(a.timing.renew)
+		if led && !a.Leading() {
+			if err := a.begin(ctx); err != nil {
+				return err
+			}
+		}
+		a.setLeading(led)
+	}
+	if !a.Leading() {
+		return nil
+	}
+	err := a.decide(ctx, now)
+	if errors.Is(err, errNotLeader) {
+		a.setLeading(false)
+		return nil
+	}
+	return err
+}
+
+// begin reads what a leader knows beyond the tables' state.
+func (a *Alerter) begin(ctx context.Context) error {
+	at, err := a.store.lastDrill(ctx)
+	if err == nil && at != nil {
+		a.lead.drillAt = *at
+	}
+	return err
+}
+
+func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
+	var holder string
+	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now).Scan(&holder)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("take the alerter's lease: %w", err)
+	}
+	return true, nil
+}
+
+// release lets another process take over at once.
+func (a *Alerter) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if _, err := a.db.Exec(ctx, sqlRelease, a.id); err != nil {
+		a.log.Debug("the alerter's lease was not given back; it runs out by itself", "err", err)
+	}
+}
+
+func (a *Alerter) setLeading(yes bool) {
+	a.mu.Lock()
+	was := a.leads
+	a.leads = yes
+	a.mu.Unlock()
+	if was != yes {
+		a.log.Info("who decides on incidents has changed", "leader", yes)
+	}
+}
+
+// decide makes the open incidents equal to what holds, and takes the steps that are due.
+func (a *Alerter) decide(ctx context.Context, now time.Time) error {
+	open, err := a.store.open(ctx)
+	if err != nil {
+		return err
+	}
+	t := plan(a.word(now, open), open)
+	t.updates = a.worthWriting(now, t.updates)
+	for _, part := range t.chunks(batchMax) {
+		if err := a.settle(ctx, now, part); err != nil {
+			return err
+		}
+	}
+	if !now.Before(a.lead.windowsAt) {
+		a.lead.windowsAt = now.Add(a.timing.windows)
+		if err := a.lookForWork(ctx, now, open); err != nil {
+			return err
+		}
+	}
+	timers, reminders, err := a.store.due(ctx, now)
+	if err != nil {
+		return err
+	}
+	if timers {
+		err = a.commit(ctx, now, a.takeSteps)
+	}
+	if reminders {
+		err = errors.Join(err, a.commit(ctx, now, a.remind))
+	}
+	return err
+}
+
+// word is what is judged now, with what this room has to add.
+func (a *Alerter) word(now time.Time, open []subject) detect.Word {
+	w := a.c.Word()
+	if now.Sub(w.At) > staleAfter { // also: nothing was judged so far
+		w.Held, w.Why = true, "nothing has been judged since "+w.At.Format(time.TimeOnly)
+		w.Findings = keep(open)
+	}
+	w.Findings = append([]detect.Finding{}, w.Findings...) // it is not ours
+	if f, ok := a.troubles(); ok {
+		w.Findings = append(w.Findings, f)
+	}
+	if f, ok := a.drill(now, open); ok {
+		w.Findings = append(w.Findings, f)
+	}
+	return w
+}
+
+// keep returns findings of the region's own incidents as they are: for a moment
+// at which nothing is known.
+func keep(open []subject) []detect.Finding {
+	var all []detect.Finding
+	for _, s := range open {
+		if s.Facility == "" && s.Kind != detect.Alerting && s.Kind != detect.Drill {
+			all = append(all, detect.Finding{Kind: s.Kind, Severity: s.Severity, Summary: s.Summary})
+		}
+	}
+	return all
+}
+
+// worthWriting leaves out updates of nothing but the words, when the words have
+// been written a moment ago: there are numbers in them.
+func (a *Alerter) worthWriting(now time.Time, list []update) []update {
+	var out []update
+	for _, u := range list {
+		if u.to.Severity == u.Severity && !u.joined && !u.parted && now.Sub(a.lead.wordsAt[u.ID]) < quietWords {
+			continue
+		}
+		a.lead.wordsAt[u.ID] = now
+		out = append(out, u)
+	}
+	maps.DeleteFunc(a.lead.wordsAt, func(_ int64, at time.Time) bool { return now.Sub(at) > quietWords })
+	return out
+}
+
+// chunks divides what is to be done so that no transaction grows without end.
+func (t todo) chunks(most int) []todo {
+	if t.size() == 0 {
+		return nil
+	}
+	if t.size() <= most {
+		return []todo{t}
+	}
+	var all []todo
+	for list := t.opens; len(list) > 0; list = list[min(most, len(list)):] {
+		all = append(all, todo{opens: list[:min(most, len(list))]})
+	}
+	for list := t.updates; len(list) > 0; list = list[min(most, len(list)):] {
+		all = append(all, todo{updates: list[:min(most, len(list))]})
+	}
+	for list := t.resolves; len(list) > 0; list = list[min(most, len(list)):] {
+		all = append(all, todo{resolves: list[:min(most, len(list))]})
+	}
+	return all
+}
+
+// settle stores a todo in one transaction. When that fails although the database
+// works, each incident is tried alone: one that cannot be stored keeps none of the
+// others waiting. It is in the auditor's report until it can be.
+func (a *Alerter) settle(ctx context.Context, now time.Time, t todo) error {
+	err := a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.reconcile(ctx, tx, b, t) })
+	if err == nil || errors.Is(err, errNotLeader) || ctx.Err() != nil {
+		if err == nil && t.size() == 1 {
+			a.setTrouble(t.name(), nil)
+		}
+		return err
+	}
+	if a.db.Ping(ctx) != nil {
+		return err
+	}
+	if t.size() == 1 {
+		a.setTrouble(t.name(), err)
+		return nil
+	}
+	for _, one := range t.split() {
+		if err := a.settle(ctx, now, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Alerter) setTrouble(name string, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err == nil {
+		delete(a.lead.trouble, name)
+		return
+	}
+	if a.lead.trouble[name] == "" {
+		a.log.Error("an incident could not be stored, will try again", "incident", name, "err", err)
+	}
+	a.lead.trouble[name] = err.Error()
+}
+
+// commit runs fn in one transaction, in which this process is the leader, and
+// writes what fn has put into the batch.
+func (a *Alerter) commit(ctx context.Context, now time.Time, fn func(ctx context.Context, tx pgx.Tx, b *batch) error) error {
+	b := newBatch(now)
+	err := a.faults.Commit.Do(func() error {
+		return pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, sqlFence, a.id)
+			if err != nil {
+				return fmt.Errorf("hold the alerter's lease: %w", err)
+			}
+			if tag.RowsAffected() == 0 {
+				return errNotLeader
+			}
+			if err := fn(ctx, tx, b); err != nil {
+				return err
+			}
+			return b.flush(ctx, tx)
+		})
+	})
+	if err == nil {
+		for _, fn := range b.after {
+			fn()
+		}
+	}
+	a.tell()
+	return err
+}

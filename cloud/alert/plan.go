@@ -1,0 +1,135 @@
+package alert
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+// key is what there is one open incident of at a time.
+type key struct {
+	kind     detect.Kind
+	facility string
+}
+
+// subject is an open incident, as far as it matters for what is done with it.
+type subject struct {
+	ID          int64
+	Kind        detect.Kind
+	Facility    string
+	Tenant      string
+	Severity    detect.Severity
+	Summary     string
+	OpenedAt    time.Time
+	Parent      *int64
+	ParentKind  detect.Kind // "" when there is none, or it is over
+	Maintenance bool
+	Acked       bool
+}
+
+func (s subject) roster() Subject {
+	return Subject{Incident: s.ID, Kind: s.Kind, Severity: s.Severity, Tenant: s.Tenant, Facility: s.Facility, OpenedAt: s.OpenedAt}
+}
+
+// todo is what makes the open incidents equal to what holds.
+type todo struct {
+	opens    []detect.Finding
+	updates  []update
+	resolves []subject
+}
+
+// update is an incident that goes on in another way.
+type update struct {
+	subject
+	to     detect.Finding
+	worse  bool // it has become critical
+	parted bool // it is no longer a part of the region's condition
+	joined bool // it has become one
+}
+
+func (t todo) size() int { return len(t.opens) + len(t.updates) + len(t.resolves) }
+
+// plan compares what holds with the open incidents. It decides from the level,
+// never from a change, so that nothing is lost when a look is missed: after a
+// crash the next look decides the same.
+//
+// Of what cannot be judged now nothing opens and nothing resolves.
+func plan(w detect.Word, open []subject) todo {
+	held := func(facility string) bool { return facility != "" && (w.Held || w.HeldOf[facility]) }
+	holds := make(map[key]detect.Finding, len(w.Findings))
+	for _, f := range w.Findings {
+		holds[key{f.Kind, f.Facility}] = f
+	}
+	var t todo
+	known := make(map[key]bool, len(open))
+	for _, s := range open {
+		k := key{s.Kind, s.Facility}
+		known[k] = true
+		if held(s.Facility) {
+			continue
+		}
+		f, ok := holds[k]
+		if !ok {
+			t.resolves = append(t.resolves, s)
+			continue
+		}
+		if _, ok := holds[key{kind: f.Of}]; !ok {
+			f.Of = ""
+		}
+		u := update{
+			subject: s, to: f,
+			worse:  f.Severity == detect.Critical && s.Severity != detect.Critical,
+			joined: f.Of != "" && f.Of != s.ParentKind,
+			parted: f.Of == "" && s.Parent != nil,
+		}
+		if u.worse || u.joined || u.parted || f.Severity != s.Severity || f.Summary != s.Summary {
+			t.updates = append(t.updates, u)
+		}
+	}
+	for k, f := range holds {
+		if known[k] || held(k.facility) {
+			continue
+		}
+		if _, ok := holds[key{kind: f.Of}]; !ok {
+			f.Of = ""
+		}
+		t.opens = append(t.opens, f)
+	}
+	// The region's own first: they are the parents. Then always in the same order.
+	slices.SortFunc(t.opens, func(a, b detect.Finding) int {
+		return cmp.Or(cmp.Compare(a.Facility, b.Facility), cmp.Compare(a.Kind, b.Kind))
+	})
+	slices.SortFunc(t.resolves, func(a, b subject) int { return cmp.Compare(a.ID, b.ID) })
+	return t
+}
+
+// split makes one of each, so that one that cannot be stored does not keep the
+// others waiting. The region's own come first, as before.
+func (t todo) split() []todo {
+	var all []todo
+	for i := range t.opens {
+		all = append(all, todo{opens: t.opens[i : i+1]})
+	}
+	for i := range t.updates {
+		all = append(all, todo{updates: t.updates[i : i+1]})
+	}
+	for i := range t.resolves {
+		all = append(all, todo{resolves: t.resolves[i : i+1]})
+	}
+	return all
+}
+
+// name is a todo's for logs and people.
+func (t todo) name() string {
+	switch {
+	case len(t.opens) > 0:
+		return string(t.opens[0].Kind) + " of " + cmp.Or(t.opens[0].Facility, "the region")
+	case len(t.updates) > 0:
+		return string(t.updates[0].Kind) + " of " + cmp.Or(t.updates[0].Facility, "the region")
+	case len(t.resolves) > 0:
+		return string(t.resolves[0].Kind) + " of " + cmp.Or(t.resolves[0].Facility, "the region")
+	}
+	return ""
+}

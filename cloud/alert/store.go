@@ -1,0 +1,247 @@
+package alert
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+// What the leader writes. Whoever changes an incident with its deliveries locks
+// the incident first, several in the order of their numbers.
+const (
+	// The lease is taken when it is free, or ours already.
+	sqlLead = `
+INSERT INTO holdfast.alert_leader AS l (holder, until) VALUES ($1, $2)
+ON CONFLICT (only) DO UPDATE SET holder = excluded.holder, until = excluded.until
+      WHERE l.holder = excluded.holder OR l.until < $3
+RETURNING holder::text`
+
+	// Within a transaction: nobody takes the lease until it has ended.
+	sqlFence = `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
+
+	sqlRelease = `DELETE FROM holdfast.alert_leader WHERE holder = $1`
+
+	sqlSubject = `
+SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,
+       coalesce(p.kind, ''), i.maintenance, i.acked_at IS NOT NULL
+FROM holdfast.incident i
+LEFT JOIN holdfast.facility f ON f.id = i.facility
+LEFT JOIN holdfast.incident p ON p.id = i.parent AND p.resolved_at IS NULL
+WHERE `
+	sqlOpen = sqlSubject + `i.resolved_at IS NULL ORDER BY i.id`
+	// The same, locked.
+	sqlLock = sqlSubject + `i.resolved_at IS NULL AND i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i`
+
+	// A facility that was removed meanwhile is left out.
+	sqlInsert = `
+WITH new AS (
+    INSERT INTO holdfast.incident (kind, facility, parent, severity, summary, evidence, since, opened_at)
+    SELECT u.kind, f.id, p.id, u.severity, u.summary, string_to_array(u.evidence, E'\n'), u.since, $1
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[]) WITH ORDINALITY
+         AS u (kind, facility, parent, severity, summary, evidence, since, n)
+    LEFT JOIN holdfast.facility f ON f.id = u.facility
+    LEFT JOIN holdfast.incident p ON p.kind = u.parent AND p.facility IS NULL AND p.resolved_at IS NULL
+    WHERE u.facility = '' OR f.id IS NOT NULL
+    ORDER BY u.n
+    ON CONFLICT DO NOTHING
+    RETURNING *)
+SELECT n.id, n.kind, coalesce(n.facility, ''), coalesce(f.tenant, ''), n.severity, n.summary, n.opened_at, n.parent,
+       coalesce(p.kind, ''), n.maintenance, false
+FROM new n
+LEFT JOIN holdfast.facility f ON f.id = n.facility
+LEFT JOIN holdfast.incident p ON p.id = n.parent
+ORDER BY n.id`
+
+	sqlUpdate = `
+UPDATE holdfast.incident i
+SET severity = u.severity, summary = u.summary, evidence = string_to_array(u.evidence, E'\n'),
+    parent = (SELECT p.id FROM holdfast.incident p WHERE p.kind = u.parent AND p.facility IS NULL AND p.resolved_at IS NULL)
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u (id, severity, summary, evidence, parent)
+WHERE i.id = u.id AND i.resolved_at IS NULL`
+
+	sqlResolve = `UPDATE holdfast.incident SET resolved_at = $2, resolved_by = '', remind_at = NULL WHERE id = ANY($1) AND resolved_at IS NULL`
+
+	// A message that may have been handed to a provider: it was taken, is on its
+	// way, or an attempt ended without a clear answer.
+	sqlHanded = `(d.accepted_at IS NOT NULL OR d.state = 'leased'
+      OR EXISTS (SELECT FROM holdfast.delivery_attempt a WHERE a.delivery = d.id AND a.outcome IN ('', 'unknown', 'accepted')))`
+
+	// Each way by which somebody may have been told of it brings the end of it, too.
+	sqlResolves = `
+INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, contact, method, channel, priority, created_at, not_before)
+SELECT DISTINCT ON (d.incident, d.method) d.incident, d.policy, d.round, d.step, 'resolve', d.audience, d.contact, d.method, d.channel,
+       CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
+FROM holdfast.delivery d
+WHERE d.incident = ANY($1) AND d.event = 'trigger' AND d.method IS NOT NULL AND ` + sqlHanded + `
+ORDER BY d.incident, d.method, d.created_at DESC
+ON CONFLICT DO NOTHING`
+
+	// The same for what people should know meanwhile; $5 knows it already.
+	sqlUpdates = `
+INSERT INTO holdfast.delivery (incident, round, step, event, audience, contact, method, channel, priority, created_at, not_before)
+SELECT DISTINCT ON (d.method) d.incident, d.round, d.step, 'update', d.audience, d.contact, d.method, d.channel,
+       CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
+FROM holdfast.delivery d
+WHERE d.incident = $1 AND d.event = 'trigger' AND d.method IS NOT NULL AND d.method <> $5 AND ` + sqlHanded + `
+ORDER BY d.method, d.created_at DESC`
+
+	// What waits is not sent any more.
+	sqlCancel = `
+UPDATE holdfast.delivery SET state = 'cancelled', done_at = $2, held_reason = ''
+WHERE incident = ANY($1) AND event = ANY($3::text[]) AND state IN ('pending', 'held') AND ($4 = '' OR audience = $4)`
+
+	sqlEndTimers = `UPDATE holdfast.escalation SET next_at = NULL, early_at = NULL WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL)`
+
+	// Operations' policies of incidents that have become part of the region's.
+	sqlEndOps = `
+UPDATE holdfast.escalation e SET next_at = NULL, early_at = NULL
+WHERE e.incident = ANY($1) AND EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.audience = 'operations')`
+
+	sqlRounds = `SELECT incident, policy, round FROM holdfast.escalation WHERE incident = ANY($1)`
+
+	sqlTimers = `
+INSERT INTO holdfast.escalation AS e (incident, policy, step, round, started_at, next_at, early_at)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+ON CONFLICT (incident, policy) DO UPDATE
+SET step = excluded.step, round = excluded.round, started_at = excluded.started_at, next_at = excluded.next_at, early_at = excluded.early_at`
+
+	sqlDeliveries = `
+INSERT INTO holdfast.delivery (incident, policy, step, round, event, audience, contact, method, channel, priority, offer, created_at, not_before)
+SELECT u.*, $1, $1
+FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::integer[], $12::text[]) AS u
+ON CONFLICT DO NOTHING`
+
+	sqlEvents = `
+INSERT INTO holdfast.incident_event (incident, at, what, who, detail)
+SELECT u.incident, $1, u.what, u.who, u.detail FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY AS u (incident, what, who, detail, n)
+ORDER BY u.n`
+
+	sqlQuiet = `UPDATE holdfast.incident SET maintenance = true WHERE id = ANY($1)`
+	sqlLoud  = `UPDATE holdfast.incident SET maintenance = false WHERE id = ANY($1)`
+
+	sqlUnack = `UPDATE holdfast.incident SET acked_at = NULL, acked_by = NULL, acked_how = NULL, remind_at = NULL WHERE id = ANY($1)`
+
+	// Is anything due? Asked several times a second, and answered from indexes.
+	sqlDue = `
+SELECT EXISTS (SELECT FROM holdfast.escalation WHERE next_at <= $1) OR EXISTS (SELECT FROM holdfast.escalation WHERE early_at <= $1),
+       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1)`
+
+	sqlDueIncidents = `
+SELECT DISTINCT incident FROM (
+    SELECT incident FROM holdfast.escalation WHERE next_at <= $1 UNION ALL SELECT incident FROM holdfast.escalation WHERE early_at <= $1) e
+ORDER BY incident LIMIT $2`
+
+	sqlDueTimers = `
+SELECT e.incident, e.policy, e.step, e.round, e.started_at, e.next_at, e.early_at,
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached'))
+FROM holdfast.escalation e
+WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1)
+ORDER BY e.incident, e.policy FOR UPDATE OF e`
+
+	sqlForgotten = `
+SELECT id, coalesce(acked_by, ''), acked_at FROM holdfast.incident
+WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
+
+	sqlLastEvent = `SELECT coalesce(max(id), 0) FROM holdfast.incident_event`
+
+	// Where somebody was told of nothing and nobody can be told next, the next step is taken at once.
+	sqlHurry = `
+UPDATE holdfast.escalation e SET next_at = $2, early_at = NULL
+FROM holdfast.delivery d
+WHERE d.id = $1 AND d.event = 'trigger' AND e.incident = d.incident AND e.policy = d.policy AND e.round = d.round AND e.step = d.step + 1
+  AND e.early_at IS NOT NULL AND e.next_at > $2
+  AND NOT EXISTS (SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.policy = d.policy AND o.round = d.round AND o.step = d.step
+                  AND o.event = 'trigger' AND o.contact = d.contact AND o.id <> d.id AND o.state NOT IN ('failed', 'cancelled', 'capped', 'expired'))`
+
+	sqlDrill = `SELECT max(opened_at) FROM holdfast.incident WHERE kind = $1`
+
+	sqlTestMethods = `
+SELECT m.contact, m.id, c.name, m.channel FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
+WHERE m.contact = $1 AND m.removed_at IS NULL AND c.removed_at IS NULL ORDER BY m.id`
+)
+
+// store is the tables of incidents and messages.
+type store struct{ db *pgxpool.Pool }
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func subjects(ctx context.Context, q querier, sql string, args ...any) ([]subject, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read the open incidents: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[subject])
+	if err != nil {
+		return nil, fmt.Errorf("read the open incidents: %w", err)
+	}
+	return list, nil
+}
+
+func (s store) open(ctx context.Context) ([]subject, error) { return subjects(ctx, s.db, sqlOpen) }
+
+// lock returns those of the incidents that are open still, and keeps others from changing them.
+func lock(ctx context.Context, tx pgx.Tx, ids []int64) ([]subject, error) {
+	return subjects(ctx, tx, sqlLock, ids)
+}
+
+func (s store) due(ctx context.Context, now time.Time) (timers, reminders bool, err error) {
+	if err := s.db.QueryRow(ctx, sqlDue, now).Scan(&timers, &reminders); err != nil {
+		return false, false, fmt.Errorf("look for what is due: %w", err)
+	}
+	return timers, reminders, nil
+}
+
+func (s store) lastEvent(ctx context.Context) (id int64, err error) {
+	if err := s.db.QueryRow(ctx, sqlLastEvent).Scan(&id); err != nil {
+		return 0, fmt.Errorf("read the newest event: %w", err)
+	}
+	return id, nil
+}
+
+func (s store) lastDrill(ctx context.Context) (at *time.Time, err error) {
+	if err := s.db.QueryRow(ctx, sqlDrill, detect.Drill).Scan(&at); err != nil {
+		return nil, fmt.Errorf("read when the last drill was: %w", err)
+	}
+	return at, nil
+}
+
+func insert(ctx context.Context, tx pgx.Tx, now time.Time, list []detect.Finding) ([]subject, error) {
+	var (
+		n                           = len(list)
+		kinds, facilities, parents  = make([]string, n), make([]string, n), make([]string, n)
+		severities, summaries, docs = make([]string, n), make([]string, n), make([]string, n)
+		since                       = make([]time.Time, n)
+	)
+	for i, f := range list {
+		kinds[i], facilities[i], parents[i] = string(f.Kind), f.Facility, string(f.Of)
+		severities[i], summaries[i], docs[i] = string(f.Severity), f.Summary, lines(f.Evidence)
+		since[i] = f.Since
+		if f.Since.IsZero() || f.Since.After(now) {
+			since[i] = now
+		}
+	}
+	return subjects(ctx, tx, sqlInsert, now, kinds, facilities, parents, severities, summaries, docs, since)
+}
+
+func change(ctx context.Context, tx pgx.Tx, list []update) error {
+	var (
+		n                     = len(list)
+		ids                   = make([]int64, n)
+		severities, summaries = make([]string, n), make([]string, n)
+		evidence, parents     = make([]string, n), make([]string, n)
+	)
+	for i, u := range list {
+		ids[i], severities[i], summaries[i], evidence[i], parents[i] = u.ID, string(u.to.Severity), u.to.Summary, lines(u.to.Evidence), string(u.to.Of)
+	}
+	if _, err := tx.Exec(ctx, sqlUpdate, ids, severities, summaries, evidence, parents); err != nil {
+		return fmt.Errorf("update incidents: %w", err)
+	}
+	return nil
+}
