@@ -8,45 +8,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// What Alerts answer when they refuse; anything else is a fault of ours.
-var (
-	// ErrNotFound: there is no such incident or message (any more).
-	ErrNotFound = errors.New("there is no such thing here")
-	// ErrEnded: it is over, or somebody else was first.
-	ErrEnded = errors.New("it is over already")
-)
-
-// IncidentFilter picks incidents; what is zero picks all.
-type IncidentFilter struct {
-	State                  string // open (acknowledged or not) or resolved
-	Facility, Kind, Tenant string
-	Before                 int64 // only incidents with a smaller id
-	Limit                  int
-}
-
-// Alerts is what is wrong, who was told, and whether they heard (cloud/alert).
+// Alerts is what is wrong, who was told, and whether they heard (cloud/alert,
+// whose errors say what is not there or over). *alert.Alerter is one.
 type Alerts interface {
-	// Incidents lists incidents, newest first.
-	Incidents(ctx context.Context, f IncidentFilter) ([]v1.Incident, error)
-	// Incident is all of one.
-	Incident(ctx context.Context, id int64) (v1.IncidentDetail, error)
-	// Acknowledge takes an incident on for somebody: who is told stops there.
-	// ErrEnded: it is resolved. A second acknowledgement changes nothing.
-	Acknowledge(ctx context.Context, id int64, by, note string) error
-	// Channels says how each of the region's channels fares.
-	Channels(ctx context.Context) ([]v1.ChannelState, error)
-	// Told is how fast the region told of the incidents that were opened within [from, to).
-	Told(ctx context.Context, from, to time.Time) (v1.Told, error)
-	// TestSend has a test message sent to one method and returns its delivery,
-	// which then goes its way like any other.
-	TestSend(ctx context.Context, method int64, by string) (delivery string, err error)
-	// Delivery is how far a message has come.
+	// List lists incidents, newest first.
+	List(ctx context.Context, f alert.Filter) ([]v1.Incident, error)
+	Detail(ctx context.Context, id int64) (v1.IncidentDetail, error)
+	// AcknowledgeBy takes an incident on for somebody: who is told stops there.
+	AcknowledgeBy(ctx context.Context, id int64, by, how, note string) (v1.Incident, error)
+	ChannelStates(ctx context.Context) ([]v1.ChannelState, error)
+	// Told is how fast the region told of the outages of the last days.
+	Told(ctx context.Context, days int) (v1.Told, error)
+	// Test has a test message sent by one method; it then goes its way like any other.
+	Test(ctx context.Context, method int64, by string) (v1.Delivery, error)
 	Delivery(ctx context.Context, id string) (v1.Delivery, error)
 }
 
@@ -170,13 +151,16 @@ func invalid(field, text, remedy string) error {
 func wrongOf(err error) (status int, w *wrong) {
 	bad, isBad := errors.AsType[*oncall.InvalidError](err)
 	refused, isRefused := errors.AsType[*oncall.RefusedError](err)
+	taken, isTaken := errors.AsType[*alert.TakenError](err)
 	switch {
 	case isBad:
 		return http.StatusUnprocessableEntity, &wrong{bad.Field, upper(strings.TrimSuffix(bad.Text, ".")), hint.Of(err)}
 	case isRefused:
 		return http.StatusConflict, &wrong{"", upper(strings.TrimSuffix(refused.Text, ".")), hint.Of(err)}
-	case errors.Is(err, ErrEnded):
-		return http.StatusConflict, &wrong{"", upper(ErrEnded.Error()), "Below is how it is now."}
+	case errors.Is(err, alert.ErrOver):
+		return http.StatusConflict, &wrong{"", upper(alert.ErrOver.Error()), "Nothing is left to do."}
+	case isTaken:
+		return http.StatusConflict, &wrong{"", upper(taken.Error()), "Below is how it is now."}
 	}
 	return http.StatusInternalServerError, nil
 }
@@ -184,7 +168,7 @@ func wrongOf(err error) (status int, w *wrong) {
 // notFound reports that what was asked for is not there.
 func notFound(err error) bool {
 	_, gone := errors.AsType[*oncall.NotFoundError](err)
-	return gone || errors.Is(err, ErrNotFound)
+	return gone || errors.Is(err, alert.ErrNotFound) || errors.Is(err, errGone)
 }
 
 // refusedAlert answers a form that was refused: the page again where that
@@ -201,7 +185,7 @@ func (u *UI) refusedAlert(w http.ResponseWriter, r *http.Request, err error, aga
 	u.site.Error(w, r, http.StatusInternalServerError, err)
 }
 
-var errGone = hint.Wrap(ErrNotFound, "It may have been removed in the meantime. Look for it in the list.")
+var errGone = hint.Wrap(errors.New("there is no such thing here"), "It may have been removed in the meantime. Look for it in the list.")
 
 // pathID is a number of the path; what is none is 0, which nothing has.
 func pathID(r *http.Request, name string) int64 {

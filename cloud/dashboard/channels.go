@@ -19,10 +19,10 @@ func (c channelLine) Name() string { return wordOf(channelWords, c.Channel) }
 // Shown is how the channel fares, as people see it.
 func (c channelLine) Shown() web.State {
 	switch {
-	case !c.Ready && c.Problem == "":
-		return web.State{Kind: "idle", Word: "Not set up"}
+	case !c.Ready && c.Waiting > 0:
+		return web.State{Kind: "bad", Word: "Not set up, and needed"}
 	case !c.Ready:
-		return web.State{Kind: "bad", Word: "Cannot be used"}
+		return web.State{Kind: "idle", Word: "Not set up"}
 	case c.Broken:
 		return web.State{Kind: "bad", Word: "Provider fails"}
 	case c.Problem != "":
@@ -42,7 +42,7 @@ type channelsView struct {
 
 // channelLines are all channels, in the order of channelWords.
 func (u *UI) channelLines(ctx context.Context) ([]channelLine, error) {
-	list, err := u.d.Alerts.Channels(ctx)
+	list, err := u.d.Alerts.ChannelStates(ctx)
 	if err != nil {
 		return nil, err
 	}

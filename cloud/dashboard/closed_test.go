@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
+	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/internal/pgtest"
@@ -26,7 +28,7 @@ func TestNoPageIsShownWithoutSignIn(t *testing.T) {
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Parked: parked.New(pool, nil, nil), Log: log,
 		API: http.NotFoundHandler(), Metrics: http.NotFoundHandler(),
 		// Nobody gets as far as these.
-		Alerts: struct{ Alerts }{}, OnCall: new(oncall.Room), Texts: struct{ Texts }{},
+		Alerts: new(alert.Alerter), OnCall: new(oncall.Room), Texts: new(channel.Texts),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -170,7 +170,7 @@ func (u *UI) contactView(ctx context.Context, id int64, test string, work bool) 
 	if test != "" {
 		d, err := u.d.Alerts.Delivery(ctx, test)
 		if err == nil && d.Event == "test" && d.Contact != nil && *d.Contact == id {
-			v.Test = &deliveryLine{d, u.site.Zone()}
+			v.Test = &deliveryLine{Delivery: d, Zone: u.site.Zone()}
 		}
 	}
 	return v, nil
@@ -290,7 +290,7 @@ func (u *UI) ownMethod(r *http.Request) (contact, method int64, err error) {
 	contact, method = pathID(r, "id"), pathID(r, "method")
 	c, err := u.d.OnCall.Contact(r.Context(), contact)
 	if err == nil && !slices.ContainsFunc(c.Methods, func(m v1.Method) bool { return m.ID == method }) {
-		err = ErrNotFound
+		err = errGone
 	}
 	return contact, method, err
 }
@@ -323,13 +323,13 @@ func (u *UI) checkMethod(w http.ResponseWriter, r *http.Request) {
 // testSend sends a test message; the page then shows how far it is.
 func (u *UI) testSend(w http.ResponseWriter, r *http.Request) {
 	id, method, err := u.ownMethod(r)
-	var delivery string
+	var sent v1.Delivery
 	if err == nil {
-		delivery, err = u.d.Alerts.TestSend(r.Context(), method, whoIs(r))
+		sent, err = u.d.Alerts.Test(r.Context(), method, whoIs(r))
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showContact(w, r, status, what) })
 		return
 	}
-	http.Redirect(w, r, contactPath(id)+"?test="+url.QueryEscape(delivery)+"#contact-test", http.StatusSeeOther)
+	http.Redirect(w, r, contactPath(id)+"?test="+url.QueryEscape(sent.ID)+"#contact-test", http.StatusSeeOther)
 }

@@ -105,7 +105,7 @@ func New(d Deps) (*UI, error) {
 	u := &UI{d: d, store: store{d.Pool}, desk: conflicts.New(d.Pool)}
 	nav := []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}}
 	if d.Alerts != nil {
-		u.open = &openIncidents{read: d.Alerts.Incidents}
+		u.open = &openIncidents{read: d.Alerts.List}
 		nav = append(nav,
 			web.NavItem{Path: "/incidents", Word: "Incidents", Icon: "bell", ID: incidentsBadge, Badge: u.incidentBadge},
 			web.NavItem{Path: "/oncall", Word: "On call", Icon: "users"})

@@ -43,6 +43,8 @@ var far = map[string]struct{ taken, arrived string }{
 type deliveryLine struct {
 	v1.Delivery
 	Zone *time.Location
+	// Why it was cancelled, if it was.
+	Why string
 }
 
 // ChannelWord is what people call the channel.
@@ -95,10 +97,14 @@ func (d deliveryLine) Shown() web.State {
 func (d deliveryLine) Plain() string {
 	until := d.NotBefore.In(d.Zone).Format("15:04:05 MST")
 	because := func(s string) string {
-		if d.HeldReason == "" {
+		why := cmp.Or(d.HeldReason, d.Error, d.Why)
+		if _, reason, ok := strings.Cut(why, ", because "); ok {
+			why = reason // which says until when it is held as well, by another clock
+		}
+		if why == "" {
 			return s
 		}
-		return s + ", because " + lower(strings.TrimSuffix(d.HeldReason, "."))
+		return s + ", because " + lower(strings.TrimSuffix(why, "."))
 	}
 	switch d.State {
 	case "pending":
@@ -127,7 +133,7 @@ func (d deliveryLine) Plain() string {
 	case "failed":
 		return cmp.Or(d.Error, "will not arrive")
 	case "cancelled":
-		return because("not sent any more") // such as "somebody has answered"
+		return because("not sent any more")
 	case "capped":
 		return because("held back for good")
 	case "expired":

@@ -18,6 +18,7 @@ type nextStep struct {
 	Policy string
 	No     int // from 1, as people count
 	At     time.Time
+	Early  time.Time // it is taken then already, unless somebody was reached; zero: it waits
 	Who    []nextWho
 	Offer  bool // of cloud fallback
 }
@@ -51,6 +52,9 @@ func (u *UI) nextSteps(ctx context.Context, i v1.Incident) ([]nextStep, error) {
 				continue
 			}
 			n := nextStep{Policy: d.Name, No: d.Step + 1, At: d.At, Offer: s.Offer != ""}
+			if d.Early != nil && d.Early.Before(d.At) {
+				n.Early = *d.Early
+			}
 			for _, t := range s.Targets {
 				n.Who = addWho(n.Who, t.Name, wordOf(channelWords, string(t.Channel)))
 			}

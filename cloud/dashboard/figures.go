@@ -16,8 +16,12 @@ const figureWeeks = 12
 
 // week is one week's figures.
 type week struct {
-	From, To time.Time
+	To time.Time
 	v1.Told
+}
+
+func quantiles(q []float64) v1.Quantiles {
+	return v1.Quantiles{P50: q[0], P95: q[1], P99: q[2]}
 }
 
 type figuresView struct {
@@ -49,24 +53,27 @@ func (u *UI) figuresPage(w http.ResponseWriter, r *http.Request) {
 	v := figuresView{Sections: u.sections("/oncall/figures")}
 	now := time.Now()
 	for _, n := range []int{7, 30, figureWeeks * 7} {
-		t, err := u.d.Alerts.Told(r.Context(), now.AddDate(0, 0, -n), now)
+		t, err := u.d.Alerts.Told(r.Context(), n)
 		if err != nil {
 			u.site.Error(w, r, http.StatusInternalServerError, err)
 			return
 		}
-		t.Days = n
 		v.Spans = append(v.Spans, t)
 	}
-	for n := figureWeeks; n > 0; n-- {
-		one := week{From: now.AddDate(0, 0, -7*n), To: now.AddDate(0, 0, -7*(n-1))}
-		var err error
-		if one.Told, err = u.d.Alerts.Told(r.Context(), one.From, one.To); err != nil {
-			u.site.Error(w, r, http.StatusInternalServerError, err)
-			return
+	figures, err := u.store.told(r.Context(), now, figureWeeks)
+	if err != nil {
+		u.site.Error(w, r, http.StatusInternalServerError, err)
+		return
+	}
+	for n := figureWeeks - 1; n >= 0; n-- {
+		one := week{To: now.AddDate(0, 0, -7*n)}
+		for _, f := range figures {
+			if f.Back == n {
+				one.Incidents, one.Detect, one.Tell = f.Incidents, quantiles(f.Detect), quantiles(f.Tell)
+			}
 		}
 		v.Weeks = append(v.Weeks, one)
 	}
-	var err error
 	if v.Detect, err = points(v.Weeks, func(t v1.Told) v1.Quantiles { return t.Detect }); err == nil {
 		v.Tell, err = points(v.Weeks, func(t v1.Told) v1.Quantiles { return t.Tell })
 	}

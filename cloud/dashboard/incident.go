@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/cloud/detect"
@@ -74,7 +75,7 @@ func (v incidentView) There(t time.Time) string {
 
 // incidentView reads one incident.
 func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentView, error) {
-	d, err := u.d.Alerts.Incident(ctx, id)
+	d, err := u.d.Alerts.Detail(ctx, id)
 	if err != nil {
 		return incidentView{}, err
 	}
@@ -86,7 +87,15 @@ func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentVie
 		v.Timeline = append(v.Timeline, eventLine{e})
 	}
 	for _, one := range d.Deliveries {
-		v.Deliveries = append(v.Deliveries, deliveryLine{one, u.site.Zone()})
+		line := deliveryLine{Delivery: one, Zone: u.site.Zone()}
+		switch {
+		case one.State != "cancelled":
+		case d.AckedAt != nil && (d.ResolvedAt == nil || d.AckedAt.Before(*d.ResolvedAt)):
+			line.Why = "somebody has answered"
+		case d.ResolvedAt != nil:
+			line.Why = "it was over"
+		}
+		v.Deliveries = append(v.Deliveries, line)
 	}
 	for _, p := range d.Parts {
 		v.Parts = append(v.Parts, incidentLine{Incident: p})
@@ -131,8 +140,11 @@ func (u *UI) acknowledge(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := pathID(r, "id")
-	err := u.d.Alerts.Acknowledge(r.Context(), id, whoIs(r), note(r))
+	_, err := u.d.Alerts.AcknowledgeBy(r.Context(), id, whoIs(r), "dashboard", note(r))
 	u.open.forget()
+	if taken, ok := errors.AsType[*alert.TakenError](err); ok && taken.By == whoIs(r) {
+		err = nil // sent twice
+	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showIncident(w, r, status, what) })
 		return

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/web"
 )
@@ -247,7 +248,7 @@ func (u *UI) incidentsView(ctx context.Context, q incidentQuery, work bool) (inc
 		shown = shown[:openShown]
 	}
 	if q.State == "" || q.State == "resolved" {
-		list, err := u.d.Alerts.Incidents(ctx, IncidentFilter{State: "resolved", Facility: q.Facility, Kind: q.Kind, Tenant: q.Tenant, Before: q.Before, Limit: resolvedShown + 1})
+		list, err := u.d.Alerts.List(ctx, alert.Filter{State: alert.Resolved, Facility: q.Facility, Kind: q.Kind, Tenant: q.Tenant, Before: q.Before, Limit: resolvedShown + 1})
 		if err != nil {
 			return v, err
 		}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -15,6 +16,7 @@ import (
 const (
 	openEvery   = 500 * time.Millisecond // how old the open incidents may be that all viewers share
 	openTimeout = 2 * time.Second
+	openPage    = 500
 	openMax     = 2000 // what the pages look at; beyond it they say "more"
 	// bannerNames is how many incidents a banner names.
 	bannerNames = 3
@@ -23,7 +25,7 @@ const (
 // openIncidents are the incidents that are not over, as all viewers see them:
 // they are read once for all who look.
 type openIncidents struct {
-	read func(ctx context.Context, f IncidentFilter) ([]v1.Incident, error)
+	read func(ctx context.Context, f alert.Filter) ([]v1.Incident, error)
 
 	mu   sync.Mutex
 	at   time.Time
@@ -41,7 +43,7 @@ func (o *openIncidents) now(ctx context.Context) ([]incidentLine, error) {
 	// Whoever asked may leave; the others wait for the same answer.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openTimeout)
 	defer cancel()
-	list, err := o.read(ctx, IncidentFilter{State: "open", Limit: openMax})
+	list, err := o.all(ctx)
 	o.at, o.err = time.Now(), err
 	if err == nil {
 		o.list = make([]incidentLine, len(list))
@@ -51,6 +53,24 @@ func (o *openIncidents) now(ctx context.Context) ([]incidentLine, error) {
 		slices.SortFunc(o.list, byUrgency)
 	}
 	return o.list, o.err
+}
+
+// all reads them, a page at a time.
+func (o *openIncidents) all(ctx context.Context) ([]v1.Incident, error) {
+	var all []v1.Incident
+	f := alert.Filter{State: alert.Open, Limit: openPage}
+	for len(all) < openMax {
+		list, err := o.read(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+		if len(list) < openPage {
+			break
+		}
+		f.Before = list[len(list)-1].ID
+	}
+	return all, nil
 }
 
 // forget has the next who asks read anew: somebody has just changed one.

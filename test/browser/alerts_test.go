@@ -32,10 +32,10 @@ func newAlarmedRegion(t *testing.T) *alarmedRegion {
 	a.region = newRegionWith(t, func(r *region, d *dashboard.Deps) {
 		texts, err := channel.NewTexts("")
 		must(t, err)
-		room, ids := dashboardtest.Fill(t, r.pool)
-		a.ids = ids
-		d.Alerts, d.OnCall, d.Roster, d.Texts = dashboardtest.Alerts{DB: r.pool}, room, room, texts
 		d.Word = func() detect.Word { return *a.word.Load() }
+		alerts, room, ids := dashboardtest.Fill(t, r.pool, d.Word)
+		a.ids = ids
+		d.Alerts, d.OnCall, d.Roster, d.Texts = alerts, room, room, texts
 		d.Parked = parked.New(r.pool, nil, nil)
 	})
 	a.few()

@@ -1,3 +1,8 @@
+// Package dashboardtest fills a region's database with incidents and with people
+// who are told of them, as a corrugated box plant would have them.
+//
+// In:  the tests of cloud/dashboard and test/browser.
+// Out: the region's PostgreSQL.
 package dashboardtest
 
 import (
@@ -8,7 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/oncall"
 )
 
@@ -22,8 +30,9 @@ type Ids struct {
 }
 
 // Fill makes facilities la, frankfurt and shanghai of tenant foo where they are
-// missing, people who are told, and incidents with messages in each state.
-func Fill(t testing.TB, pool *pgxpool.Pool) (*oncall.Room, Ids) {
+// missing, people who are told, and incidents with messages in each state. The
+// alerter does not run: nothing is sent, and what is there stays as it is.
+func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Alerter, *oncall.Room, Ids) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	exec := func(sql string, args ...any) {
@@ -118,7 +127,7 @@ func Fill(t testing.TB, pool *pgxpool.Pool) (*oncall.Room, Ids) {
 	incident(&ids.Outage, "outage", nil, "critical", "2 facilities fell silent within 10 s", []string{"The canaries are well: the broker and this region work"}, 4*time.Minute)
 	incident(&ids.Offline, "offline", &shanghai, "critical", "Nothing is heard of the facility", []string{"Last heartbeat 4 min 9 s ago; one is due every 5 s", "The tunnel does not answer: 2 tries of 1 s", "The last will has come: its connection to the broker broke"}, 4*time.Minute)
 	exec(`UPDATE holdfast.incident SET parent = $2 WHERE id = $1`, ids.Offline, ids.Outage)
-	exec(`INSERT INTO holdfast.escalation (incident, policy, step, next_at) VALUES ($1, $2, 1, $3)`, ids.Offline, ids.Policy, now.Add(6*time.Minute))
+	exec(`INSERT INTO holdfast.escalation (incident, policy, step, next_at, started_at) VALUES ($1, $2, 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
 
 	told := func(contact, method int64, channel, state, held, failure string, step int, accepted bool) (id string) {
 		row(&id, `
@@ -143,5 +152,12 @@ func Fill(t testing.TB, pool *pgxpool.Pool) (*oncall.Room, Ids) {
 	if _, err := room.AddMaintenance(ctx, v1.MaintenanceAdd{Facility: "la", StartsIn: 90000, For: 7200, Reason: "Electrician"}, "olga", now); err != nil {
 		t.Fatal(err)
 	}
-	return room, ids
+	alerts, err := alert.New(alert.Config{
+		DB: pool, Roster: room, Region: "us-east", Word: word, Log: slog.New(slog.DiscardHandler),
+		Problems: map[channel.Kind]string{channel.Slack: "the file of slack.signing_secret_file cannot be read; write the secret there"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return alerts, room, ids
 }
