@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -24,6 +27,8 @@ func TestNoPageIsShownWithoutSignIn(t *testing.T) {
 	ui, err := New(Deps{
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Parked: parked.New(pool, nil, nil), Log: log,
 		API: http.NotFoundHandler(), Metrics: http.NotFoundHandler(),
+		// Nobody gets as far as these.
+		Alerts: new(alert.Alerter), OnCall: new(oncall.Room), Texts: new(channel.Texts),
 	})
 	if err != nil {
 		t.Fatal(err)

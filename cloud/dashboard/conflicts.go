@@ -354,7 +354,7 @@ func (u *UI) conflictsFeed(r *http.Request) (web.Feed, error) {
 			if err != nil {
 				return web.Frame{}, err
 			}
-			return web.Frame{Parts: []web.Part{{ID: "conflicts-fresh", HTML: html}, u.badgePart(ctx)}}, nil
+			return web.Frame{Parts: append(u.badgeParts(ctx), web.Part{ID: "conflicts-fresh", HTML: html})}, nil
 		},
 	}, nil
 }

@@ -1,10 +1,11 @@
 // Package dashboard is what people in the region see: every facility at a
-// glance, and each one closely, live; and the conflicts, to be dealt with.
+// glance, and each one closely, live; what is wrong and who was told of it; and
+// the conflicts, to be dealt with.
 //
 // In:  browsers.
-// Out: cloud/fleet (what is known now), cloud/conflicts, cloud/parked (changes
-// that were refused), the region's PostgreSQL (positions, tables, stream
-// events, boxes).
+// Out: cloud/fleet (what is known now), cloud/alert and cloud/oncall (incidents,
+// who is told), cloud/conflicts, cloud/parked (changes that were refused), the
+// region's PostgreSQL (positions, tables, stream events, boxes).
 package dashboard
 
 import (
@@ -19,8 +20,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/conflicts"
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/fleet"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/schema"
@@ -49,6 +52,15 @@ type Deps struct {
 	Pool   *pgxpool.Pool
 	// Parked, if set, has pages for changes that were refused.
 	Parked Parked
+	// Alerts, if set, has pages for incidents and for who is told of them, which
+	// then need OnCall. Roster says who is told next; may be nil.
+	Alerts Alerts
+	OnCall OnCall
+	Roster alert.Roster
+	// Texts, if set, has a page that shows what each channel says.
+	Texts Texts
+	// Word is what was judged last (cloud/detect). May be nil.
+	Word func() detect.Word
 	// Compare says how a facility's table differs from the region's
 	// (cloud/ingest). May be nil.
 	Compare func(ctx context.Context, facility string, t proto.SyncedTable, fingerprint uint64, columns []proto.TableColumn) ([]schema.Difference, error)
@@ -71,6 +83,7 @@ type UI struct {
 	site    *web.Site
 	pages   *web.Pages
 	board   *board
+	open    *openIncidents // nil without alerts
 	mux     *web.Mux
 	handler http.Handler
 }
@@ -86,11 +99,18 @@ func New(d Deps) (*UI, error) {
 	if d.Zone == nil {
 		d.Zone = time.UTC // a region's people sit in many zones
 	}
-	u := &UI{d: d, store: store{d.Pool}, desk: conflicts.New(d.Pool)}
-	nav := []web.NavItem{
-		{Path: "/", Word: "Fleet", Icon: "building-factory-2"},
-		{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge},
+	if d.Alerts != nil && d.OnCall == nil {
+		return nil, errors.New("the pages for alerts need to know who is on call")
 	}
+	u := &UI{d: d, store: store{d.Pool}, desk: conflicts.New(d.Pool)}
+	nav := []web.NavItem{{Path: "/", Word: "Fleet", Icon: "building-factory-2"}}
+	if d.Alerts != nil {
+		u.open = &openIncidents{read: d.Alerts.List}
+		nav = append(nav,
+			web.NavItem{Path: "/incidents", Word: "Incidents", Icon: "bell", ID: incidentsBadge, Badge: u.incidentBadge},
+			web.NavItem{Path: "/oncall", Word: "On call", Icon: "users"})
+	}
+	nav = append(nav, web.NavItem{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge})
 	if d.Parked != nil {
 		nav = append(nav, web.NavItem{Path: "/parked", Word: "Parked", Icon: "clipboard-list"})
 	}
@@ -132,6 +152,9 @@ func New(d Deps) (*UI, error) {
 	look("GET /live/facility/{id}", u.site.Live(d.Stop, u.facilityFeed))
 	if d.Parked != nil {
 		u.mountParked(mux)
+	}
+	if d.Alerts != nil {
+		u.mountAlerts(mux)
 	}
 	if d.API != nil {
 		mux.Handle("/api/", d.API)
@@ -178,7 +201,13 @@ func (u *UI) fleetFeed(r *http.Request) (web.Feed, error) {
 			if err != nil {
 				return web.Frame{}, err
 			}
-			f := web.Frame{Order: map[string][]string{"fleet-rows": {}}, Parts: []web.Part{u.badgePart(ctx)}}
+			v.Alerts = u.alertsBanner(ctx, "")
+			f := web.Frame{Order: map[string][]string{"fleet-rows": {}}, Parts: u.badgeParts(ctx)}
+			banner, err := u.pages.Fragment("alerts-banner", v.Alerts)
+			if err != nil {
+				return web.Frame{}, err
+			}
+			f.Parts = append(f.Parts, web.Part{ID: "alerts-banner", HTML: banner})
 			for _, name := range []string{"fleet-summary", "fleet-tiles", "fleet-pager"} {
 				html, err := u.pages.Fragment(name, v)
 				if err != nil {
@@ -201,5 +230,6 @@ func (u *UI) fleetPage(w http.ResponseWriter, r *http.Request) {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
 	}
+	v.Alerts = u.alertsBanner(r.Context(), "")
 	u.pages.Render(w, r, http.StatusOK, "fleet", web.Page{Title: "Fleet", Active: "/", Live: "/live/fleet", Data: v})
 }

@@ -31,6 +31,7 @@ type facilityView struct {
 	// Problem is set when the region's database did not answer; what it holds
 	// is then as it was read last.
 	Problem string
+	Alerts  alertsBanner
 }
 
 // Title is the facility's name for people.
@@ -191,6 +192,7 @@ func (u *UI) facilityPage(w http.ResponseWriter, r *http.Request) {
 		u.d.Log.Error("facility not read", "facility", id, "err", err)
 		v.Problem = recordProblem
 	}
+	v.Alerts = u.alertsBanner(ctx, id)
 	u.pages.Render(w, r, http.StatusOK, "facility", web.Page{
 		Title: v.Title(), Active: "/", Live: "/live/facility/" + id, Charts: true, Data: v,
 	})
@@ -235,7 +237,13 @@ func (l *facilityLive) frame(ctx context.Context) (web.Frame, error) {
 		return web.Frame{}, errNoFacility
 	}
 	v.Problem = l.problem
-	f := web.Frame{Parts: []web.Part{l.u.badgePart(ctx)}}
+	v.Alerts = l.u.alertsBanner(ctx, l.id)
+	f := web.Frame{Parts: l.u.badgeParts(ctx)}
+	banner, err := l.u.pages.Fragment("alerts-banner", v.Alerts)
+	if err != nil {
+		return web.Frame{}, err
+	}
+	f.Parts = append(f.Parts, web.Part{ID: "alerts-banner", HTML: banner})
 	for _, name := range []string{"facility-head", "facility-cards", "facility-tables", "facility-events", "facility-facts"} {
 		html, err := l.u.pages.Fragment(name, v)
 		if err != nil {

@@ -155,3 +155,55 @@ func (s store) factTables(ctx context.Context) ([]string, error) {
 	}
 	return out, nil
 }
+
+// dueStep is a step that an incident's escalation takes next.
+type dueStep struct {
+	Policy int64
+	Name   string
+	Step   int
+	At     time.Time
+	Early  *time.Time
+}
+
+// dueSteps lists them, the next first.
+func dueSteps(ctx context.Context, tx pgx.Tx, incident int64) ([]dueStep, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT e.policy, coalesce(p.name, ''), e.step, e.next_at, e.early_at
+		  FROM holdfast.escalation e LEFT JOIN holdfast.escalation_policy p ON p.id = e.policy
+		 WHERE e.incident = $1 AND e.next_at IS NOT NULL ORDER BY e.next_at, e.policy LIMIT 20`, incident)
+	if err != nil {
+		return nil, fmt.Errorf("read the escalation: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[dueStep])
+	if err != nil {
+		return nil, fmt.Errorf("read the escalation: %w", err)
+	}
+	return out, nil
+}
+
+// weekFigures is how fast one week's outages were known and told, in seconds.
+type weekFigures struct {
+	Back         int // 0 is the week that ends now
+	Incidents    int
+	Detect, Tell []float64 // p50, p95, p99
+}
+
+// told measures the last weeks, as cloud/alert measures the last days: outages
+// of facilities, but for announced work.
+func (s store) told(ctx context.Context, now time.Time, weeks int) ([]weekFigures, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT floor(extract(epoch FROM $1::timestamptz - i.opened_at) / 604800)::int, count(*)::int,
+		       coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM i.opened_at - i.since)), '{0,0,0}')::float8[],
+		       coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM t.first - i.since)), '{0,0,0}')::float8[]
+		  FROM holdfast.incident i
+		  LEFT JOIN LATERAL (SELECT min(d.accepted_at) AS first FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger') t ON true
+		 WHERE i.kind = 'offline' AND i.opened_at > $2 AND i.opened_at <= $1 AND NOT i.maintenance GROUP BY 1`, now, now.Add(-time.Duration(weeks)*7*24*time.Hour))
+	if err != nil {
+		return nil, fmt.Errorf("measure how fast was told: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[weekFigures])
+	if err != nil {
+		return nil, fmt.Errorf("measure how fast was told: %w", err)
+	}
+	return out, nil
+}

@@ -34,6 +34,7 @@ type fleetView struct {
 	Pages    int
 	// Kind, Title and Text are the sentence for whoever only glances.
 	Kind, Title, Text string
+	Alerts            alertsBanner
 }
 
 // Prev and Next are the neighbouring pages' numbers as text, "" for none.

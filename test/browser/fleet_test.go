@@ -110,6 +110,12 @@ func detail(id, name, tenant, zone, state string) fleet.Detail {
 
 func newRegion(t *testing.T) *region {
 	t.Helper()
+	return newRegionWith(t, func(*region, *dashboard.Deps) {})
+}
+
+// newRegionWith lets with add to what the dashboard stands on.
+func newRegionWith(t *testing.T, with func(*region, *dashboard.Deps)) *region {
+	t.Helper()
 	db := pgtest.New(t)
 	must(t, migrations.Up(t.Context(), openSQL(t, db.ConnString())))
 	r := &region{pool: db.Pool(t), login: "olga", facilities: map[string]fleet.Detail{}}
@@ -117,7 +123,9 @@ func newRegion(t *testing.T) *region {
 	auth, err := web.NewAuth(web.AuthOptions{Name: "us-east", Store: web.PGStore{Pool: r.pool}, Log: testLog(t)})
 	must(t, err)
 	stop := make(chan struct{})
-	ui, err := dashboard.New(dashboard.Deps{Region: "us-east", Auth: auth, Fleet: r, Pool: r.pool, Compare: r.compare, Stop: stop, Log: testLog(t), Version: "test"})
+	deps := dashboard.Deps{Region: "us-east", Auth: auth, Fleet: r, Pool: r.pool, Compare: r.compare, Stop: stop, Log: testLog(t), Version: "test"}
+	with(r, &deps)
+	ui, err := dashboard.New(deps)
 	must(t, err)
 	r.url = serve(t, ui, stop)
 	return r

@@ -9,4 +9,6 @@ startTimes();
 startTheme();
 startKeys();
 startLive();
+// A narrow page scrolls its tabs sideways: the one that is shown comes into sight.
+document.querySelector("nav.steps [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center", behavior: "instant" });
 document.documentElement.classList.add("js");

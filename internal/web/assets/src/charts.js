@@ -1,5 +1,6 @@
-// Charts of the facility page. Each <figure data-chart="id"> is fed by the
-// live connection's series; its caption and table say the same in words.
+// Charts. Each <figure data-chart="id"> of the facility page is fed by the live
+// connection's series; a <figure data-points> carries its points and stands
+// still. Caption and table say the same in words.
 import uPlot from "uplot";
 
 const windowSeconds = 30 * 60, pointsMax = 4000;
@@ -79,5 +80,43 @@ function feed(e) {
   }
 }
 
+// A still chart: points by week, a line for each name with a dash of its own,
+// so that colour is not the only sign.
+const dashes = { p50: [], p95: [8, 4], p99: [2, 3] };
+
+function makeStill(fig) {
+  const box = fig.querySelector(".plot"), unit = steps[fig.dataset.unit] ?? fmtCount, names = fig.dataset.names.split(",");
+  const zone = document.body.dataset.zone || undefined;
+  const day = (s, o) => new Date(s * 1000).toLocaleDateString("en-GB", { timeZone: zone, day: "numeric", month: "short", ...o });
+  const ink = css(fig, "ink"), grid = css(fig, "grid");
+  const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "12px system-ui, sans-serif" };
+  const out = fig.querySelector(".reading");
+  const say = (data, i) => { if (out) out.textContent = i == null ? names.join(" · ") : `${names.map((n, k) => `${n} ${unit(data[k + 1][i])}`).join(" · ")}, week until ${day(data[0][i])}`; };
+  const data = JSON.parse(fig.dataset.points);
+  say(data, data[1].findLastIndex((v) => v != null));
+  return new uPlot({
+    width: Math.max(200, box.clientWidth), height: 220, legend: { show: false }, cursor: { y: false, points: { size: 7 } },
+    scales: { x: { time: true }, y: { range: (u, lo, hi) => [0, (hi || 1) * 1.15] } },
+    axes: [
+      { ...axis, values: (u, vs) => vs.map((v) => day(v)), space: 60 },
+      { ...axis, values: (u, vs) => vs.map(unit), size: 62, incrs: fig.dataset.unit === "ms" ? msSteps : undefined },
+    ],
+    series: [{}, ...names.map((n) => ({ stroke: css(fig, n), width: 2, dash: dashes[n], points: { show: true, size: 6 }, spanGaps: false }))],
+    hooks: { setCursor: [(u) => say(u.data, u.cursor.idx ?? u.data[1].findLastIndex((v) => v != null))] },
+  }, data, box);
+}
+
+const still = new Map();
+
+function drawStill(fig) {
+  still.get(fig)?.destroy();
+  still.set(fig, makeStill(fig));
+}
+
+for (const fig of document.querySelectorAll("figure[data-points]")) {
+  drawStill(fig);
+  new ResizeObserver(() => still.get(fig)?.setSize({ width: Math.max(200, fig.querySelector(".plot").clientWidth), height: 220 })).observe(fig);
+}
+
 document.addEventListener("hf:series", feed);
-document.addEventListener("hf:theme", () => { for (const fig of charts.keys()) draw(fig); });
+document.addEventListener("hf:theme", () => { for (const fig of charts.keys()) draw(fig); for (const fig of still.keys()) drawStill(fig); });

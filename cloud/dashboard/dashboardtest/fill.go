@@ -1,0 +1,163 @@
+// Package dashboardtest fills a region's database with incidents and with people
+// who are told of them, as a corrugated box plant would have them.
+//
+// In:  the tests of cloud/dashboard and test/browser.
+// Out: the region's PostgreSQL.
+package dashboardtest
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/cloud/alert"
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+	"github.com/agogsaas/holdfast/cloud/oncall"
+)
+
+// Ids of what Fill makes.
+type Ids struct {
+	Maria, Bo, Olga       int64 // contacts: of foo, of foo, of the region
+	Plant                 int64 // Maria's and Bo's schedule
+	Policy                int64 // of foo
+	Offline, Disk, Outage int64 // open incidents: shanghai, la, the region's
+	Old                   int64 // resolved: la was offline
+}
+
+// Fill makes facilities la, frankfurt and shanghai of tenant foo where they are
+// missing, people who are told, and incidents with messages in each state. The
+// alerter does not run: nothing is sent, and what is there stays as it is.
+func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Alerter, *oncall.Room, Ids) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := pool.Exec(ctx, sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	row := func(to any, sql string, args ...any) {
+		t.Helper()
+		if err := pool.QueryRow(ctx, sql, args...).Scan(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES
+		('la', 'foo', 'Los Angeles', 'America/Los_Angeles'), ('frankfurt', 'foo', 'Frankfurt', 'Europe/Berlin'), ('shanghai', 'foo', 'Shanghai', 'Asia/Shanghai')
+		ON CONFLICT (id) DO UPDATE SET tenant = 'foo'`)
+
+	room := oncall.New(pool, nil, slog.New(slog.DiscardHandler))
+	now := time.Now()
+	var ids Ids
+	person := func(to *int64, tenant, name, zone string) {
+		c, err := room.AddContact(ctx, v1.Contact{Tenant: tenant, Name: name, TimeZone: zone}, "olga")
+		if err != nil {
+			t.Fatal(err)
+		}
+		*to = c.ID
+	}
+	person(&ids.Maria, "foo", "Maria Lopez", "America/Los_Angeles")
+	person(&ids.Bo, "foo", "Bo Chen", "Asia/Shanghai")
+	person(&ids.Olga, "", "Olga Brandt", "Europe/Berlin")
+	way := func(contact int64, channel, address string) (id int64) {
+		m, err := room.AddMethod(ctx, contact, v1.MethodAdd{Channel: channel, Address: address}, "olga", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.ID
+	}
+	mariaSMS, mariaCall, mariaMail := way(ids.Maria, "sms", "+12135550101"), way(ids.Maria, "voice", "+12135550101"), way(ids.Maria, "email", "maria@foo.example")
+	boSMS := way(ids.Bo, "sms", "+8613900001111")
+	olgaMail := way(ids.Olga, "email", "olga@region.example")
+	olgaDuty := way(ids.Olga, "pagerduty", "0123456789abcdef0123456789abcdef")
+	exec(`UPDATE holdfast.contact_method SET problem = '', checked_at = $1::timestamptz, proved_at = CASE WHEN channel = 'sms' THEN $1::timestamptz - interval '2 days' WHEN channel = 'email' THEN $1::timestamptz - interval '20 days' END WHERE channel <> 'pagerduty'`, now)
+
+	s, err := room.AddSchedule(ctx, v1.Schedule{
+		Tenant: "foo", Name: "Plant", TimeZone: "America/Los_Angeles",
+		Rotations: []v1.Rotation{{Contacts: []int64{ids.Maria, ids.Bo}, FirstDay: now.AddDate(0, 0, -20).Format(time.DateOnly), TurnDays: 7}},
+	}, "olga", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids.Plant = s.ID
+	if _, err := room.AddOverride(ctx, s.ID, v1.Override{Contact: ids.Bo, StartsAt: now.Add(30 * time.Hour), EndsAt: now.Add(54 * time.Hour)}, "olga", now); err != nil {
+		t.Fatal(err)
+	}
+	p, err := room.AddPolicy(ctx, v1.Policy{
+		Tenant: "foo", Name: "standard", Severity: "warning",
+		Steps: []v1.PolicyStep{
+			{Contacts: []int64{ids.Maria}},
+			{After: 600, Schedules: []int64{s.ID}, Channels: []string{"sms", "voice"}},
+			{After: 3600, Contacts: []int64{ids.Bo}, Offer: "fallback"},
+		},
+	}, "olga")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids.Policy = p.ID
+	if _, err := room.AddPolicy(ctx, v1.Policy{Name: "the region's people", Kinds: []string{"blind", "outage", "alerting"}, Severity: "info", Steps: []v1.PolicyStep{{Contacts: []int64{ids.Olga}}}}, "olga"); err != nil {
+		t.Fatal(err)
+	}
+
+	for n := range 60 { // the weeks before, oldest first
+		i := 59 - n
+		ago := time.Duration(i)*31*time.Hour + 80*time.Hour
+		late := time.Duration(4+i%9) * time.Second
+		exec(`WITH i AS (INSERT INTO holdfast.incident (kind, facility, severity, summary, since, opened_at, resolved_at) VALUES ('offline', 'frankfurt', 'critical', 'Nothing is heard of the facility', $1, $2, $3) RETURNING id)
+			INSERT INTO holdfast.delivery (incident, event, audience, channel, state, created_at, not_before, accepted_at) SELECT id, 'trigger', 'customer', 'sms', 'delivered', $2, $2, $4 FROM i`,
+			now.Add(-ago-late), now.Add(-ago), now.Add(-ago+time.Hour), now.Add(-ago+time.Duration(300+i*17)*time.Millisecond))
+	}
+
+	incident := func(to *int64, kind string, facility *string, severity, summary string, evidence []string, ago time.Duration) {
+		row(to, `INSERT INTO holdfast.incident (kind, facility, severity, summary, evidence, since, opened_at) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`,
+			kind, facility, severity, summary, evidence, now.Add(-ago-9*time.Second), now.Add(-ago))
+		exec(`INSERT INTO holdfast.incident_event (incident, at, what, detail) VALUES ($1, $2, 'opened', $3)`, *to, now.Add(-ago), summary)
+	}
+	la, shanghai := "la", "shanghai"
+	incident(&ids.Old, "offline", &la, "critical", "Nothing is heard of the facility", []string{}, 50*time.Hour)
+	exec(`UPDATE holdfast.incident SET resolved_at = $2::timestamptz, resolved_by = '', acked_at = $2::timestamptz - interval '20 min', acked_by = 'Maria Lopez', acked_how = 'voice' WHERE id = $1`, ids.Old, now.Add(-49*time.Hour))
+	exec(`INSERT INTO holdfast.incident_event (incident, at, what, detail) VALUES ($1, $2, 'resolved', 'It is heard again')`, ids.Old, now.Add(-49*time.Hour))
+	incident(&ids.Disk, "disk_filling", &la, "warning", "The box's disk is full in about 5 h", []string{"12.1 GiB free of 240 GiB", "It loses 2.4 GiB an hour"}, 3*time.Hour)
+	exec(`UPDATE holdfast.incident SET acked_at = $2::timestamptz, acked_by = 'Maria Lopez', acked_how = 'sms', remind_at = $2::timestamptz + interval '2 hours' WHERE id = $1`, ids.Disk, now.Add(-2*time.Hour))
+	incident(&ids.Outage, "outage", nil, "critical", "2 facilities fell silent within 10 s", []string{"The canaries are well: the broker and this region work"}, 4*time.Minute)
+	incident(&ids.Offline, "offline", &shanghai, "critical", "Nothing is heard of the facility", []string{"Last heartbeat 4 min 9 s ago; one is due every 5 s", "The tunnel does not answer: 2 tries of 1 s", "The last will has come: its connection to the broker broke"}, 4*time.Minute)
+	exec(`UPDATE holdfast.incident SET parent = $2 WHERE id = $1`, ids.Offline, ids.Outage)
+	exec(`INSERT INTO holdfast.escalation (incident, policy, step, next_at, started_at) VALUES ($1, $2, 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
+
+	told := func(contact, method int64, channel, state, held, failure string, step int, accepted bool) (id string) {
+		row(&id, `
+			INSERT INTO holdfast.delivery (incident, policy, step, event, audience, contact, method, channel, state, created_at, not_before, held_reason, error, accepted_at, attempts, provider, cost_micros)
+			VALUES ($1, $2, $3, 'trigger', 'customer', $4, $5, $6, $7, $8::timestamptz, CASE WHEN $9::text <> '' THEN $8::timestamptz + interval '9 minutes' ELSE $8::timestamptz END, $9, $10, CASE WHEN $11::bool THEN $8::timestamptz + interval '2 seconds' END, 1, 'twilio', CASE WHEN $11::bool THEN 7500 ELSE 0 END)
+			RETURNING id::text`, ids.Offline, ids.Policy, step, contact, method, channel, state, now.Add(-4*time.Minute), held, failure, accepted)
+		return id
+	}
+	sms := told(ids.Maria, mariaSMS, "sms", "delivered", "", "", 0, true)
+	exec(`INSERT INTO holdfast.delivery_receipt (delivery, event_id, at, state, detail) VALUES ($1, 'a', $2, 'sent', ''), ($1, 'b', $3, 'delivered', 'by the carrier')`, sms, now.Add(-235*time.Second), now.Add(-230*time.Second))
+	told(ids.Maria, mariaCall, "voice", "failed", "", "the number was busy (21219)", 0, false)
+	told(ids.Maria, mariaMail, "email", "accepted", "", "", 0, true)
+	told(ids.Bo, boSMS, "sms", "held", "More than 5 messages went to this contact within 15 min", "", 1, false)
+	exec(`INSERT INTO holdfast.incident_event (incident, at, what, who, detail) VALUES ($1, $2, 'told', 'Maria Lopez', 'by SMS'), ($1, $3, 'receipt', 'Maria Lopez', 'the SMS is at the phone')`, ids.Offline, now.Add(-238*time.Second), now.Add(-230*time.Second))
+	exec(`INSERT INTO holdfast.delivery (incident, event, audience, contact, method, channel, state, created_at, not_before, accepted_at, provider) VALUES
+		($1, 'trigger', 'operations', $2, $3, 'pagerduty', 'accepted', $5, $5, $5, 'pagerduty'), ($1, 'trigger', 'operations', $2, $4, 'email', 'reached', $5, $5, $5, 'smtp')`,
+		ids.Outage, ids.Olga, olgaDuty, olgaMail, now.Add(-4*time.Minute))
+
+	if _, err := room.AddMaintenance(ctx, v1.MaintenanceAdd{Facility: "frankfurt", For: 3600, Reason: "New switch in the server room"}, "olga", now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := room.AddMaintenance(ctx, v1.MaintenanceAdd{Facility: "la", StartsIn: 90000, For: 7200, Reason: "Electrician"}, "olga", now); err != nil {
+		t.Fatal(err)
+	}
+	alerts, err := alert.New(alert.Config{
+		DB: pool, Roster: room, Region: "us-east", Word: word, Log: slog.New(slog.DiscardHandler),
+		Problems: map[channel.Kind]string{channel.Slack: "the file of slack.signing_secret_file cannot be read; write the secret there"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return alerts, room, ids
+}
