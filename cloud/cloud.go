@@ -28,6 +28,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/provision"
 	"github.com/agogsaas/holdfast/cloud/router"
@@ -178,11 +179,22 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		return err
 	}
 
+	// Who is told, and how. What is judged comes from the fleet.
+	var members *fleet.Fleet
+	tell, err := newVoices(conf.Alerts, conf.StateDir, func(ctx context.Context, topic string, payload []byte) error {
+		return members.Publish(ctx, topic, payload)
+	})
+	if err != nil {
+		return err
+	}
+	roster := oncall.New(pool, tell.senders, log.With("part", "on call"))
+	work := &announced{room: roster, log: log.With("part", "on call")}
+
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
 	var ways *downs            // and this how far the way down is
-	members, err := fleet.New(fleet.Config{
-		DB: pool, Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
+	members, err = fleet.New(fleet.Config{
+		DB: pool, Maintenance: work.of, Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
 		Link: func(id string) (fleet.Link, bool) {
 			l, ok := gate.Link(id)
 			return fleet.Link{Heard: l.Heard, Rx: l.Rx, Tx: l.Tx}, ok
@@ -278,12 +290,18 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	})
 	waiting = parked.New(pool, in, streams)
 	live.Store(streams)
+	alerts, err := newAlerter(ctx, conf, pool, tell, roster, members.Word, log.With("part", "alert"))
+	if err != nil {
+		return err
+	}
+	s.Go("announced work", work.Run)
 	s.Go("fleet", members.Run)
 	s.Go("limits", paces.Run)
 	s.Go("ingest", in.Run)
 	s.Go("router", ways.router.Run)
 	s.Go("streams", streams.Run)
 	s.Go("comparison", compared.Run)
+	s.Go("alerts", alerts.Run)
 
 	// People and programs.
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})
@@ -293,10 +311,12 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	stop := make(chan struct{})
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
-		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop, Log: log.With("part", "web"), Version: c.deps.Version,
+		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop,
+		Alerts: alerts, OnCall: roster, Roster: roster, Texts: tell.texts, Word: members.Word,
+		Public: tell.handler(conf.Alerts, alerts, log.With("part", "channel")), Log: log.With("part", "web"), Version: c.deps.Version,
 		API: api.New(api.Deps{
 			Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
-			Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting,
+			Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting, OnCall: roster, Alerts: alerts,
 			Resync: resync{streams, ways.router}, Verify: compared, Limits: paces,
 			Waiting: func(facility string) *proto.Problem {
 				if err := in.Stuck(facility); err != nil {
@@ -305,7 +325,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				return nil
 			},
 		}),
-		Metrics: metrics(gate, mqtt, members, in, ways.router),
+		Metrics: metrics(gate, mqtt, members, in, ways.router, alerts),
 		Ready:   ready(pool, members),
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/proto"
@@ -23,6 +24,7 @@ type Config struct {
 	WireGuard WireGuardConfig `yaml:"wireguard"`
 	Down      DownConfig      `yaml:"down"`
 	MQTT      MQTTConfig      `yaml:"mqtt"`
+	Alerts    channel.Config  `yaml:"alerts"`
 }
 
 // LogConfig says how the region logs.

@@ -14,6 +14,7 @@ type Config struct {
 	PublicURL string `yaml:"public_url" doc:"How people and providers reach this region's dashboard from outside: https://host. Links in messages begin with it, and what Twilio signs is checked against it. Without it messages have no links, and nobody can acknowledge by a key or an SMS."`
 	Support   string `yaml:"support" doc:"Whom a facility's people call for help, in words: a name and a number. Messages say it as the last thing to do."`
 	Templates string `yaml:"templates_dir" doc:"Directory with message templates of your own (sms.tmpl, voice.tmpl, email.tmpl, email.html.tmpl, slack.tmpl, teams.tmpl, plain.tmpl). What it lacks is as built in."`
+	DeadMan   string `yaml:"dead_man_url_file" doc:"File (mode 0600) with a URL outside of this region that is fetched each minute while alerting is found to work: whoever watches it calls you when that stops. Empty: nobody watches the watcher."`
 
 	Twilio    TwilioConfig    `yaml:"twilio"`
 	Email     EmailConfig     `yaml:"email"`

@@ -59,6 +59,9 @@ type Deps struct {
 	Roster alert.Roster
 	// Texts, if set, has a page that shows what each channel says.
 	Texts Texts
+	// Public serves /hooks/ and /ack/, for those who have no session: providers
+	// and the readers of a message (cloud/channel). May be nil.
+	Public http.Handler
 	// Word is what was judged last (cloud/detect). May be nil.
 	Word func() detect.Word
 	// Compare says how a facility's table differs from the region's
@@ -155,6 +158,10 @@ func New(d Deps) (*UI, error) {
 	}
 	if d.Alerts != nil {
 		u.mountAlerts(mux)
+	}
+	if d.Public != nil {
+		mux.Handle("/hooks/", d.Public)
+		mux.Handle("/ack/", d.Public)
 	}
 	if d.API != nil {
 		mux.Handle("/api/", d.API)

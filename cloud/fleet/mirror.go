@@ -150,10 +150,16 @@ func (f *Fleet) mirror(ctx context.Context, id string, status bool, sent map[str
 	return f.retain(ctx, proto.MirrorTopic(tenant, id, "status"), raw)
 }
 
+// Publish retains a document for other people's programs on the broker, and
+// returns once the broker has it.
+func (f *Fleet) Publish(ctx context.Context, topic string, payload []byte) error {
+	return f.client.Publish(ctx, mqttclient.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
+}
+
 func (f *Fleet) retain(ctx context.Context, topic string, payload []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	err := f.client.Publish(ctx, mqttclient.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
+	err := f.Publish(ctx, topic, payload)
 	f.counts.mirrored(err == nil)
 	if err != nil && !errors.Is(err, mqttclient.ErrNotConnected) {
 		f.log.Debug("mirror not published", "err", err)

@@ -1,0 +1,152 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/cloud/alert"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+	"github.com/agogsaas/holdfast/cloud/oncall"
+	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/run"
+)
+
+// voices is the region's ways to tell people.
+type voices struct {
+	texts    *channel.Texts
+	links    *channel.Links
+	twilio   *channel.Twilio // nil: there is none
+	senders  map[channel.Kind]channel.Sender
+	problems map[channel.Kind]string // why one is not set up
+}
+
+func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*voices, error) {
+	texts, err := channel.NewTexts(c.Templates)
+	if err != nil {
+		return nil, err
+	}
+	links, err := channel.NewLinks(c.PublicURL, filepath.Join(stateDir, "links.key"))
+	if err != nil {
+		return nil, err
+	}
+	v := &voices{texts: texts, links: links, problems: map[channel.Kind]string{}}
+	if v.senders, err = channel.NewChat(c, texts, publish); err != nil {
+		return nil, err
+	}
+	if c.Twilio.AccountSID != "" {
+		if v.twilio, err = channel.NewTwilio(c.Twilio, c.PublicURL, texts); err != nil {
+			return nil, err
+		}
+		maps.Copy(v.senders, v.twilio.Senders())
+	}
+	for kind, missing := range map[channel.Kind]string{
+		channel.SMS: "alerts.twilio.account_sid, auth_token_file and from_sms", channel.Voice: "alerts.twilio.account_sid, auth_token_file and from_voice",
+		channel.Email: "alerts.email.host and from",
+	} {
+		if v.senders[kind] == nil {
+			v.problems[kind] = "It is not set up. Set " + missing + " in the region's configuration."
+		}
+	}
+	return v, nil
+}
+
+// handler serves what comes back. It needs no session.
+func (v *voices) handler(c channel.Config, inbox channel.Inbox, log *slog.Logger) http.Handler {
+	h := channel.HandlerConfig{Inbox: inbox, Links: v.links, Support: c.Support, Twilio: v.twilio, Log: log}
+	if s, ok := v.senders[channel.Slack].(*channel.SlackSender); ok {
+		h.Hooks = map[string]http.Handler{"slack": s.Hook(inbox, log)}
+	}
+	return channel.Handler(h)
+}
+
+// newAlerter puts together who is told, how, and of what.
+func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, roster *oncall.Room, word func() detect.Word, log *slog.Logger) (*alert.Alerter, error) {
+	drill, err := oncall.Seed(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	c := alert.Config{
+		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region,
+		Links: alert.Links{Ack: v.links.Ack, Offer: v.links.Offer}, TestContact: drill, Log: log,
+	}
+	if base := strings.TrimSuffix(conf.Alerts.PublicURL, "/"); base != "" {
+		c.Links.Incident = func(id int64) string { return base + "/incidents/" + strconv.FormatInt(id, 10) }
+	}
+	if file := conf.Alerts.DeadMan; file != "" {
+		secret, err := config.ReadSecret(file)
+		if err != nil {
+			return nil, fmt.Errorf("read the dead man's switch's URL: %w", err)
+		}
+		c.DeadMan = string(secret)
+	}
+	return alert.New(c)
+}
+
+// announced knows which facilities are under announced work, without waiting.
+type announced struct {
+	room *oncall.Room
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	until map[string]time.Time
+}
+
+// announcedEvery is how late a window may be seen.
+const announcedEvery = 5 * time.Second
+
+// Run keeps it up to date until ctx is done.
+func (a *announced) Run(ctx context.Context) error {
+	tick := time.NewTicker(announcedEvery)
+	defer tick.Stop()
+	return run.Loop(ctx, a.log, run.Backoff{Min: time.Second, Max: announcedEvery}, func(ctx context.Context, up func()) error {
+		for {
+			if err := a.look(ctx); err != nil {
+				return err
+			}
+			up()
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+func (a *announced) look(ctx context.Context) error {
+	const most = 10_000
+	now := time.Now()
+	list, err := a.room.ListMaintenance(ctx, "", false, most, now)
+	if err != nil {
+		return err
+	}
+	until := map[string]time.Time{}
+	for _, m := range list {
+		if m.EndedAt == nil && !m.StartsAt.After(now) && m.EndsAt.After(until[m.Facility]) {
+			until[m.Facility] = m.EndsAt
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.until = until
+	return nil
+}
+
+// of returns until when a facility is under announced work.
+func (a *announced) of(facility string) (until time.Time, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	until = a.until[facility]
+	return until, until.After(time.Now())
+}
