@@ -21,6 +21,7 @@ type batch struct {
 	quiet      []int64         // incidents that fall into announced work
 	told       map[told]bool   // a person is told once of an incident, whatever the number of policies
 	steps      map[stepKey]due // what the roster said of steps
+	asked      asked           // what it said last, in full
 	ops        map[int64]bool  // policies that are known to be operations'
 	windows    map[string]window
 	groups     map[int64]map[int64]bool // policies that run for a region's incident
@@ -54,6 +55,13 @@ type timer struct {
 	Step, Round      int
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
+}
+
+// asked is a step that the roster was asked for.
+type asked struct {
+	stepKey
+	incident int64
+	step     Step
 }
 
 type told struct{ incident, method int64 }

@@ -22,6 +22,8 @@ import (
 const (
 	// slots is how many messages of a channel are on their way at once, in one process.
 	slots = 8
+	// stopMax is how long what is on its way may take when the program stops.
+	stopMax = 8 * time.Second
 	// retryMax bounds how long a provider may ask us to wait.
 	retryMax = 15 * time.Minute
 )
@@ -118,9 +120,11 @@ func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool
 		under.Go(func() error {
 			defer func() { d.free <- struct{}{}; d.again() }()
 			// What was begun is ended, also when the program stops.
-			ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
+			// Not for long then: what is cut off is looked for again.
+			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
 			defer cancel()
-			d.finish(ctx, j, d.attempt(ctx, j))
+			defer context.AfterFunc(ctx, func() { time.AfterFunc(stopMax, cancel) })()
+			d.finish(work, j, d.attempt(work, j))
 			return nil
 		})
 	}

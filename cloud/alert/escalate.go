@@ -16,12 +16,8 @@ import (
 // A policy's step is taken, and the time of the next one set, in one transaction
 // with the step's messages: a timer is a row, so no process's end loses it.
 
-// takeSteps takes the steps that are due.
-func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
-	ids, err := ints(ctx, tx, sqlDueIncidents, b.now, timersMax)
-	if err != nil {
-		return err
-	}
+// takeSteps takes those of incidents' steps that are due.
+func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
 	list, err := lock(ctx, tx, ids)
 	if err != nil {
 		return err
@@ -103,9 +99,9 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 // advance takes a timer's steps as far as they are due.
 func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
 	for t.NextAt != nil && !t.NextAt.After(b.now) {
-		step, ok, err := a.c.Roster.Step(ctx, tx, t.Policy, t.Step, s.roster(), b.now)
+		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
 		if err != nil {
-			return fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+			return err
 		}
 		if !ok || step.Audience == Operations && s.Parent != nil { // operations are told of the region's
 			t.NextAt, t.EarlyAt = nil, nil
@@ -175,9 +171,9 @@ func (a *Alerter) stepOf(ctx context.Context, tx pgx.Tx, b *batch, s subject, po
 	if d, ok := b.steps[k]; ok {
 		return d, nil
 	}
-	step, ok, err := a.c.Roster.Step(ctx, tx, policy, no, s.roster(), b.now)
+	step, ok, err := a.ask(ctx, tx, b, s, policy, no)
 	if err != nil {
-		return due{}, fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+		return due{}, err
 	}
 	d := due{after: step.After, audience: step.Audience, offer: step.Offer, ok: ok}
 	b.steps[k] = d
@@ -185,6 +181,22 @@ func (a *Alerter) stepOf(ctx context.Context, tx pgx.Tx, b *batch, s subject, po
 		b.ops[policy] = true
 	}
 	return d, nil
+}
+
+// ask returns a policy's step and who it is now.
+func (a *Alerter) ask(ctx context.Context, tx pgx.Tx, b *batch, s subject, policy int64, no int) (Step, bool, error) {
+	k := asked{stepKey: stepKey{policy, no}, incident: s.ID}
+	if b.asked.stepKey == k.stepKey && b.asked.incident == k.incident {
+		return b.asked.step, true, nil
+	}
+	step, ok, err := a.c.Roster.Step(ctx, tx, policy, no, s.roster(), b.now)
+	if err != nil {
+		return step, false, fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+	}
+	if k.step = step; ok {
+		b.asked = k
+	}
+	return step, ok, nil
 }
 
 // remind tells again what was acknowledged and then forgotten.
@@ -259,7 +271,7 @@ func (a *Alerter) tellTestContact(ctx context.Context, tx pgx.Tx, b *batch, s su
 	return nil
 }
 
-func ints(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]int64, error) {
+func ints(ctx context.Context, tx querier, sql string, args ...any) ([]int64, error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for what is due: %w", err)

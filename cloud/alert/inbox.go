@@ -220,8 +220,9 @@ SELECT DISTINCT ON (d.incident) d.incident, d.id::text, d.method, c.name, CASE W
 JOIN holdfast.incident i ON i.id = d.incident
 JOIN holdfast.contact_method m ON m.id = d.method
 JOIN holdfast.contact c ON c.id = d.contact
+LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
 WHERE m.address = $1 AND m.channel IN ('sms', 'voice') AND d.event = 'trigger' AND ` + sqlHanded + `
-  AND ($2 = 0 AND i.resolved_at IS NULL AND i.acked_at IS NULL OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
+  AND ($2 = 0 AND i.resolved_at IS NULL AND CASE WHEN d.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
 ORDER BY d.incident, d.created_at DESC LIMIT 2`
 
 	sqlAck = `

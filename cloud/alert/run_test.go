@@ -137,13 +137,33 @@ func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
 // each customer's contact once of his own facility.
 func TestAThousandAtOnceAreToldWithinTwoSeconds(t *testing.T) {
 	t.Parallel()
-	const facilities = 1000
+	if took := storm(t, 1000); took > 20*time.Second { // the figure is for a machine that does nothing else
+		t.Errorf("it took %s", took)
+	}
+}
+
+// BenchmarkAThousandAtOnce prints how long it takes until all messages are committed.
+func BenchmarkAThousandAtOnce(b *testing.B) {
+	var all time.Duration
+	for range b.N {
+		all += storm(b, 1000)
+	}
+	b.ReportMetric(all.Seconds()/float64(b.N), "s/storm")
+}
+
+// storm lets many facilities of a region fall silent at once, each of a customer
+// of its own, and returns how long it takes until all messages are committed.
+func storm(t testing.TB, facilities int) time.Duration {
 	r := newRig(t)
 	_, err := r.pool.Exec(t.Context(), `
 		WITH f AS (INSERT INTO holdfast.facility (id, tenant, name) SELECT 'f' || n, 't' || n, 'Plant ' || n FROM generate_series(1, $1) n RETURNING id, tenant),
 		     c AS (INSERT INTO holdfast.contact (tenant, name, created_by) SELECT tenant, 'anna of ' || id, 'test' FROM f RETURNING id)
 		INSERT INTO holdfast.contact_method (contact, channel, address) SELECT id, 'webhook', 'anna' || id FROM c`, facilities)
 	if err != nil {
+		t.Fatal(err)
+	}
+	// As the server does by itself some time after such a number of facilities has been added.
+	if _, err := r.pool.Exec(t.Context(), `ANALYZE holdfast.facility, holdfast.contact, holdfast.contact_method`); err != nil {
 		t.Fatal(err)
 	}
 	ops := r.contact("", "ops", channel.PagerDuty)
@@ -176,10 +196,6 @@ func TestAThousandAtOnceAreToldWithinTwoSeconds(t *testing.T) {
 		t.Errorf("%d contacts are told, want %d", n, facilities)
 	}
 	t.Logf("%d facilities at once: all deliveries committed after %s", facilities, took)
-	if took > 20*time.Second { // the figure is for a machine that does nothing else
-
-		t.Errorf("it took %s", took)
-	}
 	// A look at a thousand that go on is cheap.
 	began = time.Now()
 	r.look()
@@ -200,6 +216,7 @@ func TestAThousandAtOnceAreToldWithinTwoSeconds(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE event = 'resolve'`); n != facilities+1 {
 		t.Errorf("%d resolves, want %d", n, facilities+1)
 	}
+	return took
 }
 
 func TestCriticalPagesAndOperationsGoFirst(t *testing.T) {

@@ -28,13 +28,14 @@ RETURNING holder::text`
 
 	sqlSubject = `
 SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,
-       coalesce(p.kind, ''), i.maintenance, i.acked_at IS NOT NULL
+       '', i.maintenance, i.acked_at IS NOT NULL
 FROM holdfast.incident i
 LEFT JOIN holdfast.facility f ON f.id = i.facility
-LEFT JOIN holdfast.incident p ON p.id = i.parent AND p.resolved_at IS NULL
 WHERE `
-	sqlOpen = sqlSubject + `i.resolved_at IS NULL ORDER BY i.id`
-	// The same, locked.
+	// Read several times a second: it joins nothing.
+	sqlOpen = `
+SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL
+FROM holdfast.incident WHERE resolved_at IS NULL ORDER BY id`
 	sqlLock = sqlSubject + `i.resolved_at IS NULL AND i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i`
 
 	// A facility that was removed meanwhile is left out.
@@ -51,10 +52,9 @@ WITH new AS (
     ON CONFLICT DO NOTHING
     RETURNING *)
 SELECT n.id, n.kind, coalesce(n.facility, ''), coalesce(f.tenant, ''), n.severity, n.summary, n.opened_at, n.parent,
-       coalesce(p.kind, ''), n.maintenance, false
+       '', n.maintenance, false
 FROM new n
 LEFT JOIN holdfast.facility f ON f.id = n.facility
-LEFT JOIN holdfast.incident p ON p.id = n.parent
 ORDER BY n.id`
 
 	sqlUpdate = `
@@ -201,7 +201,25 @@ func subjects(ctx context.Context, q querier, sql string, args ...any) ([]subjec
 	return list, nil
 }
 
-func (s store) open(ctx context.Context) ([]subject, error) { return subjects(ctx, s.db, sqlOpen) }
+// open returns the open incidents, as far as plan wants to know of them.
+func (s store) open(ctx context.Context) ([]subject, error) {
+	list, err := subjects(ctx, s.db, sqlOpen)
+	if err != nil {
+		return nil, err
+	}
+	kinds := make(map[int64]detect.Kind)
+	for _, o := range list {
+		if o.Facility == "" {
+			kinds[o.ID] = o.Kind
+		}
+	}
+	for i, o := range list {
+		if o.Parent != nil {
+			list[i].ParentKind = kinds[*o.Parent]
+		}
+	}
+	return list, nil
+}
 
 // lock returns those of the incidents that are open still, and keeps others from changing them.
 func lock(ctx context.Context, tx pgx.Tx, ids []int64) ([]subject, error) {
@@ -213,6 +231,10 @@ func (s store) due(ctx context.Context, now time.Time) (timers, reminders bool, 
 		return false, false, fmt.Errorf("look for what is due: %w", err)
 	}
 	return timers, reminders, nil
+}
+
+func (s store) dueIncidents(ctx context.Context, now time.Time) ([]int64, error) {
+	return ints(ctx, s.db, sqlDueIncidents, now, timersMax)
 }
 
 func (s store) lastEvent(ctx context.Context) (id int64, err error) {
