@@ -1,0 +1,86 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// mqttTimeout bounds the broker's acknowledgement.
+const mqttTimeout = 10 * time.Second
+
+// mqttRegion stands for the facility in the topics of the region itself. It is
+// no facility's id, which begin with a letter or digit.
+const mqttRegion = "_region"
+
+// Publisher retains a message on the region's broker, and returns once the
+// broker has acknowledged it (QoS 1).
+type Publisher func(ctx context.Context, topic string, payload []byte) error
+
+// MQTTSender tells programs that read the region's broker. The last word on each
+// kind of incident is retained at
+//
+//	hf/v1/json/{tenant}/{facility}/{to}/{kind}
+//
+// where {to} is the method's address, mostly "incident". A resolved incident
+// stays there as resolved, so that nobody reads an old alarm as a new one.
+type MQTTSender struct {
+	publish Publisher
+	texts   *Texts
+}
+
+// NewMQTT makes one.
+func NewMQTT(publish Publisher, texts *Texts) *MQTTSender { return &MQTTSender{publish, texts} }
+
+// Send publishes the document. Whether somebody reads it is not known.
+func (s *MQTTSender) Send(ctx context.Context, m Message) (Result, error) {
+	topic, err := mqttTopic(m)
+	if err != nil {
+		return Result{}, Permanent(fmt.Errorf("mqtt: %w", err))
+	}
+	// Many read it: the links that acknowledge are not for them.
+	raw, err := document(s.texts, m, false)
+	if err != nil {
+		return Result{}, Permanent(fmt.Errorf("mqtt: %w", err))
+	}
+	ctx, cancel := context.WithTimeout(ctx, mqttTimeout)
+	defer cancel()
+	if err := s.publish(ctx, topic, raw); err != nil {
+		return Result{}, fmt.Errorf("mqtt: %w", err)
+	}
+	return Result{Provider: "mqtt", ProviderID: topic, State: Accepted}, nil
+}
+
+// Check looks at the topic's level.
+func (s *MQTTSender) Check(_ context.Context, to string, _ map[string]string) error {
+	if proto.CheckID(to) != nil || to == "state" || to == "status" {
+		return Permanent(hint.Wrap(errors.New("this is not a level of a topic that is free"), "Enter incident, or another word of small letters."))
+	}
+	return nil
+}
+
+func mqttTopic(m Message) (string, error) {
+	i := m.Incident
+	tenant, facility, kind := i.Tenant, i.Facility, i.Kind
+	if facility == "" {
+		tenant, facility = mqttRegion, i.Region
+	}
+	if m.Event == Test {
+		kind = "test"
+	}
+	for _, level := range []string{m.To, facility, kind} {
+		if err := proto.CheckID(level); err != nil {
+			return "", err
+		}
+	}
+	if tenant != mqttRegion {
+		if err := proto.CheckTenant(tenant); err != nil {
+			return "", err
+		}
+	}
+	return proto.MirrorTopic(tenant, facility, m.To+"/"+kind), nil
+}
