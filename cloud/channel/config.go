@@ -15,7 +15,12 @@ type Config struct {
 	Support   string `yaml:"support" doc:"Whom a facility's people call for help, in words: a name and a number. Messages say it as the last thing to do."`
 	Templates string `yaml:"templates_dir" doc:"Directory with message templates of your own (sms.tmpl, voice.tmpl, email.tmpl, email.html.tmpl, slack.tmpl, teams.tmpl, plain.tmpl). What it lacks is as built in."`
 
-	Twilio TwilioConfig `yaml:"twilio"`
+	Twilio    TwilioConfig    `yaml:"twilio"`
+	Email     EmailConfig     `yaml:"email"`
+	Slack     SlackConfig     `yaml:"slack"`
+	Teams     TeamsConfig     `yaml:"teams"`
+	PagerDuty PagerDutyConfig `yaml:"pagerduty"`
+	Webhook   WebhookConfig   `yaml:"webhook"`
 }
 
 // TwilioConfig is the account for SMS and calls.

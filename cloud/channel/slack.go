@@ -241,7 +241,7 @@ func outcome(m Message) string {
 	case m.Event == Resolve:
 		return ""
 	case !i.Resolved.IsZero():
-		return "Resolved at " + i.Resolved.UTC().Format("15:04 MST") + "."
+		return "Resolved: " + moment(i.Resolved, zoneOf(i.TimeZone))
 	case i.AckedBy != "" && m.Event != Update:
 		return i.AckedBy + " takes care of it."
 	}
