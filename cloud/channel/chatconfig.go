@@ -80,6 +80,16 @@ func (c *SlackConfig) Validate() []config.Problem { return checkBase(c.BaseURL) 
 func (c *PagerDutyConfig) Validate() []config.Problem { return checkBase(c.BaseURL) }
 
 // Validate reports what is wrong with the values.
+func (c *TeamsConfig) Validate() (p []config.Problem) {
+	for i, h := range c.Hosts {
+		if u, err := url.Parse("https://" + h + "/"); err != nil || u.Host != h || h == "" {
+			p = append(p, config.Problem{Path: "hosts[" + strconv.Itoa(i) + "]", Text: "must be a host, or host:port"})
+		}
+	}
+	return p
+}
+
+// Validate reports what is wrong with the values.
 func (c *WebhookConfig) Validate() (p []config.Problem) {
 	for i, n := range c.PrivateNetworks {
 		if _, err := netip.ParsePrefix(n); err != nil {

@@ -186,6 +186,9 @@ func (e *EmailSender) refused(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		out = hint.Wrap(out, "The mail server's certificate is not valid for %s: correct alerts.email.host, or name its authority in alerts.email.ca_file.", e.conf.Host)
 	}
+	if strings.Contains(err.Error(), "does not support STARTTLS") {
+		out = hint.Wrap(out, "The mail server offers no encryption here: for TLS from the first byte set alerts.email.tls to implicit, mostly with port 465.")
+	}
 	return out
 }
 

@@ -57,8 +57,14 @@ func (s *MQTTSender) Send(ctx context.Context, m Message) (Result, error) {
 
 // Check looks at the topic's level.
 func (s *MQTTSender) Check(_ context.Context, to string, _ map[string]string) error {
+	return Permanent(checkLevel(to))
+}
+
+// checkLevel says what is wrong with a method's level of the topic; the ones of
+// the facilities' mirrors are taken.
+func checkLevel(to string) error {
 	if proto.CheckID(to) != nil || to == "state" || to == "status" {
-		return Permanent(hint.Wrap(errors.New("this is not a level of a topic that is free"), "Enter incident, or another word of small letters."))
+		return hint.Wrap(errors.New("this is not a level of a topic that is free"), "Enter incident, or another word of small letters.")
 	}
 	return nil
 }
@@ -72,7 +78,10 @@ func mqttTopic(m Message) (string, error) {
 	if m.Event == Test {
 		kind = "test"
 	}
-	for _, level := range []string{m.To, facility, kind} {
+	if err := checkLevel(m.To); err != nil {
+		return "", err
+	}
+	for _, level := range []string{facility, kind} {
 		if err := proto.CheckID(level); err != nil {
 			return "", err
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/slack-go/slack"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -27,6 +28,7 @@ const (
 // Hook is where Slack tells that somebody pressed a button: POST /hooks/slack.
 // The answer is given at once; the message is changed afterwards.
 func (s *SlackSender) Hook(inbox Inbox, log *slog.Logger) http.Handler {
+	often := rate.Sometimes{Interval: time.Minute} // anybody can send what is refused
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
@@ -39,7 +41,7 @@ func (s *SlackSender) Hook(inbox Inbox, log *slog.Logger) http.Handler {
 			return
 		}
 		if err := s.verify(r.Header, body); err != nil {
-			log.Warn("slack request refused", "err", err)
+			often.Do(func() { log.Warn("slack request refused", "err", err) })
 			http.Error(w, "not signed by the app's secret, or too old", http.StatusUnauthorized)
 			return
 		}

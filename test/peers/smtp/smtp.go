@@ -102,6 +102,7 @@ type Server struct {
 	mails  []*Mail // oldest first
 	faults []Fault
 	met    map[string]bool // sender and mailbox, for greylisting
+	shut   *smtp.Conn      // was refused when it connected
 	secret bool            // a password came without TLS
 }
 
@@ -189,12 +190,19 @@ func (s *Server) Leaked() bool {
 // fault does what is to go wrong at a step.
 func (s *Server) fault(at Step, c *smtp.Conn) error {
 	s.mu.Lock()
+	if at == Connect && s.shut == c { // it says HELO after EHLO was refused
+		s.mu.Unlock()
+		return reply(421)
+	}
 	if len(s.faults) == 0 || s.faults[0].At != at {
 		s.mu.Unlock()
 		return nil
 	}
 	f := s.faults[0]
 	s.faults = s.faults[1:]
+	if at == Connect {
+		s.shut = c
+	}
 	s.mu.Unlock()
 	switch {
 	case f.Hang:
@@ -204,7 +212,11 @@ func (s *Server) fault(at Step, c *smtp.Conn) error {
 		_ = c.Conn().Close()
 		return errors.New("cut")
 	}
-	return &smtp.SMTPError{Code: f.Code, EnhancedCode: smtp.EnhancedCode{f.Code / 100, 0, 0}, Message: "as a test wanted it"}
+	return reply(f.Code)
+}
+
+func reply(code int) error {
+	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{code / 100, 0, 0}, Message: "as a test wanted it"}
 }
 
 // session is one talk.
