@@ -21,7 +21,7 @@ func TestChatConfigurationIsCheckedWhenItIsRead(t *testing.T) {
 		"email: {host: mail.example.com, from: a@example.com, password_file: /x}":                          false,
 		"slack: {base_url: http://127.0.0.1:4020/slack}":                                                   true,
 		"slack: {base_url: http://slack.example.com}":                                                      false,
-		"teams: {hosts: [127.0.0.1:4020]}":                                                                 true,
+		`teams: {hosts: ["127.0.0.1:4020"]}`:                                                               true,
 		"teams: {hosts: [https://teams.example.com]}":                                                      false,
 		"pagerduty: {base_url: https://events.eu.pagerduty.com}":                                           true,
 		"pagerduty: {base_url: events.eu.pagerduty.com}":                                                   false,
