@@ -99,7 +99,7 @@ func (e *EmailSender) Check(ctx context.Context, to string, _ map[string]string)
 			return err
 		}
 		// 4xx is a server that wants to see us again, and no word on the address.
-		if err := s.Rcpt(to); replyCode(err) >= 500 {
+		if err := s.Rcpt(to); smtpCode(err) >= 500 {
 			return hint.Wrap(err, "The mail server does not take messages to this address: look for a typing error.")
 		}
 		return s.Reset()
@@ -172,7 +172,7 @@ func (e *EmailSender) talk(ctx context.Context, do func(*gomail.Client, *smtp.Cl
 // refused classifies what went wrong: a reply 5xx is permanent; anything else,
 // such as a broken connection, may be cured by a repetition.
 func (e *EmailSender) refused(ctx context.Context, err error) error {
-	code := replyCode(err)
+	code := smtpCode(err)
 	if code == 0 && ctx.Err() != nil {
 		err = errors.Join(err, ctx.Err())
 	}
@@ -192,8 +192,8 @@ func (e *EmailSender) refused(ctx context.Context, err error) error {
 	return out
 }
 
-// replyCode is the SMTP reply that an error tells of; 0 for none.
-func replyCode(err error) int {
+// smtpCode is the SMTP reply that an error tells of; 0 for none.
+func smtpCode(err error) int {
 	if send, ok := errors.AsType[*gomail.SendError](err); ok {
 		return send.ErrorCode()
 	}

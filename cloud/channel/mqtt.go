@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/hint"
@@ -16,6 +17,9 @@ const mqttTimeout = 10 * time.Second
 // mqttRegion stands for the facility in the topics of the region itself. It is
 // no facility's id, which begin with a letter or digit.
 const mqttRegion = "_region"
+
+// mqttLevel is one level of a topic.
+var mqttLevel = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // Publisher retains a message on the region's broker, and returns once the
 // broker has acknowledged it (QoS 1).
@@ -63,8 +67,8 @@ func (s *MQTTSender) Check(_ context.Context, to string, _ map[string]string) er
 // checkLevel says what is wrong with a method's level of the topic; the ones of
 // the facilities' mirrors are taken.
 func checkLevel(to string) error {
-	if proto.CheckID(to) != nil || to == "state" || to == "status" {
-		return hint.Wrap(errors.New("this is not a level of a topic that is free"), "Enter incident, or another word of small letters.")
+	if !mqttLevel.MatchString(to) || to == "state" || to == "status" {
+		return hint.Wrap(errors.New("this is not a level of a topic that is free"), "Enter incident, or another word of letters, digits, - and _.")
 	}
 	return nil
 }

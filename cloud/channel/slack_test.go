@@ -38,8 +38,8 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// inbox is an incident that one person can take.
-type inbox struct {
+// slackInbox is an incident that one person can take.
+type slackInbox struct {
 	channel.Inbox
 	mu    sync.Mutex
 	m     channel.Message
@@ -50,7 +50,7 @@ type inbox struct {
 	together *sync.WaitGroup
 }
 
-func (b *inbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
+func (b *slackInbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
 	if b.together != nil {
 		b.together.Done()
 		b.together.Wait()
@@ -69,7 +69,7 @@ func (b *inbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
 	return "You have it.", nil
 }
 
-func (b *inbox) Incident(context.Context, string) (channel.Message, error) {
+func (b *slackInbox) Incident(context.Context, string) (channel.Message, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.m, nil
@@ -81,14 +81,14 @@ type workspace struct {
 	clock  *clock
 	sender *channel.SlackSender
 	hook   string
-	inbox  *inbox
+	inbox  *slackInbox
 }
 
 const botToken = "xoxb-000000000000-holdfast-secret"
 
 func newWorkspace(t *testing.T) *workspace {
 	t.Helper()
-	w := &workspace{clock: &clock{now: time.Now()}, inbox: &inbox{m: channel.Example(channel.Slack, channel.Trigger)}}
+	w := &workspace{clock: &clock{now: time.Now()}, inbox: &slackInbox{m: channel.Example(channel.Slack, channel.Trigger)}}
 	region := serve(t, func(string) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			w.sender.Hook(w.inbox, slog.New(slog.DiscardHandler)).ServeHTTP(rw, r)
@@ -331,7 +331,7 @@ func TestSlackHookTakesNothingElse(t *testing.T) {
 		{http.MethodPost, strings.Repeat("x", 300<<10), http.StatusRequestEntityTooLarge},
 	} {
 		w := httptest.NewRecorder()
-		s.Hook(&inbox{}, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(tc.method, "/hooks/slack", strings.NewReader(tc.body)))
+		s.Hook(&slackInbox{}, slog.New(slog.DiscardHandler)).ServeHTTP(w, httptest.NewRequest(tc.method, "/hooks/slack", strings.NewReader(tc.body)))
 		if w.Code != tc.want {
 			t.Errorf("%s: %d, want %d", tc.method, w.Code, tc.want)
 		}
