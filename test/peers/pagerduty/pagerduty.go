@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/faults"
 	"github.com/agogsaas/holdfast/test/peers/panel"
 )
@@ -265,7 +266,10 @@ func (p *Peer) take(e event) {
 	}
 }
 
-// Entries are what its panel of the demo's page shows.
+// Peer is its part of the page of the peers.
+func (p *Peer) Peer() peers.Peer { return panel.Peer("pagerduty", "PagerDuty", p, p) }
+
+// Entries are what the page shows.
 func (p *Peer) Entries() (out []panel.Entry) {
 	for _, a := range slices.Backward(p.Alerts()) {
 		e := panel.Entry{At: a.At, Title: a.Summary, Note: string(a.State)}

@@ -2,7 +2,7 @@
 // window would, for people who try the demo.
 //
 // In:  the stand-ins in test/peers, with what arrived.
-// Out: a part of the demo's page, and JSON.
+// Out: a part of the page of test/peers, and JSON.
 package panel
 
 import (
@@ -12,19 +12,21 @@ import (
 	"io/fs"
 	"net/http"
 	"time"
+
+	"github.com/agogsaas/holdfast/test/peers"
 )
 
 //go:embed files
 var files embed.FS
 
-// Files are the part of the page, its script and its styling: panel.html,
-// panel.js and panel.css. They are the same for all that Live serves.
-func Files() fs.FS {
+// Peer puts a stand-in on the demo's page: api is what the region speaks to,
+// below /id/.
+func Peer(id, title string, api http.Handler, s Source) peers.Peer {
 	f, err := fs.Sub(files, "files")
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	return f
+	return peers.Peer{ID: id, Title: title, API: api, Panel: f, Live: Live(s)}
 }
 
 // Entry is one message as people see it.
@@ -91,7 +93,7 @@ var messages = template.Must(template.New("").Parse(`{{range .}}<article>
 <header><strong>{{.Title}}</strong> <time datetime="{{.At.UTC.Format "2006-01-02T15:04:05Z"}}">{{.At.UTC.Format "15:04:05 MST"}}</time></header>
 {{range .Lines}}<p>{{.}}</p>
 {{end}}{{with .Note}}<p class="note">{{.}}</p>
-{{end}}{{if .Buttons}}<p>{{range .Buttons}}{{if .Press}}<button type="button" value="{{.Press}}">{{.Text}}</button> {{else}}<a href="{{.URL}}" target="_blank" rel="noopener">{{.Text}}</a> {{end}}{{end}}</p>
+{{end}}{{if .Buttons}}<p>{{range .Buttons}}{{if .Press}}<button type="button" class="main" value="{{.Press}}">{{.Text}}</button> {{else}}<a href="{{.URL}}" target="_blank" rel="noopener">{{.Text}}</a> {{end}}{{end}}</p>
 {{end}}</article>
 {{else}}<p class="note">Nothing has arrived.</p>
 {{end}}`))

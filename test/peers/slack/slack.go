@@ -27,6 +27,7 @@ import (
 
 	api "github.com/slack-go/slack"
 
+	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/faults"
 	"github.com/agogsaas/holdfast/test/peers/panel"
 )
@@ -377,7 +378,10 @@ func (p *Peer) Press(ctx context.Context, ts, actionID string, how Press) (statu
 	return resp.StatusCode, err
 }
 
-// Entries are what its panel of the demo's page shows.
+// Peer is its part of the page of the peers.
+func (p *Peer) Peer() peers.Peer { return panel.Peer("slack", "Slack", p, p) }
+
+// Entries are what the page shows.
 func (p *Peer) Entries() []panel.Entry {
 	var out []panel.Entry
 	for _, m := range slices.Backward(p.Messages()) {

@@ -106,7 +106,7 @@ func TestAVisitorPressesTheButtonOnThePage(t *testing.T) {
 	if code, said := post(p, strings.TrimPrefix(p.AddWebhook("C1"), "http://slack.invalid"), string(raw)); code != http.StatusOK {
 		t.Fatal(code, said)
 	}
-	live := panel.Live(p)
+	live := p.Peer().Live
 	get := func(path string) string {
 		w := httptest.NewRecorder()
 		live.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

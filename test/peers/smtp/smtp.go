@@ -23,6 +23,7 @@ import (
 	"mime/multipart"
 	"mime/quotedprintable"
 	"net"
+	"net/http"
 	"net/mail"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/panel"
 )
 
@@ -365,7 +367,10 @@ func (m *Mail) part(contentType, encoding string, body io.Reader) error {
 	return nil
 }
 
-// Entries are what its panel of the demo's page shows.
+// Peer is its part of the page of the peers.
+func (s *Server) Peer() peers.Peer { return panel.Peer("mail", "Email", http.NotFoundHandler(), s) }
+
+// Entries are what the page shows.
 func (s *Server) Entries() (out []panel.Entry) {
 	words := new(mime.WordDecoder)
 	for _, m := range slices.Backward(s.Mails()) {

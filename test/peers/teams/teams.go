@@ -28,6 +28,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/faults"
 	"github.com/agogsaas/holdfast/test/peers/panel"
 )
@@ -214,7 +215,10 @@ func (p *Peer) ReadCard(raw []byte) (Card, error) {
 	return c, nil
 }
 
-// Entries are what its panel of the demo's page shows.
+// Peer is its part of the page of the peers.
+func (p *Peer) Peer() peers.Peer { return panel.Peer("teams", "Microsoft Teams", p, p) }
+
+// Entries are what the page shows.
 func (p *Peer) Entries() (out []panel.Entry) {
 	for _, c := range slices.Backward(p.Cards()) {
 		e := panel.Entry{At: c.At}

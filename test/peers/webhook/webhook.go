@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/faults"
 	"github.com/agogsaas/holdfast/test/peers/panel"
 )
@@ -136,7 +137,10 @@ func Verify(secret, header string, body []byte, now time.Time) error {
 	return nil
 }
 
-// Entries are what its panel of the demo's page shows.
+// Peer is its part of the page of the peers.
+func (p *Peer) Peer() peers.Peer { return panel.Peer("webhook", "A program of one's own", p, p) }
+
+// Entries are what the page shows.
 func (p *Peer) Entries() (out []panel.Entry) {
 	for _, r := range slices.Backward(p.Received()) {
 		var doc struct {
