@@ -94,7 +94,7 @@ func (p ackPages) page(w http.ResponseWriter, r *http.Request, l link, said stri
 		return
 	}
 	v := ackView{Words: NewWords(m), Said: said, Support: p.c.Support}
-	v.Title = v.Where + ": " + v.What
+	v.Title = v.Headline
 	switch {
 	case l.purpose == ToFallback:
 		v.Back, v.Actions, v.Title = true, nil, "Work in the cloud for "+v.Where

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,15 +86,29 @@ func (s *SlackSender) Send(ctx context.Context, m Message) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	send := s.sendByHook
 	if slackChannel.MatchString(m.To) {
-		return s.sendByBot(ctx, m.To, text, blocks)
+		send = s.sendByBot
 	}
-	if _, err := s.hook(m.To); err != nil {
+	r, err := send(ctx, m.To, text, blocks)
+	if err != nil && strings.Contains(err.Error(), "invalid_blocks") {
+		// An alert is not lost for its looks: a template of somebody's own may
+		// make what Slack does not show.
+		return send(ctx, m.To, text+"\n"+slackEscape.Replace(cmp.Or(m.Incident.AckURL, m.Incident.URL)), nil)
+	}
+	return r, err
+}
+
+func (s *SlackSender) sendByHook(ctx context.Context, to, text string, blocks []slack.Block) (Result, error) {
+	if _, err := s.hook(to); err != nil {
 		return Result{}, Permanent(err)
 	}
 	no := false
-	err = s.say(ctx, m.To, &slack.WebhookMessage{Text: text, Blocks: &slack.Blocks{BlockSet: blocks}, UnfurlLinks: &no})
-	if err != nil {
+	m := &slack.WebhookMessage{Text: text, UnfurlLinks: &no}
+	if len(blocks) > 0 {
+		m.Blocks = &slack.Blocks{BlockSet: blocks}
+	}
+	if err := s.say(ctx, to, m); err != nil {
 		return Result{}, err
 	}
 	return Result{Provider: "slack", State: Delivered}, nil
@@ -124,8 +139,11 @@ func (s *SlackSender) sendByBot(ctx context.Context, channel, text string, block
 		return Result{}, Permanent(hint.Wrap(errors.New("slack: the address is a channel's id, and the region has no bot token"),
 			"Set alerts.slack.bot_token_file, or enter an incoming webhook's address."))
 	}
-	id, ts, err := s.api.PostMessageContext(ctx, channel,
-		slack.MsgOptionText(text, false), slack.MsgOptionBlocks(blocks...), slack.MsgOptionDisableLinkUnfurl())
+	said := []slack.MsgOption{slack.MsgOptionText(text, false), slack.MsgOptionDisableLinkUnfurl()}
+	if len(blocks) > 0 {
+		said = append(said, slack.MsgOptionBlocks(blocks...))
+	}
+	id, ts, err := s.api.PostMessageContext(ctx, channel, said...)
 	if err != nil {
 		return Result{}, slackError(err)
 	}

@@ -48,9 +48,14 @@ type slackInbox struct {
 	err   error
 	// together, if not nil, holds each until all are there.
 	together *sync.WaitGroup
+	hangs    bool
 }
 
-func (b *slackInbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
+func (b *slackInbox) Acknowledge(ctx context.Context, a channel.Ack) (string, error) {
+	if b.hangs {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
 	if b.together != nil {
 		b.together.Done()
 		b.together.Wait()
@@ -165,11 +170,11 @@ func TestSlackErrorsAreClassified(t *testing.T) {
 		fault faults.HTTP
 		want  outcome
 	}{
-		"server error":   {faults.HTTP{Status: 503}, temporary},
-		"cut":            {faults.HTTP{Cut: true, Took: true}, temporary},
-		"invalid blocks": {faults.HTTP{Status: 400, Body: "invalid_blocks"}, permanent},
-		"archived":       {faults.HTTP{Status: 410, Body: "channel_is_archived " + w.hook}, permanent},
-		"moved":          {faults.HTTP{Status: 302}, permanent},
+		"server error":  {faults.HTTP{Status: 503}, temporary},
+		"cut":           {faults.HTTP{Cut: true, Took: true}, temporary},
+		"no permission": {faults.HTTP{Status: 403, Body: "action_prohibited"}, permanent},
+		"archived":      {faults.HTTP{Status: 410, Body: "channel_is_archived " + w.hook}, permanent},
+		"moved":         {faults.HTTP{Status: 302}, permanent},
 	} {
 		w.Next(tc.fault)
 		_, err := w.sender.Send(soon(t), message(channel.Slack, channel.Trigger, w.hook))
@@ -283,6 +288,45 @@ func TestTheSecondToPressLearnsWhoWasFirst(t *testing.T) {
 	}
 	if !strings.Contains(textOf(w.Messages()[0]), first+" takes care of it") {
 		t.Errorf("the message says %s", textOf(w.Messages()[0]))
+	}
+}
+
+func TestAPressIsAnsweredThoughTheMessageCannotBeChangedYet(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	mustSend(t, w.sender, message(channel.Slack, channel.Trigger, w.hook), channel.Delivered)
+	release := w.HoldResponses()
+	defer release()
+	status, err := w.Press(t.Context(), w.Messages()[0].TS, "holdfast_acknowledge", slack.Press{}) // within three seconds
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("answered %d, %v", status, err)
+	}
+	if w.Messages()[0].Edits != 0 {
+		t.Error("it was changed before it was answered")
+	}
+	release()
+	eventually(t, "the message says who has it", func() bool { return w.Messages()[0].Edits == 1 })
+}
+
+func TestAPressIsAnsweredThoughTheDatabaseHangs(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	mustSend(t, w.sender, message(channel.Slack, channel.Trigger, w.hook), channel.Delivered)
+	w.inbox.hangs = true
+	status, err := w.Press(t.Context(), w.Messages()[0].TS, "holdfast_acknowledge", slack.Press{}) // within three seconds
+	if err != nil || status != http.StatusInternalServerError {
+		t.Errorf("answered %d, %v", status, err)
+	}
+}
+
+func TestAnAlertIsNotLostForItsLooks(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.Next(faults.HTTP{Status: 400, Body: "invalid_blocks"})
+	m := message(channel.Slack, channel.Trigger, w.hook)
+	mustSend(t, w.sender, m, channel.Delivered)
+	if got := w.Messages()[0]; len(got.Blocks) != 0 || !strings.Contains(got.Text, "Los Angeles") || !strings.Contains(got.Text, m.Incident.AckURL) {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -1,6 +1,8 @@
 package channel
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -31,6 +33,21 @@ func TestAPressSaysWhoAndWhich(t *testing.T) {
 	for _, other := range []string{`{"type":"view_submission"}`, `{"type":"block_actions","user":{"id":"U1"},"actions":[{"action_id":"holdfast_open"}]}`} {
 		if p, err := decodePress(pressOf(other)); err != nil || p.delivery != "" {
 			t.Errorf("%s: %+v, %v", other, p, err)
+		}
+	}
+}
+
+func TestNothingIsPostedElsewhereThanToSlack(t *testing.T) {
+	t.Parallel()
+	s, err := NewSlack(SlackConfig{}, texts(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
+	defer elsewhere.Close()
+	for _, to := range []string{elsewhere.URL, "", "https://hooks.slack.com.example.com/actions/x"} {
+		if err := s.update(t.Context(), nil, press{respond: to}, "said"); err == nil {
+			t.Errorf("posted to %q", to)
 		}
 	}
 }

@@ -196,9 +196,10 @@ func (t *Texts) Render(m Message) (Text, error) {
 }
 
 // sms leaves things out until it fits: what is known, the page, the link where a
-// reply does, and then the actions, but for the last one: whom to call.
+// reply does, what explains the headline, and then the actions, but for the last
+// one: whom to call.
 func (t *Texts) sms(name string, w Words) (string, error) {
-	w.What, w.Where = cut(w.What, 160), cut(w.Where, 80)
+	w.Headline = cut(w.Headline, 200)
 	for {
 		body, err := t.run(name, string(w.Event), w)
 		body = gsm7(body)
@@ -212,10 +213,13 @@ func (t *Texts) sms(name string, w Words) (string, error) {
 			w.URL = ""
 		case w.AckURL != "" && w.Code != "":
 			w.AckURL = ""
+		case w.Headline == w.What && strings.Contains(w.Headline, ": "):
+			w.What, _, _ = strings.Cut(w.Headline, ": ") // the rest explains
+			w.Headline = w.What
 		case len(w.Actions) > 1:
 			w.Actions = slices.Delete(slices.Clone(w.Actions), len(w.Actions)-2, len(w.Actions)-1)
-		case len(w.What) > 80:
-			w.What = cut(w.What, 80)
+		case len(w.Headline) > 110:
+			w.Headline = cut(w.Headline, 100)
 		default:
 			return body, nil
 		}
@@ -263,6 +267,12 @@ var funcs = template.FuncMap{
 	"inc":   func(i int) int { return i + 1 },
 	"join":  func(sep string, s []string) string { return strings.Join(s, sep) },
 	"brief": brief,
+	"sentence": func(s string) string {
+		if s != "" && !strings.ContainsAny(s[len(s)-1:], ".!?") {
+			s += "."
+		}
+		return s
+	},
 	// What comes from elsewhere must not be read as markup.
 	"slack": strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace,
 	"md":    markdown.Replace,
@@ -290,8 +300,8 @@ func Example(kind Kind, event Event) Message {
 		Incident: Incident{
 			ID: 17, DedupKey: "holdfast/us-east/17", Kind: string(detect.Offline), Severity: string(detect.Critical),
 			Tenant: "foo", Facility: "la", Name: "Los Angeles", Region: "us-east",
-			Summary: "offline: nothing is heard from it", Since: since, TimeZone: "America/Los_Angeles",
-			Evidence: []string{"No heartbeat for 12 seconds; one is due each 5", "The tunnel does not answer", "Other facilities of the region are heard"},
+			Summary: "Los Angeles is offline: neither its heartbeats nor its tunnel work.", Since: since, TimeZone: "America/Los_Angeles",
+			Evidence: []string{"No heartbeat for 12 seconds; one is due each 5.", "The tunnel does not answer.", "Other facilities of the region are heard."},
 			Actions:  Actions(detect.Offline, "Foo's IT, +1 213 555 0100"),
 			URL:      "https://holdfast.example.com/incidents/17", AckURL: "https://holdfast.example.com/ack/example",
 		},

@@ -76,7 +76,7 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 	for _, name := range []string{"Los Angeles", "München – Werk “Süd”", "Łódź", "A very long name of a facility that somebody once thought to be a good idea to give to a small plant"} {
 		m := Example(SMS, Trigger)
 		m.Incident.Name = name
-		m.Incident.Summary = "offline: neither heartbeat nor tunnel, and everything that could be said of it at length, which is more than fits"
+		m.Incident.Summary = name + " is offline: neither heartbeat nor tunnel, and everything that could be said of it at length, which is more than fits"
 		got, err := x.Render(m)
 		if err != nil {
 			t.Fatal(err)
@@ -101,11 +101,11 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 	}
 	// What has no letters in that alphabet costs more, and arrives.
 	m = Example(SMS, Trigger)
-	m.Incident.Name = "上海"
+	m.Incident.Name, m.Incident.Summary = "上海", "上海 is offline."
 	if got, err = x.Render(m); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(got.Body, "上海 (la)") || !strings.Contains(got.Body, "Reply A17") {
+	if !strings.Contains(got.Body, "上海 is offline, since") || !strings.Contains(got.Body, "Reply A17") {
 		t.Error(got.Body)
 	}
 }

@@ -129,7 +129,7 @@ func TestAnSMSArrivesAndItsReplyAcknowledges(t *testing.T) {
 	phone := l.peer.Phone(ana)
 	m := l.message(channel.SMS, channel.Trigger)
 	l.send(t, m)
-	got := phone.ExpectSMS(t, "Los Angeles (la)", "1 Check the internet", "Reply A17 to acknowledge")
+	got := phone.ExpectSMS(t, "CRITICAL: Los Angeles is offline", "1 Check the internet", "Reply A17 to acknowledge")
 	if got.Segments > 2 || got.Segments != channel.Segments(got.Body) {
 		t.Errorf("%d segments, and we count %d", got.Segments, channel.Segments(got.Body))
 	}

@@ -80,6 +80,7 @@ type Peer struct {
 	messages  []*Message // oldest first
 	responses map[string]*response
 	seq       int
+	held      chan struct{} // nil, or what response_url waits for
 }
 
 type response struct {
@@ -127,6 +128,15 @@ func (p *Peer) Join(channel string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.channels[channel] = true
+}
+
+// HoldResponses makes each response_url wait until release is called.
+func (p *Peer) HoldResponses() (release func()) {
+	held := make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = held
+	return sync.OnceFunc(func() { close(held) })
 }
 
 // Messages are those of all channels, oldest first.
@@ -288,6 +298,16 @@ func (p *Peer) respond(w http.ResponseWriter, r *http.Request) {
 	if bad := check(m.Text, m.Blocks); bad != "" {
 		fail(w, http.StatusBadRequest, bad)
 		return
+	}
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-r.Context().Done():
+			return
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
