@@ -15,8 +15,8 @@ const (
 	losan = "America/Los_Angeles"
 )
 
-// plan reads a schedule as people write it.
-func plan(t *testing.T, zone string, rotations ...v1.Rotation) Schedule {
+// turns reads a schedule as people write it.
+func turns(t *testing.T, zone string, rotations ...v1.Rotation) Schedule {
 	t.Helper()
 	s, err := parseSchedule(v1.Schedule{Name: "test", TimeZone: zone, Rotations: rotations})
 	if err != nil {
@@ -103,7 +103,7 @@ func TestWhoIsOnCallFollowsTheClocksOfThePlace(t *testing.T) {
 		{"who follows himself has one turn", berli, []v1.Rotation{daily("2026-10-05", "08:00", ana, ana, ben)}, "2026-10-05 09:00 +0200", ana, "2026-10-07 08:00 +0200"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := plan(t, c.zone, c.rotations...).At(moment(t, c.at))
+			got := turns(t, c.zone, c.rotations...).At(moment(t, c.at))
 			if got.Contact != c.want {
 				t.Errorf("%d is on call, not %d", got.Contact, c.want)
 			}
@@ -119,7 +119,7 @@ func TestWhoIsOnCallFollowsTheClocksOfThePlace(t *testing.T) {
 }
 
 func TestWhoStandsInComesFirst(t *testing.T) {
-	s := plan(t, berli, weekly("2026-03-02", "09:00", ana, ben))
+	s := turns(t, berli, weekly("2026-03-02", "09:00", ana, ben))
 	over := func(id, contact int64, from, to string) Override {
 		return Override{ID: id, Contact: contact, Starts: moment(t, from), Ends: moment(t, to)}
 	}
@@ -159,7 +159,7 @@ func TestUntilIsWhenTheAnswerChanges(t *testing.T) {
 	for _, zone := range []string{berli, losan, "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"} {
 		nights := daily("2026-01-01", "02:30", ana, ben)
 		nights.From, nights.To = "22:00", "02:15"
-		s := plan(t, zone, daily("2026-01-01", "01:45", ana, ben, cleo), nights)
+		s := turns(t, zone, daily("2026-01-01", "01:45", ana, ben, cleo), nights)
 		now := moment(t, "2026-01-05 00:00 +0000")
 		for end := now.AddDate(1, 0, 0); now.Before(end); {
 			turn := s.At(now)
