@@ -228,10 +228,13 @@ func (t todo) chunks(most int) []todo {
 // others waiting. It is in the auditor's report until it can be.
 func (a *Alerter) settle(ctx context.Context, now time.Time, t todo) error {
 	err := a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.reconcile(ctx, tx, b, t) })
-	if err == nil || errors.Is(err, errNotLeader) || ctx.Err() != nil {
-		if err == nil && t.size() == 1 {
-			a.setTrouble(t.name(), nil)
+	if err == nil {
+		for _, one := range t.split() {
+			a.setTrouble(one.name(), nil)
 		}
+		return nil
+	}
+	if errors.Is(err, errNotLeader) || ctx.Err() != nil {
 		return err
 	}
 	if a.db.Ping(ctx) != nil {

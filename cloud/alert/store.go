@@ -17,7 +17,7 @@ const (
 	// The lease is taken when it is free, or ours already.
 	sqlLead = `
 INSERT INTO holdfast.alert_leader AS l (holder, until) VALUES ($1, $2)
-ON CONFLICT (only) DO UPDATE SET holder = excluded.holder, until = excluded.until
+ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until
       WHERE l.holder = excluded.holder OR l.until < $3
 RETURNING holder::text`
 

@@ -34,7 +34,7 @@ ORDER BY d.priority DESC, d.not_before`
 
 	// The order is that of job.
 	sqlJob = `
-SELECT d.id::text, d.lease_token::text, d.attempts, d.lost, d.event, d.channel, d.audience, d.offer, d.created_at, d.method, m.address,
+SELECT d.id::text, coalesce(d.lease_token::text, ''), d.attempts, d.lost, d.event, d.channel, d.audience, d.offer, d.created_at, d.method, m.address,
        coalesce(m.settings, '{}'), m.removed_at IS NOT NULL OR m.id IS NULL, coalesce(c.name, ''),
        EXISTS (SELECT FROM holdfast.delivery_attempt a WHERE a.delivery = d.id AND a.no < d.attempts AND a.outcome IN ('', 'unknown')),
        coalesce((SELECT min(a.began_at) FROM holdfast.delivery_attempt a WHERE a.delivery = d.id), d.created_at),

@@ -59,6 +59,7 @@ func New(d Deps) *Handler {
 	h.registerSchedules()
 	h.registerPolicies()
 	h.registerOnCall()
+	h.registerIncidents()
 	h.registerAccounts()
 	h.registerTokens()
 	h.registerAudit()

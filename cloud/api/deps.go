@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/oncall"
@@ -41,6 +42,7 @@ type Deps struct {
 	Parked *parked.Room
 	// OnCall is who is told of what.
 	OnCall *oncall.Room
+	Alerts Alerts
 }
 
 // Boxes lets a facility's box in and throws it out (cloud/provision). What it
@@ -81,6 +83,26 @@ type Limits interface {
 	Of(facility string) (limits.Limit, bool)
 	// Now is how many bytes per second may go now in either direction, 0 for no limit.
 	Now(facility string) (bytesPerSecond uint64, changed <-chan struct{})
+}
+
+// Alerts is what is wrong, who was told, and who has it (cloud/alert). What is
+// not there is answered with alert.ErrNotFound.
+type Alerts interface {
+	// List returns incidents, newest first.
+	List(ctx context.Context, f alert.Filter) ([]v1.Incident, error)
+	// Detail returns one incident with its timeline and its messages.
+	Detail(ctx context.Context, id int64) (v1.IncidentDetail, error)
+	// AcknowledgeBy takes an incident on for somebody; how is cli or dashboard.
+	// alert.ErrOver and *alert.TakenError have changed nothing.
+	AcknowledgeBy(ctx context.Context, id int64, by, how, note string) (v1.Incident, error)
+	// Test has a test sent by a contact's method.
+	Test(ctx context.Context, method int64, by string) (v1.Delivery, error)
+	// Delivery returns one message as it stands.
+	Delivery(ctx context.Context, id string) (v1.Delivery, error)
+	// ChannelStates says how each channel fares.
+	ChannelStates(ctx context.Context) ([]v1.ChannelState, error)
+	// Told is how fast outages of the last days were known and told.
+	Told(ctx context.Context, days int) (v1.Told, error)
 }
 
 // Fleet knows every facility's present state (cloud/fleet).

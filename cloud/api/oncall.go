@@ -139,16 +139,12 @@ func remedyFor(what string) string {
 	return "holdfastctl maintenance list shows announced work with its numbers."
 }
 
-// afterID reads a list's cursor.
+// afterID reads the cursor of a list with numbers; 0 is its beginning.
 func afterID(cursor string) (int64, error) {
 	if cursor == "" {
 		return 0, nil
 	}
-	id, err := strconv.ParseInt(cursor, 10, 64)
-	if err != nil || id < 0 {
-		return 0, invalid("query.cursor", "is none of a page before", "Pass the next value of the page before, or none.")
-	}
-	return id, nil
+	return beforeID(cursor)
 }
 
 func number(id int64) string { return strconv.FormatInt(id, 10) }

@@ -17,8 +17,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	"github.com/agogsaas/holdfast/cloud/api"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/limits"
 	"github.com/agogsaas/holdfast/cloud/migrations"
@@ -53,7 +56,13 @@ type Server struct {
 	OnCall *oncall.Room
 	// Provider takes what is sent by every channel.
 	Provider *Provider
+	// Alerter is the real one; Alert starts it.
+	Alerter *alert.Alerter
+	parts   *run.Stack
 }
+
+// Alert has the alerter do its work until the test ends.
+func (s *Server) Alert() { s.parts.Go("alerts", s.Alerter.Run) }
 
 // Start serves until the test ends.
 func Start(t testing.TB) *Server {
@@ -93,9 +102,16 @@ func Start(t testing.TB) *Server {
 	}
 	provider := &Provider{}
 	people := oncall.New(pool, provider.senders(), slog.New(slog.DiscardHandler))
+	alerter, err := alert.New(alert.Config{
+		DB: pool, Roster: people, Senders: provider.senders(), Word: b.word, Region: "us-east", Log: slog.New(slog.DiscardHandler),
+		Problems: map[channel.Kind]string{channel.MQTT: "the region under test has no broker"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	server := httptest.NewServer(api.New(api.Deps{
 		Log: slog.New(slog.DiscardHandler), DB: pool, Region: "us-east", Version: "v0-test", Tenant: "foo",
-		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b, Limits: paces, OnCall: people,
+		Auth: auth, Boxes: boxes, Tables: tables, Fleet: b, Resync: b, Parked: room, Verify: b, Limits: paces, OnCall: people, Alerts: alerter,
 	}))
 	t.Cleanup(server.Close)
 	if err := store.PutAccount(ctx, "root", Password, web.Admin); err != nil {
@@ -109,7 +125,7 @@ func Start(t testing.TB) *Server {
 		return &v1.Client{URL: server.URL, Token: secret}
 	}
 	return &Server{
-		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables, Limits: paces, OnCall: people, Provider: provider,
+		URL: server.URL, DB: pool, Below: b, Provision: boxes, Parked: room, tables: tables, Limits: paces, OnCall: people, Provider: provider, Alerter: alerter, parts: parts,
 		Admin: client(web.Admin), Operator: client(web.Operator), Viewer: client(web.Viewer), Nobody: &v1.Client{URL: server.URL},
 	}
 }
@@ -144,6 +160,16 @@ type Below struct {
 	run      *v1.VerifyRun
 	refusal  error
 	up, down []string
+	findings []detect.Finding
+}
+
+// Hold is what is wrong from now on.
+func (b *Below) Hold(f ...detect.Finding) { b.mu.Lock(); b.findings = f; b.mu.Unlock() }
+
+func (b *Below) word() detect.Word {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return detect.Word{At: time.Now(), Findings: b.findings}
 }
 
 // Refuse makes every table unsuitable for these reasons.

@@ -23,8 +23,8 @@ type StandardPolicy struct {
 // MaintenanceAdd announces work at a facility.
 type MaintenanceAdd struct {
 	Facility string `json:"facility" minLength:"1" maxLength:"63"`
-	StartsIn int    `json:"starts_in_s,omitempty" minimum:"0" maximum:"7776000" doc:"Seconds from now; default: at once"`
-	For      int    `json:"for_s" minimum:"60" maximum:"28800" doc:"How long, in seconds; at most 8 hours. Announce it again to renew it"`
+	StartsIn int    `json:"starts_in_s,omitempty" doc:"Seconds from now; default: at once"`
+	For      int    `json:"for_s" doc:"How long, in seconds; at most 8 hours. Announce it again to renew it"`
 	Reason   string `json:"reason" minLength:"1" maxLength:"500"`
 }
 

@@ -153,6 +153,55 @@ func (c *Client) EndMaintenance(ctx context.Context, id int64) (Maintenance, err
 	return send[Maintenance](ctx, c, http.MethodPost, numberPath("maintenance", id, "/end"), nil)
 }
 
+// IncidentFilter selects incidents; empty fields select all. State is open by
+// default; waiting, acked, resolved and all are the others.
+type IncidentFilter struct{ State, Facility, Tenant, Kind string }
+
+// Incidents returns a page of incidents, newest first.
+func (c *Client) Incidents(ctx context.Context, f IncidentFilter, limit int, cursor string) (Page[Incident], error) {
+	q := url.Values{}
+	for k, v := range map[string]string{"state": f.State, "facility": f.Facility, "tenant": f.Tenant, "kind": f.Kind, "cursor": cursor} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return get[Page[Incident]](ctx, c, root+"/incidents?"+q.Encode())
+}
+
+// Incident returns one incident with its timeline and its messages.
+func (c *Client) Incident(ctx context.Context, id int64) (IncidentDetail, error) {
+	return get[IncidentDetail](ctx, c, numberPath("incidents", id, ""))
+}
+
+// AcknowledgeIncident takes an incident on.
+func (c *Client) AcknowledgeIncident(ctx context.Context, id int64, in IncidentAck) (Incident, error) {
+	return send[Incident](ctx, c, http.MethodPost, numberPath("incidents", id, "/acknowledge"), in)
+}
+
+// Channels returns how each of the region's channels fares.
+func (c *Client) Channels(ctx context.Context) ([]ChannelState, error) {
+	page, err := get[Page[ChannelState]](ctx, c, root+"/channels")
+	return page.Items, err
+}
+
+// TestMethod sends a test by a contact's method; Delivery says what became of it.
+func (c *Client) TestMethod(ctx context.Context, id int64) (Delivery, error) {
+	return send[Delivery](ctx, c, http.MethodPost, numberPath("methods", id, "/test"), nil)
+}
+
+// Delivery returns one message as it stands.
+func (c *Client) Delivery(ctx context.Context, id string) (Delivery, error) {
+	return get[Delivery](ctx, c, root+"/deliveries/"+url.PathEscape(id))
+}
+
+// Told returns how fast outages of the last days were known and told.
+func (c *Client) Told(ctx context.Context, days int) (Told, error) {
+	return get[Told](ctx, c, root+"/figures/told?days="+strconv.Itoa(days))
+}
+
 // allOf reads a list to its end, of one tenant if one is named.
 func allOf[T any](ctx context.Context, c *Client, path, tenant string) ([]T, error) {
 	var items []T

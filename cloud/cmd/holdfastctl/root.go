@@ -41,7 +41,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.fleetCmd(), a.facilityCmd(), a.syncCmd(), a.verifyCmd(), a.resyncCmd(), a.conflictsCmd(), a.parkedCmd(), a.tablesCmd(), a.migrateCmd(), a.eventsCmd(),
 		a.accountCmd(), a.tokenCmd(), a.auditCmd(), a.loginCmd(),
-		a.contactsCmd(), a.schedulesCmd(), a.policiesCmd(), a.onCallCmd(), a.maintenanceCmd(),
+		a.incidentsCmd(), a.ackCmd(), a.onCallCmd(), a.channelCmd(), a.contactsCmd(), a.schedulesCmd(), a.policiesCmd(), a.maintenanceCmd(),
 		a.demoCmd(), a.versionCmd(),
 	)
 	return root

@@ -1,0 +1,197 @@
+package alert
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+)
+
+func TestNextIsToldAtItsTimeAndEarlierWhenNobodyIsReached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	steps := func(tenant string) []step {
+		return []step{
+			{Contacts: []int64{r.contact(tenant, "anna", channel.SMS)}},
+			{After: 10 * time.Minute, Contacts: []int64{r.contact(tenant, "ben", channel.SMS)}},
+			{After: time.Hour, Contacts: []int64{r.contact(tenant, "success", channel.Email)}, Offer: "fallback"},
+		}
+	}
+	r.policy(Customer, steps("foo")...)
+	r.holds(r.offline("la"))
+	r.turn()
+	r.pass(89 * time.Second)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms")
+	r.pass(2 * time.Second)
+	r.turn()
+	r.want("triggers after 90 s without a receipt", r.to(channel.Trigger), "anna/sms", "ben/sms")
+	r.pass(58*time.Minute - time.Second)
+	r.turn()
+	r.want("triggers before the hour", r.to(channel.Trigger), "anna/sms", "ben/sms")
+	r.pass(time.Minute)
+	r.turn()
+	r.want("triggers after the hour", r.to(channel.Trigger), "anna/sms", "ben/sms", "success/email")
+	m := r.peer.got(channel.Trigger)[2]
+	if m.Incident.Offer == "" || m.Incident.OfferURL != "https://region.example/offer/"+m.Delivery {
+		t.Errorf("the offer is %+v", m.Incident)
+	}
+
+	// Somebody was reached: the next waits for its time.
+	r.holds(r.offline("ny"))
+	r.turn()
+	d := r.incident("ny").Deliveries[0]
+	if err := r.a.Receipt(t.Context(), channel.Receipt{Delivery: d.ID, EventID: "1", State: channel.Delivered}); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(9 * time.Minute)
+	r.turn()
+	if n := len(r.incident("ny").Deliveries); n != 1 {
+		t.Errorf("%d messages before the next one's time, want 1", n)
+	}
+	r.pass(time.Minute)
+	r.turn()
+	if n := len(r.incident("ny").Deliveries); n != 2 {
+		t.Errorf("%d messages at the next one's time, want 2", n)
+	}
+}
+
+func TestAContactWhoCannotBeToldGivesWayAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny", "sf")
+	anna, ben := r.contact("foo", "anna", channel.SMS, channel.Voice), r.contact("foo", "ben", channel.SMS)
+	nobody := r.contact("foo", "nobody")
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: time.Hour, Contacts: []int64{nobody}}, step{After: 2 * time.Hour, Contacts: []int64{ben}})
+	r.peer.says(func(m taken, _ int) int {
+		if m.To == "anna/sms" {
+			return 400
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.turn()
+	r.want("triggers: the call may do", r.to(channel.Trigger), "anna/voice")
+	if d := r.delivery("anna/sms", channel.Trigger); d.State != "failed" || d.Error == "" {
+		t.Errorf("%+v", d)
+	}
+	// The provider says later that the call did not arrive either. The next step has nobody, and the one after it is taken with it.
+	d := r.delivery("anna/voice", channel.Trigger)
+	if err := r.a.Receipt(t.Context(), channel.Receipt{Delivery: d.ID, EventID: "1", State: channel.Failed, Detail: "no answer"}); err != nil {
+		t.Fatal(err)
+	}
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/voice", "ben/sms")
+
+	// A channel that nobody has set up is as good as a wrong number.
+	delete(r.c.Senders, channel.SMS)
+	delete(r.c.Senders, channel.Voice)
+	r.start()
+	r.pass(10 * time.Second)
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	r.turn()
+	if d := r.incident("ny"); d.Failed != 3 || d.NextAt != nil {
+		t.Errorf("%+v", d.Incident)
+	}
+}
+
+func TestAcknowledgingStopsTheRestAndTellsTheOthers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben, chris := r.contact("foo", "anna", channel.SMS, channel.Email), r.contact("foo", "ben", channel.Email, channel.Webhook), r.contact("foo", "chris", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna, ben}}, step{After: 10 * time.Minute, Contacts: []int64{chris}})
+	r.peer.says(func(m taken, _ int) int {
+		if m.To == "ben/webhook" {
+			return 429
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	id := r.incident("la").ID
+	answer, err := r.a.Acknowledge(t.Context(), channel.Ack{Incident: id, From: "anna/sms", How: "sms"})
+	if err != nil || answer != "Thank you, anna. You have it, and nobody else is called." {
+		t.Errorf("%q, %v", answer, err)
+	}
+	r.turn()
+	r.pass(15 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/sms", "ben/email")
+	r.want("updates", r.to(channel.Update), "anna/email", "ben/email")
+	if u := r.peer.got(channel.Update)[0]; u.Incident.AckedBy != "anna" {
+		t.Errorf("%+v", u)
+	}
+	d := r.incident("la")
+	if d.AckedBy != "anna" || d.AckedHow != "sms" || d.NextAt != nil || d.RemindAt == nil || d.RemindAt.Sub(*d.AckedAt) != 2*time.Hour {
+		t.Errorf("%+v", d.Incident)
+	}
+	if x := r.delivery("anna/sms", channel.Trigger); x.State != "reached" {
+		t.Errorf("what was answered is %s", x.State)
+	}
+	if x := r.delivery("ben/webhook", channel.Trigger); x.State != "cancelled" {
+		t.Errorf("what waited is %s", x.State)
+	}
+
+	// The second is told who has it.
+	answer, err = r.a.Acknowledge(t.Context(), channel.Ack{Delivery: r.delivery("ben/email", channel.Trigger).ID, How: "link"})
+	if want := "anna has had it since " + d.AckedAt.UTC().Format(clock) + "."; err != nil || answer != want {
+		t.Errorf("%q, %v, want %q", answer, err, want)
+	}
+	if answer, _ = r.a.Acknowledge(t.Context(), channel.Ack{Incident: id, From: "anna/sms", How: "sms"}); answer != answerYours {
+		t.Errorf("%q", answer)
+	}
+
+	// Forgotten: it is told again from the first step.
+	r.pass(2 * time.Hour)
+	r.peer.says(nil)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "anna/sms", "anna/sms", "ben/email", "ben/email", "ben/webhook")
+	if d = r.incident("la"); d.AckedAt != nil || !slices.Contains(timeline(d), "reminded") {
+		t.Errorf("%+v", d.Incident)
+	}
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "anna/sms", "ben/email", "ben/webhook")
+	if answer, _ = r.a.Acknowledge(t.Context(), channel.Ack{Incident: id, From: "anna/sms", How: "sms"}); answer != answerOver {
+		t.Errorf("%q", answer)
+	}
+}
+
+func TestOnlyWhoWasToldCanAcknowledgeByNumber(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna := r.contact("foo", "anna", channel.SMS)
+	r.contact("foo", "mallory", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	la := r.incident("la")
+	for _, ack := range []channel.Ack{
+		{Incident: la.ID, From: "mallory/sms"},
+		{Incident: la.ID, From: "+15550000"},
+		{Incident: la.ID + 1000, From: "anna/sms"},
+		{From: "mallory/sms"},
+		{Delivery: la.Deliveries[0].ID, From: "mallory/sms"},
+		{Delivery: "' OR true --", From: "anna/sms"},
+		{Delivery: "00000000-0000-4000-8000-000000000000"},
+		{Delivery: la.Deliveries[0].ID, Incident: la.ID + 1},
+		{},
+	} {
+		if answer, err := r.a.Acknowledge(t.Context(), ack); err != nil || answer != answerUnknown {
+			t.Errorf("%+v: %q, %v", ack, answer, err)
+		}
+	}
+	if answer, err := r.a.Acknowledge(t.Context(), channel.Ack{From: "anna/sms"}); err != nil || answer != answerWhich {
+		t.Errorf("which of two: %q, %v", answer, err)
+	}
+	r.holds(r.offline("la"))
+	r.turn()
+	if _, err := r.a.Acknowledge(t.Context(), channel.Ack{From: "anna/sms", How: "sms"}); err != nil {
+		t.Error(err)
+	}
+	if d := r.incident("la"); d.AckedBy != "anna" {
+		t.Errorf("the only one that is open is not acknowledged: %+v", d.Incident)
+	}
+}

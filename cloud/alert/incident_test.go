@@ -1,0 +1,331 @@
+package alert
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+func TestATriggerIsToldOnceAndItsResolveFollows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna := r.contact("foo", "anna", channel.SMS, channel.Email)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	f := r.offline("la")
+	r.holds(f)
+	for range 3 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/sms")
+	d := r.incident("la")
+	if d.Since.Sub(f.Since).Abs() > time.Millisecond || d.OpenedAt.Sub(d.Since) < 8*time.Second {
+		t.Errorf("it is not backdated: since %s, opened %s", d.Since, d.OpenedAt)
+	}
+	if !slices.Equal(d.Evidence, f.Evidence) || d.Name != "Plant la" || d.Tenant != "foo" || d.Told != 2 || d.Cost != 15000 {
+		t.Errorf("the incident is shown as %+v", d.Incident)
+	}
+	m := r.peer.got(channel.Trigger)[0]
+	if i := m.Incident; i.AckURL != "https://region.example/ack/"+m.Delivery || i.TimeZone != "America/Los_Angeles" || len(i.Actions) < 3 || i.DedupKey == "" || m.Repeat {
+		t.Errorf("the message is %+v", m)
+	}
+
+	r.holds()
+	for range 3 {
+		r.turn()
+	}
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "anna/sms")
+	got := r.peer.got(channel.Resolve)[0]
+	if got.Incident.DedupKey != m.Incident.DedupKey || got.Incident.Resolved.IsZero() || got.Incident.AckURL != "" {
+		t.Errorf("the resolve is %+v", got)
+	}
+	if d = r.incident("la"); d.ResolvedAt == nil || d.NextAt != nil {
+		t.Errorf("it is not over: %+v", d.Incident)
+	}
+	r.want("the timeline", timeline(d), "opened", "escalated", "told", "told", "resolved", "told", "told")
+
+	r.holds(f)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 4 {
+		t.Errorf("%d triggers after it came back, want 4", n)
+	}
+}
+
+// What the region decides and what it stores is one: an incident is there with its messages, or not at all.
+func TestIncidentAndMessagesCommitTogether(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.holds(r.offline("la"))
+	r.look() // takes the lease
+	r.holds()
+	r.look()
+	r.holds(r.offline("la"))
+	r.a.faults.Commit.FailAfter(1)
+	r.look()
+	if d := r.incident("la"); d.Waiting != 1 { // it is stored, and the one who did it does not know
+		t.Errorf("%+v", d.Incident)
+	}
+	r.start() // another process goes on, and does not know what was stored
+	r.pass(10 * time.Second)
+	for range 3 {
+		r.turn()
+	}
+	if n := len(r.to(channel.Trigger)); n != 1 {
+		t.Errorf("%d triggers, want 1", n)
+	}
+}
+
+func TestWhatCannotBeJudgedNeitherOpensNorResolves(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}})
+	r.holds(r.offline("la"))
+	r.turn()
+
+	blind := detect.Finding{Kind: detect.Blind, Severity: detect.Critical, Since: r.now(), Summary: "Both canaries are late"}
+	r.holds(blind, r.offline("ny")) // la is back, or is it
+	r.held()
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "ops/pagerduty", "ops/pagerduty")
+	r.want("resolves", r.to(channel.Resolve))
+
+	r.holds(r.offline("ny"))
+	r.held("la", "ny")
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "ops/pagerduty")
+	if d := r.incident("la"); d.ResolvedAt != nil {
+		t.Error("it resolved although it cannot be judged")
+	}
+	r.holds()
+	r.turn()
+	if d := r.incident("la"); d.ResolvedAt == nil {
+		t.Error("it is still open")
+	}
+}
+
+// A judge who has stopped judging says neither that something is wrong nor that it is over.
+func TestAWordThatIsOldChangesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}})
+	r.holds(r.offline("la"), detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Summary: "Many at once"})
+	r.turn()
+	stale := r.now()
+	r.a.c.Word = func() detect.Word { return detect.Word{At: stale} }
+	r.pass(time.Minute)
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve))
+	if d := r.incident("la"); d.ResolvedAt != nil {
+		t.Error("it resolved")
+	}
+}
+
+func TestOperationsAreToldOfTheRegionAndCustomersOfTheirFacility(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny", "sf")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}}, step{After: time.Minute, Contacts: []int64{r.contact("", "boss", channel.PagerDuty)}})
+	r.holds(r.offline("la")) // first one alone
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "ops/pagerduty")
+
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	list := []detect.Finding{outage}
+	for _, f := range []string{"la", "ny", "sf"} {
+		one := r.offline(f)
+		one.Of = detect.Outage
+		list = append(list, one)
+	}
+	r.holds(list...)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms", "ops/pagerduty", "ops/pagerduty")
+	parent := r.incident("")
+	if len(parent.Parts) != 3 {
+		t.Errorf("the region's incident has %d parts, want 3", len(parent.Parts))
+	}
+	all := slices.DeleteFunc(r.peer.got(channel.Trigger), func(m taken) bool { return m.Kind != channel.SMS })
+	if last := all[len(all)-1].Incident; !strings.Contains(last.Summary, "of the region") {
+		t.Errorf("the customer is told %q", last.Summary)
+	}
+	r.pass(2 * time.Minute)
+	r.turn()
+	// The region's incident goes on to the next, the facilities' do not.
+	if n := len(slices.DeleteFunc(r.to(channel.Trigger), func(to string) bool { return to != "boss/pagerduty" })); n != 1 {
+		t.Errorf("the next was told %d times, want once", n)
+	}
+
+	// The region's condition is over, and one facility is not back.
+	r.holds(r.offline("sf"))
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 6 {
+		t.Errorf("%d triggers when the region was back, want 6", n)
+	}
+	r.pass(partedAfter + time.Second)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 7 {
+		t.Errorf("%d triggers after that facility had its time, want 7", n)
+	}
+	if d := r.incident("sf"); d.Parent != nil {
+		t.Error("it is still part of what is over")
+	}
+}
+
+func TestWhatBecomesCriticalIsToldAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	r.policy(Customer, step{Contacts: []int64{ben}})
+	r.roster.policies[1].Least = detect.Critical
+	f := detect.Finding{Kind: detect.DiskFilling, Facility: "la", Severity: detect.Warning, Since: r.now(), Summary: "full in 20 h"}
+	r.holds(f)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "omar", "cli", "will buy one"); err != nil {
+		t.Fatal(err)
+	}
+	f.Summary = "full in 19 h"
+	r.holds(f)
+	r.turn()
+	if d := r.incident("la"); d.Summary != "full in 19 h" || d.AckedBy != "omar" {
+		t.Errorf("%+v", d.Incident)
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+
+	f.Severity = detect.Critical
+	r.holds(f)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "ben/sms")
+	if d := r.incident("la"); d.Severity != "critical" || d.AckedAt != nil {
+		t.Errorf("%+v", d.Incident)
+	}
+}
+
+func TestAnnouncedWorkPagesNobodyUntilItEnds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.roster.work("la", r.now().Add(time.Hour))
+	r.holds(r.offline("la"))
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger))
+	if d := r.incident("la"); !d.Quiet || d.NextAt != nil {
+		t.Errorf("%+v", d.Incident)
+	}
+	r.pass(time.Hour + time.Second)
+	r.turn()
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms")
+}
+
+func TestWorkThatIsAnnouncedLaterCancelsPagesAndNeverTheEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS, channel.Webhook)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: time.Minute, Contacts: []int64{ben}})
+	r.peer.says(func(m taken, n int) int {
+		if m.To == "ben/webhook" {
+			return 503
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.pass(time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "ben/sms")
+	r.roster.work("la", r.now().Add(time.Hour))
+	r.pass(6 * time.Second)
+	r.look()
+	if d := r.delivery("ben/webhook", channel.Trigger); d.State != "cancelled" {
+		t.Errorf("the page that waited is %s", d.State)
+	}
+	r.peer.says(nil)
+	r.pass(time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "ben/sms")
+	r.holds() // over during the work
+	r.turn()
+	r.pass(time.Minute)
+	r.turn()
+	// The webhook's provider failed: whether it has the page is not known.
+	r.want("resolves", r.to(channel.Resolve), "anna/sms", "ben/sms", "ben/webhook")
+}
+
+func TestOneThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny", "sf")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.roster.fail = "ny"
+	r.holds(r.offline("la"), r.offline("ny"), r.offline("sf"), r.offline("gone"))
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms")
+	r.a.audit(t.Context(), r.a.moment())
+	if f, ok := r.a.troubles(); !ok || !strings.Contains(f.Evidence[0], "offline of ny cannot be stored") {
+		t.Errorf("the auditor says %+v", f)
+	}
+	r.roster.fail = ""
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms")
+	r.a.audit(t.Context(), r.a.moment())
+	if f, ok := r.a.troubles(); ok {
+		t.Errorf("the auditor still says %+v", f)
+	}
+}
+
+func TestPlanDecidesFromTheLevel(t *testing.T) {
+	t.Parallel()
+	parent := int64(7)
+	open := func(id int64, f string, change ...func(*subject)) subject {
+		s := subject{ID: id, Kind: detect.Offline, Facility: f, Severity: detect.Critical, Summary: "x"}
+		for _, c := range change {
+			c(&s)
+		}
+		return s
+	}
+	find := func(f string, change ...func(*detect.Finding)) detect.Finding {
+		x := detect.Finding{Kind: detect.Offline, Facility: f, Severity: detect.Critical, Summary: "x"}
+		for _, c := range change {
+			c(&x)
+		}
+		return x
+	}
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical}
+	of := func(f *detect.Finding) { f.Of = detect.Outage }
+	part := func(s *subject) { s.Parent, s.ParentKind = &parent, detect.Outage }
+	for _, tc := range []struct {
+		name                     string
+		word                     detect.Word
+		open                     []subject
+		opens, updates, resolves int
+		joined, parted           bool
+	}{
+		{"nothing", detect.Word{}, nil, 0, 0, 0, false, false},
+		{"new", detect.Word{Findings: []detect.Finding{find("la")}}, nil, 1, 0, 0, false, false},
+		{"as it was", detect.Word{Findings: []detect.Finding{find("la")}}, []subject{open(1, "la")}, 0, 0, 0, false, false},
+		{"gone", detect.Word{}, []subject{open(1, "la")}, 0, 0, 1, false, false},
+		{"another", detect.Word{Findings: []detect.Finding{find("ny")}}, []subject{open(1, "la")}, 1, 0, 1, false, false},
+		{"held", detect.Word{Held: true, Findings: []detect.Finding{find("ny"), outage}}, []subject{open(1, "la")}, 1, 0, 0, false, false},
+		{"one held", detect.Word{HeldOf: map[string]bool{"la": true}, Findings: []detect.Finding{find("ny")}}, []subject{open(1, "la")}, 1, 0, 0, false, false},
+		{"joins", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la")}, 1, 1, 0, true, false},
+		{"is part", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la", part), {ID: 7, Kind: detect.Outage, Severity: detect.Critical}}, 0, 0, 0, false, false},
+		{"parts", detect.Word{Findings: []detect.Finding{find("la")}}, []subject{open(1, "la", part)}, 0, 1, 0, false, true},
+		{"of nothing", detect.Word{Findings: []detect.Finding{find("la", of)}}, []subject{open(1, "la")}, 0, 0, 0, false, false},
+	} {
+		got := plan(tc.word, tc.open)
+		if len(got.opens) != tc.opens || len(got.updates) != tc.updates || len(got.resolves) != tc.resolves {
+			t.Errorf("%s: %d open, %d change, %d resolve; want %d, %d, %d", tc.name, len(got.opens), len(got.updates), len(got.resolves), tc.opens, tc.updates, tc.resolves)
+		}
+		for _, u := range got.updates {
+			if u.joined != tc.joined || u.parted != tc.parted {
+				t.Errorf("%s: %+v", tc.name, u)
+			}
+		}
+	}
+}
