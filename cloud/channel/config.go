@@ -24,6 +24,7 @@ type TwilioConfig struct {
 	AuthToken  string `yaml:"auth_token_file" doc:"File (mode 0600) with the account's auth token."`
 	FromSMS    string `yaml:"from_sms" doc:"Sends the SMS: a number (+1…), a short code, or the SID of a messaging service (MG…). Empty: no SMS."`
 	FromVoice  string `yaml:"from_voice" doc:"Makes the calls: a number (+1…). Empty: no calls."`
+	Language   string `yaml:"voice_language" doc:"Language that calls are spoken in, such as en-US or de-DE. It changes the voice; what it says is in voice.tmpl. Empty: Twilio's default, en-US."`
 	BaseURL    string `yaml:"base_url" doc:"Where Twilio is; empty is Twilio itself. The demo names its stand-in here."`
 }
 
@@ -31,6 +32,7 @@ var (
 	accountSID = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
 	serviceSID = regexp.MustCompile(`^MG[0-9a-fA-F]{32}$`)
 	shortCode  = regexp.MustCompile(`^[0-9]{3,8}$`)
+	language   = regexp.MustCompile(`^[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}$`)
 	// number is a telephone number as ITU-T E.164 has it.
 	number = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 )
@@ -52,6 +54,9 @@ func (c *Config) Validate() (p []config.Problem) {
 // Validate reports what is wrong with the values.
 func (t *TwilioConfig) Validate() (p []config.Problem) {
 	bad := func(path, text string) { p = append(p, config.Problem{Path: path, Text: text}) }
+	if t.Language != "" && !language.MatchString(t.Language) {
+		bad("voice_language", "must be a language such as en-US")
+	}
 	if t.BaseURL != "" && !isBaseURL(t.BaseURL) {
 		bad("base_url", "must be https://host or http://host, without a query")
 	}

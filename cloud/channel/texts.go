@@ -42,6 +42,12 @@ const htmlTemplate = "email.html.tmpl"
 // events are the templates that each file has, beside the one called title.
 var events = []Event{Trigger, Update, Resolve, Test}
 
+// phrases are what is said beside a message.
+var phrases = map[string][]string{
+	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
+	"sms.tmpl":   {"help", "not-stored"},
+}
+
 // Text is what a message says.
 type Text struct {
 	Title string // one line; "" for SMS and voice
@@ -57,24 +63,33 @@ type Texts struct {
 	html *htmltemplate.Template
 }
 
-// NewTexts reads the templates: from dir where it has a file of that name, else
-// the ones that come with this build. dir "" has none. All that would go wrong
-// with a message is found here, not when it is sent.
+// NewTexts reads the templates that come with this build, and over them those in
+// dir; "" has none. All that would go wrong with a message is found here, not when
+// it is sent.
 func NewTexts(dir string) (*Texts, error) {
-	t := &Texts{text: map[string]*template.Template{}}
+	t := &Texts{text: map[string]*template.Template{}, html: htmltemplate.New(htmlTemplate).Option("missingkey=error")}
 	own, err := overrides(dir)
 	if err != nil {
 		return nil, err
 	}
-	for name, source := range own {
-		var err error
-		if name == htmlTemplate {
-			t.html, err = htmltemplate.New(name).Option("missingkey=error").Parse(source)
-		} else {
-			t.text[name], err = template.New(name).Option("missingkey=error").Funcs(funcs).Parse(source)
+	for _, name := range TemplateNames() {
+		if name != htmlTemplate {
+			t.text[name] = template.New(name).Option("missingkey=error").Funcs(funcs)
 		}
+		builtin, err := DefaultTemplate(name)
 		if err != nil {
-			return nil, wrong(dir, name, err)
+			return nil, err
+		}
+		// What the second one defines replaces that of the first.
+		for _, source := range []string{builtin, own[name]} {
+			if name == htmlTemplate {
+				_, err = t.html.Parse(source)
+			} else {
+				_, err = t.text[name].Parse(source)
+			}
+			if err != nil {
+				return nil, wrong(dir, name, err)
+			}
 		}
 	}
 	for kind, name := range templateOf {
@@ -87,6 +102,13 @@ func NewTexts(dir string) (*Texts, error) {
 			}
 		}
 	}
+	for name, parts := range phrases {
+		for _, part := range parts {
+			if _, err := t.run(name, part, NewWords(Example(Voice, Trigger))); err != nil {
+				return nil, wrong(dir, name, err)
+			}
+		}
+	}
 	return t, nil
 }
 
@@ -95,20 +117,9 @@ func wrong(dir, name string, err error) error {
 		"Correct %s, or remove it: the one that comes with this build is used then.", filepath.Join(dir, name))
 }
 
-// overrides returns each template's source.
+// overrides returns the templates in dir.
 func overrides(dir string) (map[string]string, error) {
 	all := map[string]string{}
-	entries, err := defaultTemplates.ReadDir("templates")
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		b, err := defaultTemplates.ReadFile("templates/" + e.Name())
-		if err != nil {
-			return nil, err
-		}
-		all[e.Name()] = string(b)
-	}
 	if dir == "" {
 		return all, nil
 	}
@@ -120,7 +131,7 @@ func overrides(dir string) (map[string]string, error) {
 		if !strings.HasSuffix(e.Name(), ".tmpl") {
 			continue
 		}
-		if _, ok := all[e.Name()]; !ok {
+		if !slices.Contains(TemplateNames(), e.Name()) {
 			return nil, wrong(dir, e.Name(), fmt.Errorf("there is no such template; there are %s", strings.Join(TemplateNames(), ", ")))
 		}
 		info, err := e.Info()
@@ -185,9 +196,10 @@ func (t *Texts) Render(m Message) (Text, error) {
 }
 
 // sms leaves things out until it fits: what is known, the page, the link where a
-// reply does, and then the actions, but for the last one: whom to call.
+// reply does, what explains the headline, and then the actions, but for the last
+// one: whom to call.
 func (t *Texts) sms(name string, w Words) (string, error) {
-	w.What, w.Where = cut(w.What, 160), cut(w.Where, 80)
+	w.Headline = cut(w.Headline, 200)
 	for {
 		body, err := t.run(name, string(w.Event), w)
 		body = gsm7(body)
@@ -201,14 +213,23 @@ func (t *Texts) sms(name string, w Words) (string, error) {
 			w.URL = ""
 		case w.AckURL != "" && w.Code != "":
 			w.AckURL = ""
+		case w.Headline == w.What && strings.Contains(w.Headline, ": "):
+			w.What, _, _ = strings.Cut(w.Headline, ": ") // the rest explains
+			w.Headline = w.What
 		case len(w.Actions) > 1:
 			w.Actions = slices.Delete(slices.Clone(w.Actions), len(w.Actions)-2, len(w.Actions)-1)
-		case len(w.What) > 80:
-			w.What = cut(w.What, 80)
+		case len(w.Headline) > 110:
+			w.Headline = cut(w.Headline, 100)
 		default:
 			return body, nil
 		}
 	}
+}
+
+// phrase returns what is said beside a message.
+func (t *Texts) phrase(file, name string, w Words) string {
+	s, _ := t.run(file, name, w) // NewTexts has tried it
+	return oneLine(s)
 }
 
 func (t *Texts) run(file, name string, w Words) (string, error) {
@@ -246,6 +267,12 @@ var funcs = template.FuncMap{
 	"inc":   func(i int) int { return i + 1 },
 	"join":  func(sep string, s []string) string { return strings.Join(s, sep) },
 	"brief": brief,
+	"sentence": func(s string) string {
+		if s != "" && !strings.ContainsAny(s[len(s)-1:], ".!?") {
+			s += "."
+		}
+		return s
+	},
 	// What comes from elsewhere must not be read as markup.
 	"slack": strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace,
 	"md":    markdown.Replace,
@@ -273,8 +300,8 @@ func Example(kind Kind, event Event) Message {
 		Incident: Incident{
 			ID: 17, DedupKey: "holdfast/us-east/17", Kind: string(detect.Offline), Severity: string(detect.Critical),
 			Tenant: "foo", Facility: "la", Name: "Los Angeles", Region: "us-east",
-			Summary: "offline: nothing is heard from it", Since: since, TimeZone: "America/Los_Angeles",
-			Evidence: []string{"No heartbeat for 12 seconds; one is due each 5", "The tunnel does not answer", "Other facilities of the region are heard"},
+			Summary: "Los Angeles is offline: neither its heartbeats nor its tunnel work.", Since: since, TimeZone: "America/Los_Angeles",
+			Evidence: []string{"No heartbeat for 12 seconds; one is due each 5.", "The tunnel does not answer.", "Other facilities of the region are heard."},
 			Actions:  Actions(detect.Offline, "Foo's IT, +1 213 555 0100"),
 			URL:      "https://holdfast.example.com/incidents/17", AckURL: "https://holdfast.example.com/ack/example",
 		},

@@ -76,7 +76,7 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 	for _, name := range []string{"Los Angeles", "München – Werk “Süd”", "Łódź", "A very long name of a facility that somebody once thought to be a good idea to give to a small plant"} {
 		m := Example(SMS, Trigger)
 		m.Incident.Name = name
-		m.Incident.Summary = "offline: neither heartbeat nor tunnel, and everything that could be said of it at length, which is more than fits"
+		m.Incident.Summary = name + " is offline: neither heartbeat nor tunnel, and everything that could be said of it at length, which is more than fits"
 		got, err := x.Render(m)
 		if err != nil {
 			t.Fatal(err)
@@ -90,14 +90,22 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 			}
 		}
 	}
-	// What has no letters in that alphabet costs more, and arrives.
 	m := Example(SMS, Trigger)
-	m.Incident.Name = "上海"
+	m.Incident.Offer, m.Incident.OfferURL = links(t, "https://holdfast.example.com").Offer(someDelivery, "fallback")
 	got, err := x.Render(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(got.Body, "上海 (la)") || !strings.Contains(got.Body, "Reply A17") {
+	if Segments(got.Body) > 2 || !strings.Contains(got.Body, "/ack/") || !strings.Contains(got.Body, "Reply A17") {
+		t.Errorf("with an offer it is %d segments:\n%s", Segments(got.Body), got.Body)
+	}
+	// What has no letters in that alphabet costs more, and arrives.
+	m = Example(SMS, Trigger)
+	m.Incident.Name, m.Incident.Summary = "上海", "上海 is offline."
+	if got, err = x.Render(m); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Body, "上海 is offline, since") || !strings.Contains(got.Body, "Reply A17") {
 		t.Error(got.Body)
 	}
 }
@@ -162,7 +170,7 @@ func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testi
 			t.Fatal(err)
 		}
 	}
-	put("sms.tmpl", `{{define "trigger"}}{{.Where}} ist weg. {{.Code}}{{end}}{{define "update"}}u{{end}}{{define "resolve"}}r{{end}}{{define "test"}}t{{end}}`)
+	put("sms.tmpl", `{{define "trigger"}}{{.Where}} ist weg. {{.Code}}{{end}}`)
 	x, err := NewTexts(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -171,12 +179,15 @@ func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testi
 	if err != nil || got.Body != "Los Angeles (la) ist weg. A17" {
 		t.Errorf("%q, %v", got.Body, err)
 	}
+	if over, err := x.Preview(SMS, Resolve); err != nil || !strings.Contains(over.Body, "RESOLVED") {
+		t.Errorf("what it lacks is not as built in: %q, %v", over.Body, err)
+	}
 	if mail, err := x.Preview(Email, Trigger); err != nil || !strings.Contains(mail.Body, "What to do") {
 		t.Errorf("%q, %v", mail.Body, err)
 	}
 	for name, text := range map[string]string{
 		"sms.tmpl":        `{{define "trigger"}}{{.Wher}}{{end}}{{define "update"}}{{end}}{{define "resolve"}}{{end}}{{define "test"}}{{end}}`,
-		"voice.tmpl":      `{{define "trigger"}}only this one{{end}}`,
+		"voice.tmpl":      `{{define "keys"}}{{.Nothing}}{{end}}`,
 		"email.tmpl":      `{{define "trigger"}`,
 		"email.html.tmpl": `{{define "trigger"}}<p title={{.Where}}{{end}}`,
 		"typo.tmpl":       ``,

@@ -22,9 +22,11 @@ type Words struct {
 	Facility string // its id; "" for the region itself
 	Region   string
 
-	What  string // one line: what is wrong, without a full stop
-	Where string // such as Los Angeles (la)
-	Place string // Where, without the id, for speech
+	What     string // one line: what is wrong, without a full stop
+	Headline string // What, with the place before it, unless it begins with that
+	Where    string // such as Los Angeles (la)
+	Place    string // Where, without the id
+	Belongs  string // Where, with tenant and region
 	// Since is a whole moment with its zone, SinceShort the day of the week and the
 	// time, SinceSpoken how people say it.
 	Since, SinceShort, SinceSpoken string
@@ -53,6 +55,16 @@ func NewWords(m Message) Words {
 		What: strings.TrimSuffix(oneLine(in.Summary), "."), Where: where(in), Place: cmp.Or(in.Name, in.Facility, "region "+in.Region),
 		Evidence: in.Evidence, Actions: in.Actions, AckedBy: in.AckedBy,
 		URL: in.URL, Offer: in.Offer, OfferURL: in.OfferURL, Affected: in.Affected,
+	}
+	w.Headline, w.Belongs = w.What, w.Where
+	if !strings.HasPrefix(w.What, w.Place) {
+		w.Headline = w.Place + ": " + w.What
+	}
+	if in.Facility != "" {
+		if in.Tenant != "" {
+			w.Belongs += " of " + in.Tenant
+		}
+		w.Belongs += ", region " + in.Region
 	}
 	if !in.Since.IsZero() {
 		w.Since, w.SinceShort, w.SinceSpoken = moment(in.Since, zone), short(in.Since, zone), spoken(in.Since, zone)
