@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -133,12 +134,13 @@ func (u *UI) sections(on string) []section {
 // wrong is what somebody wrote wrongly, or asked for in vain, as a page shows it.
 type wrong struct{ Field, Text, Remedy string }
 
-// In is what is wrong with one field, "" for nothing.
+// In is what to do about one field, "" for nothing; what is wrong with it is
+// said above the form.
 func (w *wrong) In(field string) string {
 	if w == nil || w.Field != field {
 		return ""
 	}
-	return strings.TrimSpace(w.Text + ". " + w.Remedy)
+	return cmp.Or(w.Remedy, w.Text+".")
 }
 
 // invalid is a field that cannot be as it was written.

@@ -53,6 +53,9 @@ func (d deliveryLine) ChannelWord() string { return wordOf(channelWords, d.Chann
 // EventWord is why the message is sent.
 func (d deliveryLine) EventWord() string { return wordOf(deliveryEvents, d.Event) }
 
+// StepNo is the policy's step, as people count.
+func (d deliveryLine) StepNo() int { return d.Step + 1 }
+
 // Who is who is told.
 func (d deliveryLine) Who() string { return cmp.Or(d.Name, "a contact that was removed") }
 
@@ -183,7 +186,7 @@ func receiptWord(r v1.Receipt) web.State {
 	return deliveryLine{Delivery: v1.Delivery{State: r.State}}.Shown()
 }
 
-// ReceiptLine is what a provider said later.
+// receiptLine is what a provider said later.
 type receiptLine struct {
 	v1.Receipt
 	Shown web.State

@@ -149,12 +149,7 @@ func (u *UI) acknowledge(w http.ResponseWriter, r *http.Request) {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showIncident(w, r, status, what) })
 		return
 	}
-	to := "/incidents/" + strconv.FormatInt(id, 10)
-	if r.PostFormValue("from") == "list" {
-		q := readIncidentQuery(r.PostForm)
-		to = "/incidents?" + q.values().Encode()
-	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	http.Redirect(w, r, "/incidents/"+strconv.FormatInt(id, 10), http.StatusSeeOther)
 }
 
 var errBadForm = hint.Wrap(errors.New("the form could not be read"), "Go back and send it again.")

@@ -139,7 +139,7 @@ func TestTheAlertPagesAreReadableByEveryone(t *testing.T) {
 	tb.signIn(r.url, "omar")
 	see := func(name, path string) {
 		t.Helper()
-		tb.do(chromedp.Navigate(r.url+path), chromedp.WaitVisible("h1"))
+		tb.do(chromedp.Navigate(r.url+path), chromedp.WaitVisible(chromedp.CSS("h1")))
 		tb.live()
 		tb.looks(name)
 	}
@@ -160,7 +160,7 @@ func TestTheAlertPagesAreReadableByEveryone(t *testing.T) {
 	tb.wait(`document.querySelectorAll("figure[data-points] canvas").length === 2 && document.querySelector("figure .reading").innerText.includes("p99")`)
 	see("messages", "/oncall/messages?channel=email")
 	r.word.Store(&detect.Word{Held: true, Why: "both canaries are late", Findings: []detect.Finding{{Kind: detect.Blind, Since: time.Now().Add(-3 * time.Minute)}}})
-	tb.do(chromedp.Navigate(r.url+"/"), chromedp.WaitVisible("#alerts-banner .banner.unknown"))
+	tb.do(chromedp.Navigate(r.url+"/"), chromedp.WaitVisible(chromedp.CSS("#alerts-banner .banner.unknown")))
 	see("fleet-blind", "/")
 	see("facility-incident", "/facilities/shanghai")
 	r.word.Store(&detect.Word{})
