@@ -208,9 +208,13 @@ func (p *plants) resync(t *testing.T) {
 	// What nobody's WAL tells the other side: rows are missing on both.
 	tamper(t, p.site.RegionDSN(pgcluster.Apply, pgcluster.Database), "up la 0:1", `DELETE FROM orders WHERE number = 'LA-10'`)
 	tamper(t, p.la.DSN(pgcluster.Apply, pgcluster.Database), "down la 0:1", `DELETE FROM customers WHERE name = 'Bluebird'`)
-	r, err := p.site.API.Resync(t.Context(), "la", v1.ResyncRequest{})
-	if err != nil || len(r.Down) != 1 || len(r.Up) != 5 {
-		t.Fatalf("%+v, %v", r, err)
+	var r v1.Resync
+	eventually(t, time.Minute, func(ctx context.Context) (err error) { // the cable was cut: its stream may be just ending
+		r, err = p.site.API.Resync(ctx, "la", v1.ResyncRequest{})
+		return err
+	})
+	if len(r.Down) != 1 || len(r.Up) != 5 {
+		t.Fatalf("%+v", r)
 	}
 	equalOrders(t, p.laDB, p.region, "la")
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-10'`, 1)
