@@ -177,8 +177,10 @@ func TestTheFacilityGoesAndComes(t *testing.T) {
 	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {
 		t.Errorf("when it is back: %+v", run)
 	}
-	for looks := r.looks.Load(); r.looks.Load() < looks+2; time.Sleep(lookEvery / 10) {
-		// until its walker rests
+	tick := time.NewTicker(lookEvery / 10)
+	defer tick.Stop()
+	for looks := r.looks.Load(); r.looks.Load() < looks+2; { // until its walker rests
+		<-tick.C
 	}
 	r.stream.Store(3) // before anybody looked it was away and is back
 	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {

@@ -35,11 +35,7 @@ func TestBothWays(t *testing.T) {
 	s := startSite(t)
 	p := &plants{t: t, site: s, la: addEdge(t, s, "la"), region: regionDB(t, s), customersTable: compare.Table{Schema: "public", Name: "customers"}}
 	p.laDB = edgeDB(t, p.la)
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.tell()
-		}
-	})
+	tellIfFailed(t, s)
 	addWorkspace(t, s)
 	t.Run("MasterDataFlowsDown", p.masterDataFlowsDown)
 	t.Run("MasterIsReadOnlyAtTheEdge", p.masterIsReadOnly)
@@ -50,30 +46,38 @@ func TestBothWays(t *testing.T) {
 	t.Run("ReplacedBoxGetsItsRows", p.replacedBoxGetsItsRows)
 }
 
-// tell shows where everybody stands.
-func (p *plants) tell() {
-	ctx := context.WithoutCancel(p.t.Context())
-	dsns := map[string]string{"region": p.site.RegionDSN(pgcluster.Owner, pgcluster.Database)}
-	for _, e := range p.site.Edges() {
-		dsns[e.Box] = e.DSN(pgcluster.Owner, pgcluster.Database)
-	}
-	for name, dsn := range dsns {
-		conn, err := pgx.Connect(ctx, dsn)
-		if err != nil {
-			p.t.Logf("%s: %v", name, err)
-			continue
+// tellIfFailed shows where everybody stands when the test has failed.
+func tellIfFailed(t *testing.T, s *site.Site) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
 		}
-		for _, sql := range []string{`SELECT row_to_json(p)::text FROM holdfast.position p`, `SELECT row_to_json(e)::text FROM holdfast.stream_event e`} {
-			rows, err := conn.Query(ctx, sql)
+		ctx := context.WithoutCancel(t.Context())
+		dsns := map[string]string{"region": s.RegionDSN(pgcluster.Owner, pgcluster.Database)}
+		for _, e := range s.Edges() {
+			dsns[e.Box] = e.DSN(pgcluster.Owner, pgcluster.Database)
+		}
+		for name, dsn := range dsns {
+			conn, err := pgx.Connect(ctx, dsn)
 			if err != nil {
-				p.t.Logf("%s: %v", name, err)
+				t.Logf("%s: %v", name, err)
 				continue
 			}
-			list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			p.t.Logf("%s: %v %s", name, err, strings.Join(list, "\n\t"))
+			for _, sql := range []string{
+				`SELECT row_to_json(p)::text FROM holdfast.position p`, `SELECT row_to_json(e)::text FROM holdfast.stream_event e`,
+				`SELECT left(row_to_json(c)::text, 600) FROM holdfast.conflict c WHERE key->>'code' LIKE 'own-%'`,
+			} {
+				rows, err := conn.Query(ctx, sql)
+				if err != nil {
+					t.Logf("%s: %v", name, err)
+					continue
+				}
+				list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				t.Logf("%s: %v %s", name, err, strings.Join(list, "\n\t"))
+			}
+			_ = conn.Close(ctx) // only looked
 		}
-		_ = conn.Close(ctx) // only looked
-	}
+	})
 }
 
 func (p *plants) masterDataFlowsDown(t *testing.T) {
@@ -208,9 +212,13 @@ func (p *plants) resync(t *testing.T) {
 	// What nobody's WAL tells the other side: rows are missing on both.
 	tamper(t, p.site.RegionDSN(pgcluster.Apply, pgcluster.Database), "up la 0:1", `DELETE FROM orders WHERE number = 'LA-10'`)
 	tamper(t, p.la.DSN(pgcluster.Apply, pgcluster.Database), "down la 0:1", `DELETE FROM customers WHERE name = 'Bluebird'`)
-	r, err := p.site.API.Resync(t.Context(), "la", v1.ResyncRequest{})
-	if err != nil || len(r.Down) != 1 || len(r.Up) != 5 {
-		t.Fatalf("%+v, %v", r, err)
+	var r v1.Resync
+	eventually(t, time.Minute, func(ctx context.Context) (err error) { // the cable was cut: its stream may be just ending
+		r, err = p.site.API.Resync(ctx, "la", v1.ResyncRequest{})
+		return err
+	})
+	if len(r.Down) != 1 || len(r.Up) != 5 {
+		t.Fatalf("%+v", r)
 	}
 	equalOrders(t, p.laDB, p.region, "la")
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-10'`, 1)
