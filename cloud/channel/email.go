@@ -92,6 +92,11 @@ func (e *EmailSender) Send(ctx context.Context, m Message) (Result, error) {
 	return Result{Provider: "email", ProviderID: msg.GetMessageID(), State: Sent}, nil
 }
 
+// Verify connects, encrypts and signs in.
+func (e *EmailSender) Verify(ctx context.Context) error {
+	return e.talk(ctx, func(*gomail.Client, *smtp.Client) error { return nil })
+}
+
 // Check connects, encrypts, signs in and asks whether the server would take a
 // message to that address; then it hangs up, so that nobody is told.
 func (e *EmailSender) Check(ctx context.Context, to string, _ map[string]string) error {
