@@ -1,10 +1,13 @@
 package channel_test
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/test/peers/smtp"
 )
 
 func TestChatConfigurationIsCheckedWhenItIsRead(t *testing.T) {
@@ -37,17 +40,57 @@ func TestChatConfigurationIsCheckedWhenItIsRead(t *testing.T) {
 
 func TestEachConfiguredChannelHasItsSender(t *testing.T) {
 	t.Parallel()
-	all, err := channel.NewChat(channel.Config{Email: channel.EmailConfig{Host: "127.0.0.1", From: "a@example.com"}}, texts(t),
-		channel.Publisher(nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, k := range []channel.Kind{channel.Slack, channel.Teams, channel.Email, channel.PagerDuty, channel.Webhook} {
-		if all[k] == nil {
+	publish := func(context.Context, string, []byte) error { return nil }
+	chat := channel.NewChat(channel.Config{Email: channel.EmailConfig{Host: "127.0.0.1", From: "a@example.com"}}, texts(t), publish)
+	for _, k := range []channel.Kind{channel.Slack, channel.Teams, channel.Email, channel.PagerDuty, channel.Webhook, channel.MQTT} {
+		if chat.Senders[k] == nil {
 			t.Errorf("%s has none", k)
 		}
 	}
-	if all[channel.MQTT] != nil {
-		t.Error("there is no broker, and a sender for it")
+	if len(chat.Problems) != 0 || chat.Hooks(nil, slog.New(slog.DiscardHandler))["slack"] == nil {
+		t.Errorf("%v", chat.Problems)
 	}
+}
+
+func TestALostSecretSilencesItsOwnChannelOnly(t *testing.T) {
+	t.Parallel()
+	chat := channel.NewChat(channel.Config{
+		Email: channel.EmailConfig{Host: "127.0.0.1", From: "a@example.com", User: "a", Password: "/nowhere/password"},
+		Slack: channel.SlackConfig{SigningSecret: "/nowhere/secret"},
+	}, texts(t), nil)
+	for _, k := range []channel.Kind{channel.Slack, channel.Email} {
+		if chat.Senders[k] != nil || chat.Problems[k] == nil {
+			t.Errorf("%s: %v", k, chat.Problems[k])
+		}
+	}
+	for _, k := range []channel.Kind{channel.Teams, channel.PagerDuty, channel.Webhook} {
+		if chat.Senders[k] == nil {
+			t.Errorf("%s has no sender", k)
+		}
+	}
+	if len(chat.Hooks(nil, slog.New(slog.DiscardHandler))) != 0 {
+		t.Error("presses are taken that cannot be verified")
+	}
+}
+
+func TestTheRegionsOwnCredentialsAreTriedAtStart(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	mail, err := smtp.Start(smtp.Options{User: "alerts", Password: mailPassword, NoTLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mail.Close() })
+	try := func(password, token string) map[channel.Kind]error {
+		return channel.NewChat(channel.Config{
+			Email: channel.EmailConfig{Host: "127.0.0.1", Port: mail.Port(), TLS: "none", From: "a@example.com", User: "alerts", Password: secretFile(t, password)},
+			Slack: channel.SlackConfig{BaseURL: w.base, BotToken: secretFile(t, token)},
+		}, texts(t), nil).Verify(soon(t))
+	}
+	if wrong := try(mailPassword, botToken); len(wrong) != 0 {
+		t.Errorf("%v", wrong)
+	}
+	wrong := try("not-the-password", "xoxb-not-the-token")
+	wantError(t, wrong[channel.Email], permanent, "not-the-password")
+	wantError(t, wrong[channel.Slack], permanent, "xoxb-not-the-token")
 }

@@ -25,8 +25,12 @@ import (
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
-// emailTimeout bounds one talk with the mail server.
-const emailTimeout = 15 * time.Second
+const (
+	// emailTimeout bounds one talk with the mail server.
+	emailTimeout = 15 * time.Second
+	// emailPatience is for replies 45x, which do not say when to come again.
+	emailPatience = 15 * time.Second
+)
 
 // EmailSender tells by email, through one server that takes the region's mail.
 type EmailSender struct {
@@ -86,6 +90,11 @@ func (e *EmailSender) Send(ctx context.Context, m Message) (Result, error) {
 		return Result{}, err
 	}
 	return Result{Provider: "email", ProviderID: msg.GetMessageID(), State: Sent}, nil
+}
+
+// Verify connects, encrypts and signs in.
+func (e *EmailSender) Verify(ctx context.Context) error {
+	return e.talk(ctx, func(*gomail.Client, *smtp.Client) error { return nil })
 }
 
 // Check connects, encrypts, signs in and asks whether the server would take a
@@ -182,6 +191,8 @@ func (e *EmailSender) refused(ctx context.Context, err error) error {
 		return Permanent(hint.Wrap(out, "Correct alerts.email.user and the password in its file."))
 	case code >= 500:
 		return Permanent(out)
+	case code >= 450: // the server works, and wants to see us again: greylisting, a full mailbox
+		return &RetryError{Err: out, After: emailPatience}
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		out = hint.Wrap(out, "The mail server's certificate is not valid for %s: correct alerts.email.host, or name its authority in alerts.email.ca_file.", e.conf.Host)

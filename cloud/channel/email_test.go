@@ -113,13 +113,13 @@ func TestAMailServersRepliesAreClassified(t *testing.T) {
 		want  outcome
 	}{
 		{smtp.Fault{At: smtp.Connect, Code: 421}, temporary},
-		{smtp.Fault{At: smtp.From, Code: 451}, temporary},
+		{smtp.Fault{At: smtp.From, Code: 451}, later},
 		{smtp.Fault{At: smtp.From, Code: 553}, permanent},
-		{smtp.Fault{At: smtp.To, Code: 450}, temporary},
+		{smtp.Fault{At: smtp.To, Code: 450}, later},
 		{smtp.Fault{At: smtp.To, Code: 550}, permanent},
-		{smtp.Fault{At: smtp.Data, Code: 452}, temporary},
+		{smtp.Fault{At: smtp.Data, Code: 452}, later},
 		{smtp.Fault{At: smtp.Data, Code: 554}, permanent},
-		{smtp.Fault{At: smtp.Auth, Code: 454}, temporary},
+		{smtp.Fault{At: smtp.Auth, Code: 454}, later},
 		{smtp.Fault{At: smtp.Auth, Code: 535}, permanent},
 		{smtp.Fault{At: smtp.Connect, Cut: true}, temporary},
 		{smtp.Fault{At: smtp.To, Cut: true}, temporary},
@@ -138,7 +138,7 @@ func TestAGreylistedMailArrivesTheSecondTime(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{Greylist: true})
 	_, err := s.Send(soon(t), message(channel.Email, channel.Trigger, mailTo))
-	wantError(t, err, temporary)
+	wantError(t, err, later)
 	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
 	if len(p.Mails()) != 1 {
 		t.Error("it did not arrive")

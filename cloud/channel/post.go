@@ -24,7 +24,9 @@ const (
 	// retryAfterMax bounds how long a provider can make us wait: what is said
 	// hours later is of no use.
 	retryAfterMax = 15 * time.Minute
-	saidMaxRunes  = 200
+	// patience is for who asks for it and does not say how much.
+	patience     = 5 * time.Second
+	saidMaxRunes = 200
 	// secretMinBytes is the length from which a part of an address is cut out of
 	// what a provider said.
 	secretMinBytes = 8
@@ -125,6 +127,8 @@ func refused(who string, a answer, secrets ...string) error {
 		return Permanent(err)
 	case a.after > 0:
 		return &RetryError{Err: err, After: a.after}
+	case a.status == http.StatusTooManyRequests: // it works, and asks for patience
+		return &RetryError{Err: err, After: patience}
 	}
 	return err
 }

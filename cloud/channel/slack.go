@@ -174,6 +174,17 @@ func slackError(err error) error {
 	return out
 }
 
+// Verify tries the bot's token, where there is one.
+func (s *SlackSender) Verify(ctx context.Context) error {
+	if s.api == nil {
+		return nil
+	}
+	if _, err := s.api.AuthTestContext(ctx); err != nil {
+		return slackError(err)
+	}
+	return nil
+}
+
 // Check finds a webhook that is gone and a token that is void. A message
 // without a text is refused by a webhook that is there, and told to nobody.
 func (s *SlackSender) Check(ctx context.Context, to string, _ map[string]string) error {
@@ -182,10 +193,7 @@ func (s *SlackSender) Check(ctx context.Context, to string, _ map[string]string)
 			return Permanent(hint.Wrap(errors.New("the region has no Slack bot token"),
 				"Set alerts.slack.bot_token_file, or enter an incoming webhook's address."))
 		}
-		if _, err := s.api.AuthTestContext(ctx); err != nil {
-			return slackError(err)
-		}
-		return nil
+		return s.Verify(ctx)
 	}
 	if _, err := s.hook(to); err != nil {
 		return Permanent(hint.Wrap(err, "Enter an incoming webhook's address, https://hooks.slack.com/services/…, or a channel's id such as C0123456789."))

@@ -85,6 +85,7 @@ type workspace struct {
 	*slack.Peer
 	clock  *clock
 	sender *channel.SlackSender
+	base   string
 	hook   string
 	inbox  *slackInbox
 }
@@ -107,7 +108,7 @@ func newWorkspace(t *testing.T) *workspace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.sender, w.hook = s, w.AddWebhook("C0123456789")
+	w.base, w.sender, w.hook = base, s, w.AddWebhook("C0123456789")
 	return w
 }
 

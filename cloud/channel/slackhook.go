@@ -98,6 +98,9 @@ func (s *SlackSender) update(ctx context.Context, inbox Inbox, p press, said str
 	m, err := inbox.Incident(ctx, p.delivery)
 	if err == nil {
 		m.Kind = Slack
+		if m.Event == Test {
+			m.Incident.AckURL = "" // it came, and there is nothing to press any more
+		}
 		var text string
 		var blocks []slack.Block
 		if text, blocks, err = s.message(m); err == nil {

@@ -101,11 +101,11 @@ func TestATeamsYesThatIsANoIsAFailure(t *testing.T) {
 		fault faults.HTTP
 		want  outcome
 	}{
-		{faults.HTTP{Status: 200, Body: "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId tcid=0"}, temporary},
+		{faults.HTTP{Status: 200, Body: "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId tcid=0"}, later},
 		{faults.HTTP{Status: 200, Body: "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 400 with ContextId tcid=0"}, permanent},
 		{faults.HTTP{Status: 200, Body: `{"error":{"code":"BadGateway"}}`}, temporary},
 		{faults.HTTP{Status: 429, RetryAfter: 7 * time.Second}, later},
-		{faults.HTTP{Status: 429}, temporary},
+		{faults.HTTP{Status: 429}, later},
 		{faults.HTTP{Status: 502, Body: "<html>gateway</html>"}, temporary},
 		{faults.HTTP{Status: 404, Body: `{"error":{"code":"WorkflowNotFound","message":"sig=` + sig + `"}}`}, permanent},
 		{faults.HTTP{Cut: true}, temporary},

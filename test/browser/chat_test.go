@@ -36,15 +36,14 @@ func TestAVisitorSeesTheChatsAndPressesSlacksButton(t *testing.T) {
 
 	secret := filepath.Join(t.TempDir(), "secret")
 	must(t, os.WriteFile(secret, []byte("signing-secret"), 0o600))
-	senders := must0(channel.NewChat(channel.Config{
+	chat := channel.NewChat(channel.Config{
 		Slack: channel.SlackConfig{SigningSecret: secret, BaseURL: pageURL + "/slack"}, Teams: channel.TeamsConfig{Hosts: []string{pageURL[len("http://"):]}},
 		PagerDuty: channel.PagerDutyConfig{BaseURL: pageURL + "/pagerduty"},
 		Email:     channel.EmailConfig{Host: "127.0.0.1", Port: mail.Port(), TLS: "none", From: "Holdfast <alerts@example.com>"},
-	}, must0(channel.NewTexts(""))(t), nil))(t)
+	}, must0(channel.NewTexts(""))(t), nil)
 	desk := &desk{told: map[string]channel.Message{}}
 	region = channel.Handler(channel.HandlerConfig{
-		Inbox: desk, Log: slog.New(slog.DiscardHandler),
-		Hooks: map[string]http.Handler{"slack": senders[channel.Slack].(*channel.SlackSender).Hook(desk, slog.New(slog.DiscardHandler))},
+		Inbox: desk, Log: slog.New(slog.DiscardHandler), Hooks: chat.Hooks(desk, slog.New(slog.DiscardHandler)),
 	})
 	for kind, to := range map[channel.Kind]string{channel.Slack: rooms.AddWebhook("C0123456789"), channel.Teams: flow.URL(), channel.PagerDuty: key, channel.Email: "ana@example.com"} {
 		m := channel.Example(kind, channel.Trigger)
@@ -52,7 +51,7 @@ func TestAVisitorSeesTheChatsAndPressesSlacksButton(t *testing.T) {
 		if kind == channel.Slack {
 			desk.told[m.Delivery] = m
 		}
-		must0(senders[kind].Send(t.Context(), m))(t)
+		must0(chat.Senders[kind].Send(t.Context(), m))(t)
 	}
 
 	tb := newBrowser(t).open(t, pageURL)
