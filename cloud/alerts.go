@@ -19,6 +19,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
@@ -26,11 +27,14 @@ import (
 type voices struct {
 	texts    *channel.Texts
 	links    *channel.Links
+	chat     *channel.Chat
 	twilio   *channel.Twilio // nil: there is none
 	senders  map[channel.Kind]channel.Sender
-	problems map[channel.Kind]string // why one is not set up
+	problems map[channel.Kind]string // why one is not set up, and what to do
 }
 
+// newVoices makes each channel that the configuration makes possible. A region
+// whose password for one of them is lost goes on with the others.
 func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*voices, error) {
 	texts, err := channel.NewTexts(c.Templates)
 	if err != nil {
@@ -40,34 +44,56 @@ func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*v
 	if err != nil {
 		return nil, err
 	}
-	v := &voices{texts: texts, links: links, problems: map[channel.Kind]string{}}
-	if v.senders, err = channel.NewChat(c, texts, publish); err != nil {
-		return nil, err
+	v := &voices{texts: texts, links: links, chat: channel.NewChat(c, texts, publish), senders: map[channel.Kind]channel.Sender{}, problems: map[channel.Kind]string{}}
+	maps.Copy(v.senders, v.chat.Senders)
+	for kind, err := range v.chat.Problems {
+		v.problems[kind] = words(err)
 	}
-	if c.Twilio.AccountSID != "" {
-		if v.twilio, err = channel.NewTwilio(c.Twilio, c.PublicURL, texts); err != nil {
-			return nil, err
-		}
-		maps.Copy(v.senders, v.twilio.Senders())
+	const notSetUp = "It is not set up. Set alerts.twilio in the region's configuration: account_sid, auth_token_file and "
+	v.problems[channel.SMS], v.problems[channel.Voice] = notSetUp+"from_sms.", notSetUp+"from_voice."
+	if c.Twilio.AccountSID == "" {
+		return v, nil
 	}
-	for kind, missing := range map[channel.Kind]string{
-		channel.SMS: "alerts.twilio.account_sid, auth_token_file and from_sms", channel.Voice: "alerts.twilio.account_sid, auth_token_file and from_voice",
-		channel.Email: "alerts.email.host and from",
-	} {
-		if v.senders[kind] == nil {
-			v.problems[kind] = "It is not set up. Set " + missing + " in the region's configuration."
-		}
+	v.twilio, err = channel.NewTwilio(c.Twilio, c.PublicURL, texts)
+	if err != nil {
+		v.problems[channel.SMS], v.problems[channel.Voice] = words(err), words(err)
+		return v, nil
+	}
+	for kind, s := range v.twilio.Senders() {
+		v.senders[kind] = s
+		delete(v.problems, kind)
 	}
 	return v, nil
 }
 
+// words is an error with what to do about it.
+func words(err error) string {
+	return strings.TrimSuffix(err.Error()+". "+hint.Of(err), ". ")
+}
+
+// verify tries the region's own credentials, without telling anybody, and logs
+// what is wrong. They may be mended while the region runs.
+func (v *voices) verify(ctx context.Context, log *slog.Logger) error {
+	wrong := v.chat.Verify(ctx)
+	if v.twilio != nil {
+		found, err := v.twilio.Verify(ctx)
+		if err != nil {
+			wrong[channel.SMS] = err
+		}
+		maps.Copy(wrong, found)
+	}
+	for kind, err := range wrong {
+		log.Warn("a channel cannot be used as it is set up", "channel", string(kind), "err", err)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // handler serves what comes back. It needs no session.
 func (v *voices) handler(c channel.Config, inbox channel.Inbox, log *slog.Logger) http.Handler {
-	h := channel.HandlerConfig{Inbox: inbox, Links: v.links, Support: c.Support, Twilio: v.twilio, Log: log}
-	if s, ok := v.senders[channel.Slack].(*channel.SlackSender); ok {
-		h.Hooks = map[string]http.Handler{"slack": s.Hook(inbox, log)}
-	}
-	return channel.Handler(h)
+	return channel.Handler(channel.HandlerConfig{
+		Inbox: inbox, Links: v.links, Support: c.Support, Twilio: v.twilio, Hooks: v.chat.Hooks(inbox, log), Log: log,
+	})
 }
 
 // newAlerter puts together who is told, how, and of what.
