@@ -2,6 +2,7 @@ package proto
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -50,6 +51,19 @@ func Filter(k Kind) string { return Topic("+", "+", k) }
 func MirrorTopic(tenant, facility, what string) string {
 	return topicRoot + mirrorTenant + "/" + tenant + "/" + facility + "/" + what
 }
+
+// canaryTenant takes the tenant's place in the topics of the region's own canaries.
+const canaryTenant = "canary"
+
+// CanaryTopic is where one canary of a process of the region sings, to show that
+// the broker still brings messages. The process has a name with capital letters,
+// so no facility has it.
+func CanaryTopic(process string, number int) string {
+	return topicRoot + canaryTenant + "/" + process + "/" + strconv.Itoa(number)
+}
+
+// CanaryFilter matches all canaries of a process.
+func CanaryFilter(process string) string { return topicRoot + canaryTenant + "/" + process + "/+" }
 
 // ParseTopic takes apart a topic that Topic made. It returns an error for
 // anything else, mirrors included.

@@ -28,11 +28,11 @@ type Facts struct {
 	Back      time.Duration
 
 	// Tunnel is when the last packet came through the tunnel, up to TunnelWithin
-	// earlier than it says; TunnelHere as Here. Applied is when something of its
-	// stream was last applied.
+	// earlier than it says; TunnelHere as Here. All of an application's traffic is
+	// such packets. When the region gets to applying what they brought says
+	// nothing about the facility: it may have been cut off long before.
 	Tunnel     time.Time
 	TunnelHere bool
-	Applied    time.Time
 	// Asked is when the last finished probe began, Unanswered whether it failed,
 	// Answered when the last answer came.
 	Asked, Answered time.Time
@@ -82,11 +82,10 @@ const TunnelWithin = 2 * time.Second
 // tunnel is the last sign of life through the tunnel that this process knows of;
 // it may have been a little later, never earlier.
 func (f *Facts) tunnel() time.Time {
-	t := latest(f.Answered, f.Applied)
 	if f.TunnelHere {
-		t = latest(t, f.Tunnel.Add(-TunnelWithin))
+		return latest(f.Answered, f.Tunnel.Add(-TunnelWithin))
 	}
-	return t
+	return f.Answered
 }
 
 // life is the last sign of life that this process knows of, zero when there was none.

@@ -54,6 +54,9 @@ func (d *Detector) Judge(f *Facts, now time.Time) Verdict {
 	return d.judge(f, d.memoryOf(f.ID), now)
 }
 
+// Verdict is what was judged last of a facility.
+func (d *Detector) Verdict(id string) Verdict { return d.memoryOf(id).verdict }
+
 func (d *Detector) judge(f *Facts, m *memory, now time.Time) Verdict {
 	v := d.weigh(f, now)
 	switch was := m.verdict; {
@@ -83,7 +86,7 @@ func (d *Detector) judge(f *Facts, m *memory, now time.Time) Verdict {
 func (d *Detector) weigh(f *Facts, now time.Time) Verdict {
 	life, tunnel, hub := f.life(), f.tunnel(), d.region.Hub
 	v := Verdict{Heartbeat: f.Here && now.Sub(f.Heard) <= f.Rhythm.Deadline()}
-	if hub && f.gone(life) && now.Sub(f.Left) >= leaveGrace {
+	if hub && !f.Left.IsZero() && now.Sub(f.Left) >= leaveGrace {
 		v.Heartbeat = false
 	}
 	if hub && !tunnel.IsZero() {

@@ -6,18 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/proto"
 )
 
 const (
-	judgeEvery  = 500 * time.Millisecond
+	judgeEvery  = 250 * time.Millisecond
 	sampleEvery = 5 * time.Second
 	flushEvery  = 5 * time.Second
 	listEvery   = 5 * time.Second
@@ -61,7 +63,12 @@ type Config struct {
 	// StalledAfter is how long a stage may have work and make no progress;
 	// default a minute.
 	StalledAfter time.Duration
-	Log          *slog.Logger
+	// Maintenance returns until when a facility is under announced work; nil when
+	// nobody knows. It is only shown. It must not wait, and not call the fleet.
+	Maintenance func(facility string) (until time.Time, ok bool)
+	// Detect has what may be set of the rules.
+	Detect detect.Config
+	Log    *slog.Logger
 }
 
 // Fleet is all facilities of the region. Its methods may be called from
@@ -74,7 +81,13 @@ type Fleet struct {
 	store  store
 	counts counters
 
+	canaries   [canaryCount]canary
+	word       atomic.Pointer[detect.Word]
+	hurry      chan struct{} // has room for one: something is to be judged, or asked, at once
+	unwritable atomic.Pointer[time.Time]
+
 	mu         sync.Mutex
+	detector   *detect.Detector
 	facilities map[string]*facility
 	route      route
 	listening  time.Time           // since when heartbeats can be heard; zero while not
@@ -103,7 +116,9 @@ func New(cfg Config) (*Fleet, error) {
 		mirrors:    make(map[string]bool),
 		asks:       make(map[string]struct{}),
 		wake:       make(chan struct{}, 1),
+		hurry:      make(chan struct{}, 1),
 		commands:   make(map[proto.CommandID]chan proto.CommandAck),
+		detector:   detect.New(cfg.Detect, time.Now()),
 	}
 	mc := mqttclient.Config{Log: cfg.Log, Connected: f.connected, WaitMax: 5 * time.Second}
 	for k, handle := range map[proto.Kind]func(mqttclient.Received) error{
@@ -117,7 +132,11 @@ func New(cfg Config) (*Fleet, error) {
 			Filter: proto.Filter(k), QoS: 1, Handle: func(m mqttclient.Received) { f.received(k, m, handle) },
 		})
 	}
-	var err error
+	sub, err := f.hatch()
+	if err != nil {
+		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	mc.Subscriptions = append(mc.Subscriptions, sub)
 	f.client, err = mqttclient.New(cfg.Client(mc))
 	if err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
@@ -130,13 +149,19 @@ func (f *Fleet) Run(ctx context.Context) error {
 	if err := f.Reload(ctx); err != nil {
 		return err
 	}
+	if err := f.recall(ctx); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.client.Run(gctx) })
 	g.Go(func() error { return f.publishing(gctx) })
-	g.Go(func() error { return f.probing(gctx) })
 	g.Go(func() error { return f.storing(gctx) })
 	g.Go(func() error { return f.judging(gctx) })
 	g.Go(func() error { return f.watching(gctx) })
+	g.Go(func() error { return f.pulse(gctx) })
+	for i := range f.canaries {
+		g.Go(func() error { return f.canaries[i].client.Run(gctx) })
+	}
 	err := g.Wait()
 	// What was heard last is worth a last write: it is what the next process
 	// begins with.
@@ -151,8 +176,19 @@ func (f *Fleet) Run(ctx context.Context) error {
 // Broker is how the fleet's connection to the broker is.
 func (f *Fleet) Broker() mqttclient.State { return f.client.State() }
 
-// judging keeps every facility's verdict and history up to date.
+// Word is what was judged last. It is cheap, and safe from any goroutine; the
+// reader must not change it.
+func (f *Fleet) Word() detect.Word {
+	if w := f.word.Load(); w != nil {
+		return *w
+	}
+	return detect.Word{Held: true, Why: "This region has only just begun to listen."}
+}
+
+// judging keeps every facility's verdict and history up to date, and asks who is silent.
 func (f *Fleet) judging(ctx context.Context) error {
+	ask, wait := f.asker(ctx)
+	defer wait()
 	judge, sample := time.NewTicker(judgeEvery), time.NewTicker(sampleEvery)
 	defer judge.Stop()
 	defer sample.Stop()
@@ -161,15 +197,25 @@ func (f *Fleet) judging(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-judge.C:
-			f.judgeAll()
+		case <-f.hurry:
 		case now := <-sample.C:
 			f.sample(now)
+			continue
 		}
+		f.judgeAll(time.Now(), ask)
 	}
 }
 
-func (f *Fleet) judgeAll() {
-	now := time.Now()
+// hurryUp has the next look at everything be now.
+func (f *Fleet) hurryUp() {
+	select {
+	case f.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// judgeAll has everything judged, and hands on whom to ask.
+func (f *Fleet) judgeAll(now time.Time, ask func(*facility) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	// Nothing says when the connection is lost, so it is asked.
@@ -179,40 +225,79 @@ func (f *Fleet) judgeAll() {
 	case f.listening.IsZero():
 		f.listening = now
 	}
-	for _, fac := range f.facilities {
-		f.judgeLocked(fac, now)
-	}
+	full := false
+	w := f.detector.Step(detect.Snapshot{Now: now, Region: f.regionLocked(), Facilities: func(yield func(*detect.Facts) bool) {
+		for _, fac := range f.facilities {
+			changed := f.linkLocked(fac)
+			if !yield(&fac.Facts) {
+				return
+			}
+			f.judgedLocked(fac, f.detector.Verdict(fac.ID), changed)
+			if !full && !fac.probing && f.detector.Probe(&fac.Facts, now) {
+				full = !ask(fac) // the others have their turn later
+			}
+		}
+	}})
+	f.word.Store(&w)
 }
 
-// judgeLocked applies the rule to one facility and tells who wants to know.
-func (f *Fleet) judgeLocked(fac *facility, now time.Time) {
+// regionLocked is what is known of the region itself.
+func (f *Fleet) regionLocked() detect.Region {
+	r := detect.Region{
+		Listening: f.listening, Hub: f.cfg.Link != nil, Probes: f.cfg.Probe != nil, Streams: f.cfg.Streaming != nil,
+	}
+	for i := range f.canaries {
+		r.Canaries = append(r.Canaries, f.canaries[i].heard())
+	}
+	if since := f.unwritable.Load(); since != nil {
+		r.Unwritable = *since
+	}
+	for _, s := range f.route.stalls {
+		r.Stalls = append(r.Stalls, s.Stage.Text(s.Work))
+	}
+	return r
+}
+
+// linkLocked takes in what the tunnel and the stream show of a facility, and
+// reports whether the stream has come or gone.
+func (f *Fleet) linkLocked(fac *facility) (changed bool) {
 	if f.cfg.Link != nil {
-		if link, ok := f.cfg.Link(fac.id); ok {
+		if link, ok := f.cfg.Link(fac.ID); ok {
 			fac.link = link
-			if link.Heard.After(fac.tunnelAt) {
-				fac.tunnelAt, fac.tunnelHere, fac.dirty = link.Heard, true, true
+			if link.Heard.After(fac.Tunnel) {
+				fac.Tunnel, fac.TunnelHere, fac.dirty = link.Heard, true, true
 			}
 		}
 	}
-	streaming := f.cfg.Streaming != nil && f.cfg.Streaming(fac.id)
-	v := Judge(fac.evidence(now, f.listening, f.cfg.Link != nil))
-	if v == fac.verdict && streaming == fac.streaming {
-		return
+	was := fac.Streaming
+	fac.Streaming = f.cfg.Streaming != nil && f.cfg.Streaming(fac.ID)
+	return fac.Streaming != was
+}
+
+// judgeLocked applies the rule to one facility, between two looks at all.
+func (f *Fleet) judgeLocked(fac *facility, now time.Time) {
+	changed := f.linkLocked(fac)
+	f.judgedLocked(fac, f.detector.Judge(&fac.Facts, now), changed)
+}
+
+// judgedLocked takes in a verdict and tells who wants to know.
+func (f *Fleet) judgedLocked(fac *facility, v Verdict, changed bool) {
+	was := fac.verdict
+	fac.verdict = v
+	if v.State != was.State {
+		f.log.Info("facility is "+string(v.State), "facility", fac.ID, "was", string(was.State), "reason", v.Reason)
 	}
-	if v.State != fac.verdict.State {
-		fac.since = now
-		f.log.Info("facility is "+string(v.State), "facility", fac.id, "was", string(fac.verdict.State), "reason", v.Reason)
+	if v != was || changed {
+		f.changedLocked(fac, false)
 	}
-	fac.verdict, fac.streaming = v, streaming
-	f.changedLocked(fac, false)
 }
 
 // changedLocked tells the dashboards and, by and by, the mirrors.
 func (f *Fleet) changedLocked(fac *facility, status bool) {
 	for s := range f.subs {
-		s.tell(fac.id)
+		s.tell(fac.ID)
 	}
-	f.mirrors[fac.id] = f.mirrors[fac.id] || status
+	f.mirrors[fac.ID] = f.mirrors[fac.ID] || status
 	f.wakeUp()
 }
 

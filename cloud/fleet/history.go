@@ -96,7 +96,7 @@ func (f *Fleet) Applied(id string, b Batch) {
 	s.transactions += b.Transactions
 	s.changes += b.Changes
 	for s := range f.subs {
-		s.tell(fac.id)
+		s.tell(fac.ID)
 	}
 }
 
@@ -119,8 +119,8 @@ func (f *Fleet) sample(now time.Time) {
 		a := &fac.applied
 		p := Point{
 			At: now.Unix(), State: fac.verdict.State,
-			QueueTransactions: clamp(fac.beat.QueueTransactions), QueueChanges: clamp(fac.beat.QueueChanges),
-			QueueKiB:     clamp(fac.beat.QueueBytes >> 10),
+			QueueTransactions: clamp(fac.Beat.QueueTransactions), QueueChanges: clamp(fac.Beat.QueueChanges),
+			QueueKiB:     clamp(fac.Beat.QueueBytes >> 10),
 			Transactions: clamp(a.transactions - a.sampled[0]), Changes: clamp(a.changes - a.sampled[1]),
 			KiB: clamp((a.bytes - a.sampled[2]) >> 10),
 		}
@@ -135,8 +135,8 @@ func (f *Fleet) sample(now time.Time) {
 // lag is the age of the oldest change that is not visible here yet, or when
 // there is none, how long the last one took; -1 when neither is known.
 func (fac *facility) lag(now time.Time) int64 {
-	if fac.beat.QueueTransactions > 0 && fac.beat.OldestSeconds > 0 && fac.beatAt.After(fac.applied.at) {
-		return int64(fac.beat.OldestSeconds)*1000 + now.Sub(fac.beatAt).Milliseconds()
+	if fac.Beat.QueueTransactions > 0 && fac.Beat.OldestSeconds > 0 && fac.BeatAt.After(fac.applied.at) {
+		return int64(fac.Beat.OldestSeconds)*1000 + now.Sub(fac.BeatAt).Milliseconds()
 	}
 	if fac.applied.at.IsZero() {
 		return -1

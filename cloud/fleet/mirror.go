@@ -121,11 +121,11 @@ func (f *Fleet) mirror(ctx context.Context, id string, status bool, sent map[str
 		f.mu.Unlock()
 		return f.unretain(ctx, id, sent)
 	}
-	tenant, doc := fac.tenant, fac.status
+	tenant, doc := fac.tenant, fac.Status
 	m := Mirror{
-		Schema: 1, Tenant: tenant, Facility: id, State: fac.verdict.State, Reason: fac.verdict.Reason, Since: fac.since.Round(0),
-		Heartbeat: fac.verdict.Heartbeat, Tunnel: fac.verdict.Tunnel, Stream: fac.streaming,
-		Health: fac.beat.Health.String(), Faults: fac.beat.Faults,
+		Schema: 1, Tenant: tenant, Facility: id, State: fac.verdict.State, Reason: fac.verdict.Reason, Since: fac.verdict.Since.Round(0),
+		Heartbeat: fac.verdict.Heartbeat, Tunnel: fac.verdict.Tunnel, Stream: fac.Streaming,
+		Health: fac.Beat.Health.String(), Faults: fac.Beat.Faults,
 	}
 	f.mu.Unlock()
 	state, err := json.Marshal(m)

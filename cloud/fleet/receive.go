@@ -53,7 +53,7 @@ func (f *Fleet) ofLocked(m mqttclient.Received) (*facility, error) {
 }
 
 func (fac *facility) is(tenant, id string) error {
-	if fac.tenant != tenant || fac.id != id {
+	if fac.tenant != tenant || fac.ID != id {
 		return errForeign
 	}
 	return nil
@@ -74,20 +74,22 @@ func (f *Fleet) heartbeat(m mqttclient.Received) error {
 	if err != nil {
 		return err
 	}
-	if h.Who != proto.WhoDigest(fac.tenant, fac.id) {
+	if h.Who != proto.WhoDigest(fac.tenant, fac.ID) {
 		return errForeign
 	}
-	if fac.stale(h.Session, now) || h.Session == fac.beat.Session && h.Seq <= fac.beat.Seq {
+	if fac.stale(h.Session, now) || h.Session == fac.Beat.Session && h.Seq <= fac.Beat.Seq {
 		return errStale
 	}
 	fac.heard(now, h.Session)
-	fac.beat, fac.beatAt, fac.boot = h, now, h.BootID.String()
+	fac.Beat, fac.BeatAt, fac.boot = h, now, h.BootID.String()
+	fac.Beats++
+	fac.Rhythm.Beat(now, h.Session, h.Seq, time.Duration(h.EverySeconds)*time.Second)
 	if h.StatusDigest != (proto.Digest{}) && h.StatusDigest != fac.statusDigest {
 		f.askLocked(fac, now)
 	}
 	f.judgeLocked(fac, now)
 	for s := range f.subs {
-		s.tell(fac.id)
+		s.tell(fac.ID)
 	}
 	return nil
 }
@@ -98,7 +100,7 @@ func (f *Fleet) askLocked(fac *facility, now time.Time) {
 		return
 	}
 	fac.askedAt = now
-	f.asks[fac.id] = struct{}{}
+	f.asks[fac.ID] = struct{}{}
 	f.wakeUp()
 }
 
@@ -117,10 +119,10 @@ func (f *Fleet) status(m mqttclient.Received) error {
 	if err := fac.is(s.Tenant, s.Facility); err != nil {
 		return err
 	}
-	if fac.stale(s.Session, now) || fac.status != nil && fac.status.Session == s.Session && s.MonoMs < fac.status.MonoMs {
+	if fac.stale(s.Session, now) || fac.Status != nil && fac.Status.Session == s.Session && s.MonoMs < fac.Status.MonoMs {
 		return errStale
 	}
-	fac.status, fac.statusAt, fac.statusDigest = &s, now, proto.StatusDigest(m.Payload)
+	fac.Status, fac.StatusAt, fac.statusDigest = &s, now, proto.StatusDigest(m.Payload)
 	fac.statusNew, fac.dirty = true, true
 	f.changedLocked(fac, true)
 	return nil
@@ -156,11 +158,13 @@ func (f *Fleet) conn(m mqttclient.Received) error {
 		fac.connection, fac.boot = c.Connection, c.BootID.String()
 		f.counts.birth()
 	default:
-		if fac.left.IsZero() {
-			fac.left = now
+		if fac.Left.IsZero() {
+			fac.Left = now
 		}
-		fac.leftState, fac.leftWords = c.State, c.Reason
+		fac.leftState, fac.LeftWords = c.State, c.Reason
+		fac.Bye, fac.Back = c.State == proto.ConnBye, time.Duration(c.BackSeconds)*time.Second
 		f.counts.leave(c.State)
+		f.hurryUp() // whoever left is asked at once
 	}
 	f.judgeLocked(fac, now)
 	return nil
@@ -190,7 +194,7 @@ func (f *Fleet) event(m mqttclient.Received) error {
 		fac.events = append([]proto.Event(nil), fac.events[1:]...)
 	}
 	for s := range f.subs {
-		s.tell(fac.id)
+		s.tell(fac.ID)
 	}
 	return nil
 }

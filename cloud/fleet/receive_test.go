@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -23,7 +24,7 @@ func bare(t *testing.T) *Fleet {
 		log: slog.New(slog.DiscardHandler), client: client,
 		facilities: map[string]*facility{}, subs: map[*sub]struct{}{}, mirrors: map[string]bool{},
 		asks: map[string]struct{}{}, wake: make(chan struct{}, 1), commands: map[proto.CommandID]chan proto.CommandAck{},
-		listening: time.Now(),
+		listening: time.Now(), hurry: make(chan struct{}, 1), detector: detect.New(detect.Config{}, time.Now()),
 	}
 	fac := newFacility("la")
 	fac.tenant = "foo"
@@ -78,7 +79,7 @@ func TestOldSessionsAreStale(t *testing.T) {
 			if errors.Is(err, errStale) != step.stale || err != nil && !step.stale {
 				t.Errorf("step %d, %s: %v, want stale: %v", i, step.what, err, step.stale)
 			}
-			if left := !f.facilities["la"].left.IsZero(); left != step.left {
+			if left := !f.facilities["la"].Left.IsZero(); left != step.left {
 				t.Errorf("step %d, %s: left: %v, want %v", i, step.what, left, step.left)
 			}
 		}
@@ -105,7 +106,7 @@ func TestRetainedBirthsAndBeatsProveNothing(t *testing.T) {
 			t.Errorf("retained %s: %v", k, err)
 		}
 	}
-	if f.facilities["la"].heardHere {
+	if f.facilities["la"].Here {
 		t.Error("a retained message counts as heard")
 	}
 }
@@ -146,7 +147,7 @@ func TestSilentFacilityGoesOfflineAndComesBack(t *testing.T) {
 			defer f.mu.Unlock()
 			f.judgeLocked(f.facilities["la"], time.Now())
 		}
-		time.Sleep(heartbeatDeadline)
+		time.Sleep(f.facilities["la"].Rhythm.Deadline())
 		judge()
 		if got := f.state("la"); got != StateOnline {
 			t.Errorf("at the deadline it is %s", got)

@@ -38,7 +38,7 @@ func (f *Fleet) Snapshot() []v1.FacilityStatus {
 	f.mu.Lock()
 	out := make([]v1.FacilityStatus, 0, len(f.facilities))
 	for _, fac := range f.facilities {
-		out = append(out, fac.view(now))
+		out = append(out, f.viewLocked(fac, now))
 	}
 	f.mu.Unlock()
 	slices.SortFunc(out, func(a, b v1.FacilityStatus) int { return cmp.Compare(a.ID, b.ID) })
@@ -53,7 +53,7 @@ func (f *Fleet) Summary(id string) (v1.FacilityStatus, bool) {
 	if !ok {
 		return v1.FacilityStatus{}, false
 	}
-	return fac.view(time.Now()), true
+	return f.viewLocked(fac, time.Now()), true
 }
 
 // Facility returns all that is known of one.
@@ -66,13 +66,13 @@ func (f *Fleet) Facility(id string) (Detail, bool) {
 		return Detail{}, false
 	}
 	d := Detail{
-		FacilityStatus: fac.view(now), Since: fac.since.Round(0), Beat: fac.beat,
+		FacilityStatus: f.viewLocked(fac, now), Since: fac.verdict.Since.Round(0), Beat: fac.Beat,
 		Rx: fac.link.Rx, Tx: fac.link.Tx, Epoch: fac.applied.epoch, Seq: fac.applied.seq,
 		Throughput: fac.applied.throughput(now), History: fac.history.list(), Events: slices.Clone(fac.events),
-		Status: fac.status, // never changed once it is here, only replaced
+		Status: fac.Status, // never changed once it is here, only replaced
 	}
-	if !fac.left.IsZero() {
-		d.Left, d.LeftReason = fac.leftState.String(), fac.leftWords
+	if !fac.Left.IsZero() {
+		d.Left, d.LeftReason = fac.leftState.String(), fac.LeftWords
 	}
 	return d, true
 }
@@ -94,34 +94,53 @@ func (a *applied) throughput(now time.Time) v1.Throughput {
 	return t
 }
 
+// viewLocked adds what comes from elsewhere.
+func (f *Fleet) viewLocked(fac *facility, now time.Time) v1.FacilityStatus {
+	v := fac.view(now)
+	if f.cfg.Maintenance != nil {
+		if until, ok := f.cfg.Maintenance(fac.ID); ok {
+			v.MaintenanceUntil = wall(until)
+		}
+	}
+	return v
+}
+
 func (fac *facility) view(now time.Time) v1.FacilityStatus {
 	v := v1.FacilityStatus{
-		ID: fac.id, Tenant: fac.tenant, Name: fac.name, TimeZone: fac.timeZone,
+		ID: fac.ID, Tenant: fac.tenant, Name: fac.Name, TimeZone: fac.timeZone,
 		State: string(fac.verdict.State), Reason: fac.verdict.Reason,
-		Heartbeat: fac.verdict.Heartbeat, Tunnel: fac.verdict.Tunnel, Stream: fac.streaming,
-		LastHeardAt: wall(fac.heardAt), TunnelAt: wall(fac.tunnelAt), BootID: fac.boot,
+		Heartbeat: fac.verdict.Heartbeat, Tunnel: fac.verdict.Tunnel, Stream: fac.Streaming,
+		LastHeardAt: wall(fac.Heard), TunnelAt: wall(fac.Tunnel), BootID: fac.boot,
 	}
-	if fac.verdict.State == StateOffline && fac.leftState == proto.ConnBye && !fac.left.IsZero() && fac.leftWords != "" {
-		v.Reason = "It said goodbye: " + fac.leftWords + "."
+	v.Degraded, v.Since = string(fac.verdict.Degraded), wall(fac.verdict.Since)
+	if fac.verdict.State != StateNew {
+		for _, e := range []struct {
+			name  string
+			there bool
+		}{{"heartbeat", v.Heartbeat}, {"tunnel", v.Tunnel}, {"stream", v.Stream}} {
+			if !e.there {
+				v.Missing = append(v.Missing, e.name)
+			}
+		}
 	}
-	if fac.beat.Seq != 0 {
-		v.ReportedAt = wall(fac.beatAt)
-		v.Queue.Transactions, v.Queue.Bytes = int64(fac.beat.QueueTransactions), int64(fac.beat.QueueBytes)
-		v.Queue.OldestUnsentAt = oldest(fac.beat.QueueTransactions, fac.beat.OldestSeconds, fac.beatAt)
-	} else if s := fac.status; s != nil {
-		v.ReportedAt = wall(fac.statusAt)
+	if fac.Beat.Seq != 0 {
+		v.ReportedAt = wall(fac.BeatAt)
+		v.Queue.Transactions, v.Queue.Bytes = int64(fac.Beat.QueueTransactions), int64(fac.Beat.QueueBytes)
+		v.Queue.OldestUnsentAt = oldest(fac.Beat.QueueTransactions, fac.Beat.OldestSeconds, fac.BeatAt)
+	} else if s := fac.Status; s != nil {
+		v.ReportedAt = wall(fac.StatusAt)
 		v.Queue.Transactions, v.Queue.Bytes = int64(s.Queue.Transactions), int64(s.Queue.Bytes)
-		v.Queue.OldestUnsentAt = oldest(s.Queue.Transactions, s.Queue.OldestSeconds, fac.statusAt)
+		v.Queue.OldestUnsentAt = oldest(s.Queue.Transactions, s.Queue.OldestSeconds, fac.StatusAt)
 	}
 	if lag := fac.lag(now); lag >= 0 {
 		v.Lag = &lag
 	}
-	v.Stalled, v.Parked, v.Differing = fac.stalled(), fac.parked, fac.differing
-	if s := fac.status; s != nil {
+	v.Stalled, v.Parked, v.Differing = fac.stalled(), fac.Parked, fac.Differing
+	if s := fac.Status; s != nil {
 		v.Queue.LimitBytes, v.Queue.FillRate = int64(s.Queue.LimitBytes), int64(s.Queue.FillBytesPerSecond)
 		if full := s.Queue.FullSeconds; full != nil {
 			const century = 100 * 365 * 24 * 3600
-			v.Queue.FullAt = wall(fac.statusAt.Add(time.Duration(min(*full, century)) * time.Second))
+			v.Queue.FullAt = wall(fac.StatusAt.Add(time.Duration(min(*full, century)) * time.Second))
 		}
 		v.Database, v.AgentVersion = s.Database.State, s.Versions.Agent
 		if s.MilliCelsius != nil {

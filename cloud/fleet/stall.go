@@ -46,7 +46,7 @@ func (f *Fleet) samplesLocked(fac *facility, c counted) map[progress.Stage]progr
 	var got Received
 	streaming := false
 	if f.cfg.Received != nil {
-		got, streaming = f.cfg.Received(fac.id)
+		got, streaming = f.cfg.Received(fac.ID)
 	}
 	done := progress.Mark{at.Epoch, at.Seq}
 	if streaming {
@@ -63,12 +63,12 @@ func (f *Fleet) samplesLocked(fac *facility, c counted) map[progress.Stage]progr
 		out[progress.LoadDown] = progress.Sample{Work: uint64(c.LoadsDown), Done: progress.Mark{uint64(c.LoadsDown), uint64(c.RowsSentDown)}}
 	}
 	if fac.verdict.Heartbeat && fac.verdict.Tunnel {
-		receive := progress.Sample{Work: fac.beat.QueueTransactions, Done: done}
+		receive := progress.Sample{Work: fac.Beat.QueueTransactions, Done: done}
 		receive.Done[2], receive.Done[3] = got.Position.Epoch, got.Position.Seq
 		out[progress.Receive] = receive
 	}
 	if f.cfg.Down != nil {
-		if waiting, mark, ok := f.cfg.Down(fac.id); ok && streaming {
+		if waiting, mark, ok := f.cfg.Down(fac.ID); ok && streaming {
 			out[progress.Deliver] = progress.Sample{Work: waiting, Done: mark}
 		}
 	}
@@ -114,22 +114,26 @@ func (f *Fleet) look(now time.Time, list []counted) {
 			continue
 		}
 		fac.watch.After = f.cfg.StalledAfter
-		if time.Duration(fac.beat.EverySeconds)*time.Second >= slowPace {
+		if time.Duration(fac.Beat.EverySeconds)*time.Second >= slowPace {
 			fac.watch.After = max(fac.watch.After, progress.Metered)
 		}
 		if fac.watch.Other == nil {
 			fac.watch.Other = map[progress.Stage]time.Duration{progress.Parked: max(f.cfg.StalledAfter, parkedPatience)}
 		}
 		if f.cfg.Pace != nil {
-			patience := fac.watch.After + progress.Paced(f.cfg.Pace(fac.id))
+			patience := fac.watch.After + progress.Paced(f.cfg.Pace(fac.ID))
 			fac.watch.Other[progress.Receive], fac.watch.Other[progress.Deliver] = patience, patience
 		}
 		was := fac.stalls
 		fac.stalls = fac.watch.Look(now, f.samplesLocked(fac, c))
-		logStalls(f.log.With("facility", fac.id), now, was, fac.stalls)
+		logStalls(f.log.With("facility", fac.ID), now, was, fac.stalls)
+		fac.Stalls = nil
+		for _, s := range fac.ownStalls() {
+			fac.Stalls = append(fac.Stalls, s.Text+".")
+		}
 		parked := c.Parked + c.ParkedAtBox
-		if len(was) != len(fac.stalls) || parked != fac.parked || c.Differing != fac.differing {
-			fac.parked, fac.differing = parked, c.Differing
+		if len(was) != len(fac.stalls) || parked != fac.Parked || c.Differing != fac.Differing {
+			fac.Parked, fac.Differing = parked, c.Differing
 			f.changedLocked(fac, false)
 		}
 	}
@@ -164,16 +168,20 @@ func stallSeen(s progress.Stall) v1.Stall {
 // stalled is what stands still of a facility's way: what the region sees, and
 // what the box has told as long as it is heard.
 func (fac *facility) stalled() []v1.Stall {
-	list := slices.Clone(fac.shared)
+	return append(slices.Clone(fac.shared), fac.ownStalls()...)
+}
+
+// ownStalls leaves out what stands still for all facilities.
+func (fac *facility) ownStalls() (list []v1.Stall) {
 	for _, s := range fac.stalls {
 		list = append(list, stallSeen(s))
 	}
-	if fac.status == nil || !fac.verdict.Heartbeat {
+	if fac.Status == nil || !fac.verdict.Heartbeat {
 		return list
 	}
-	for _, s := range fac.status.Stalls {
+	for _, s := range fac.Status.Stalls {
 		const century = 100 * 365 * 24 * 3600
-		since := fac.statusAt.Add(-time.Duration(min(s.Seconds, century)) * time.Second)
+		since := fac.StatusAt.Add(-time.Duration(min(s.Seconds, century)) * time.Second)
 		list = append(list, v1.Stall{Side: "facility", Stage: s.Stage, Since: since.Round(0), Work: int64(s.Work), Text: progress.Stage(s.Stage).Text(s.Work)})
 	}
 	return list

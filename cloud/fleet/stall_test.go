@@ -48,18 +48,18 @@ func TestRegionSeesWhatStandsStill(t *testing.T) {
 		{"frames of a big transaction come", func(_ *counted, n int) { got.Frames += uint64(n) }, "deliver receive"},
 		{"more arrives", func(_ *counted, n int) { got.Position.Seq = 20 + uint64(n) }, "apply deliver"},
 		{"no stream", func(*counted, int) { got.Frames = 0 }, "receive"},
-		{"the queue there is empty", func(*counted, int) { fac.beat.QueueTransactions = 0 }, "apply deliver"},
+		{"the queue there is empty", func(*counted, int) { fac.Beat.QueueTransactions = 0 }, "apply deliver"},
 		{"it is not heard", func(*counted, int) { fac.verdict.Heartbeat = false }, "apply deliver"},
 		{"its tunnel is down", func(*counted, int) { fac.verdict.Tunnel = false }, "apply deliver"},
 		{"tables wait to go down", func(c *counted, _ int) { c.LoadsDown = 2 }, "apply deliver load_down receive"},
 		{"rows go down", func(c *counted, n int) { c.LoadsDown, c.RowsSentDown = 2, int64(n) }, "apply deliver receive"},
 		{"parked, and tried", func(c *counted, n int) { c.Parked, c.ParkedTried = 2, int64(n) }, "apply deliver receive"},
 		{"parked, tried long ago", func(c *counted, n int) { c.Parked, c.ParkedTried = 2, 7 }, "apply deliver parked receive"},
-		{"a link paid by the megabyte", func(*counted, int) { fac.beat.EverySeconds = 60 }, "apply deliver receive"},
+		{"a link paid by the megabyte", func(*counted, int) { fac.Beat.EverySeconds = 60 }, "apply deliver receive"},
 		{"another box, and nothing of it yet", func(c *counted, _ int) { got.Position = change.Position{Epoch: 2 << 32} }, "apply deliver receive"},
 	} {
 		*got = Received{Position: change.Position{Epoch: testEpoch, Seq: 20}, Frames: 5}
-		fac.beat.QueueTransactions, fac.beat.EverySeconds = 12, 5
+		fac.Beat.QueueTransactions, fac.Beat.EverySeconds = 12, 5
 		fac.verdict.Heartbeat, fac.verdict.Tunnel = true, true
 		fac.watch, fac.stalls = progress.Watch{}, nil
 		now := time.Now()
@@ -104,7 +104,7 @@ func TestWhatWaitsForAPersonIsTold(t *testing.T) {
 func TestMeteredLinksHaveMoreTime(t *testing.T) {
 	t.Parallel()
 	f, fac, _ := watched(t)
-	fac.beat.EverySeconds = 60
+	fac.Beat.EverySeconds = 60
 	now := time.Now()
 	for n := range 40 { // three minutes
 		f.look(now.Add(time.Duration(n)*5*time.Second), []counted{{Facility: "la", Epoch: testEpoch, Seq: 8}})

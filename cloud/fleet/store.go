@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -17,9 +18,10 @@ import (
 const (
 	sqlList = `
 SELECT f.id, f.tenant, f.name, f.time_zone,
-       s.heard_at, s.tunnel_at, coalesce(s.session_epoch, 0), coalesce(s.boot_id, ''), coalesce(s.status, '{}')
+       s.heard_at, s.tunnel_at, coalesce(s.session_epoch, 0), coalesce(s.boot_id, ''), coalesce(s.status, '{}'), d.certificate_not_after
 FROM holdfast.facility f
 LEFT JOIN holdfast.facility_seen s ON s.facility = f.id
+LEFT JOIN holdfast.device d ON d.facility = f.id AND d.state = 'active'
 WHERE f.removed_at IS NULL`
 
 	// An empty status means: as it was. The join leaves out facilities that
@@ -36,6 +38,15 @@ ON CONFLICT (facility) DO UPDATE SET
     session_epoch = excluded.session_epoch,
     boot_id = excluded.boot_id,
     status = CASE WHEN excluded.status = '{}'::jsonb THEN s.status ELSE excluded.status END`
+
+	sqlPulse = `INSERT INTO holdfast.pulse (one, at) VALUES (true, $1) ON CONFLICT (one) DO UPDATE SET at = excluded.at`
+
+	// What was found and is not over, by whichever process.
+	sqlOpen = `
+SELECT i.kind, coalesce(i.facility, ''), i.severity, i.since, i.summary, i.evidence, coalesce(p.kind, '')
+FROM holdfast.incident i
+LEFT JOIN holdfast.incident p ON p.id = i.parent
+WHERE i.resolved_at IS NULL`
 
 	// What the watcher counts; the order is that of the struct.
 	sqlCounted = `
@@ -69,6 +80,7 @@ type seen struct {
 	Session                    int64
 	Boot                       string
 	Status                     []byte // JSON; {} for none, or when flushing: as it was
+	CertificateUntil           *time.Time
 }
 
 func (s store) list(ctx context.Context) ([]seen, error) {
@@ -103,6 +115,39 @@ func (s store) routed(ctx context.Context, r Route) (w routed, err error) {
 		return w, fmt.Errorf("look at the slot of the way down: %w", err)
 	}
 	return w, nil
+}
+
+// pulse proves that the database takes writes.
+func (s store) pulse(ctx context.Context, now time.Time) error {
+	if _, err := s.db.Exec(ctx, sqlPulse, now); err != nil {
+		return fmt.Errorf("write the pulse: %w", err)
+	}
+	return nil
+}
+
+// open lists what was found and is not over.
+func (s store) open(ctx context.Context) ([]detect.Finding, error) {
+	rows, err := s.db.Query(ctx, sqlOpen)
+	if err != nil {
+		return nil, fmt.Errorf("list the open incidents: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[detect.Finding])
+	if err != nil {
+		return nil, fmt.Errorf("list the open incidents: %w", err)
+	}
+	return list, nil
+}
+
+// recall gives the rules what an earlier process had found.
+func (f *Fleet) recall(ctx context.Context) error {
+	open, err := f.store.open(ctx)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.detector.Recall(open)
+	return nil
 }
 
 func (s store) flush(ctx context.Context, rows []seen) error {
@@ -141,15 +186,17 @@ func (f *Fleet) Reload(ctx context.Context) error {
 		fac := f.facilities[r.ID]
 		if fac == nil || fac.tenant != r.Tenant {
 			fac = newFacility(r.ID)
-			fac.tenant, fac.name, fac.timeZone = r.Tenant, r.Name, r.TimeZone
+			fac.tenant, fac.Name, fac.timeZone = r.Tenant, r.Name, r.TimeZone
 			f.remember(fac, r)
+			fac.certified(r.CertificateUntil)
 			f.facilities[r.ID] = fac
 			f.judgeLocked(fac, now)
 			f.changedLocked(fac, true)
 			continue
 		}
-		if fac.name != r.Name || fac.timeZone != r.TimeZone {
-			fac.name, fac.timeZone = r.Name, r.TimeZone
+		fac.certified(r.CertificateUntil)
+		if fac.Name != r.Name || fac.timeZone != r.TimeZone {
+			fac.Name, fac.timeZone = r.Name, r.TimeZone
 			f.changedLocked(fac, false)
 		}
 	}
@@ -162,22 +209,29 @@ func (f *Fleet) Reload(ctx context.Context) error {
 	return nil
 }
 
+func (fac *facility) certified(until *time.Time) {
+	fac.CertificateUntil = time.Time{}
+	if until != nil {
+		fac.CertificateUntil = *until
+	}
+}
+
 // remember takes over what an earlier process knew.
 func (f *Fleet) remember(fac *facility, r seen) {
 	if r.HeardAt == nil {
 		return
 	}
-	fac.heardAt, fac.session, fac.boot = *r.HeardAt, uint64(r.Session), r.Boot
+	fac.Heard, fac.session, fac.boot = *r.HeardAt, uint64(r.Session), r.Boot
 	if r.TunnelAt != nil {
-		fac.tunnelAt = *r.TunnelAt
+		fac.Tunnel = *r.TunnelAt
 	}
 	var s proto.Status
 	if err := json.Unmarshal(r.Status, &s); err != nil {
-		f.log.Warn("stored status document is unreadable", "facility", fac.id, "err", err)
+		f.log.Warn("stored status document is unreadable", "facility", fac.ID, "err", err)
 		return
 	}
 	if s.Schema != 0 {
-		fac.status, fac.statusAt = &s, *r.HeardAt
+		fac.Status, fac.StatusAt = &s, *r.HeardAt
 	}
 }
 
@@ -225,18 +279,18 @@ func (f *Fleet) takeDirty() (rows []seen, undo func(), err error) {
 	defer f.mu.Unlock()
 	var taken, withStatus []*facility
 	for _, fac := range f.facilities {
-		if !fac.dirty || fac.heardAt.IsZero() {
+		if !fac.dirty || fac.Heard.IsZero() {
 			continue
 		}
-		heard := fac.heardAt.Round(0) // the wall's time only
-		r := seen{ID: fac.id, HeardAt: &heard, Session: int64(fac.session), Boot: fac.boot, Status: []byte("{}")}
-		if !fac.tunnelAt.IsZero() {
-			tunnel := fac.tunnelAt.Round(0)
+		heard := fac.Heard.Round(0) // the wall's time only
+		r := seen{ID: fac.ID, HeardAt: &heard, Session: int64(fac.session), Boot: fac.boot, Status: []byte("{}")}
+		if !fac.Tunnel.IsZero() {
+			tunnel := fac.Tunnel.Round(0)
 			r.TunnelAt = &tunnel
 		}
 		if fac.statusNew {
-			if r.Status, err = json.Marshal(fac.status); err != nil {
-				return nil, nil, fmt.Errorf("write the status document of %s: %w", fac.id, err)
+			if r.Status, err = json.Marshal(fac.Status); err != nil {
+				return nil, nil, fmt.Errorf("write the status document of %s: %w", fac.ID, err)
 			}
 			fac.statusNew = false
 			withStatus = append(withStatus, fac)

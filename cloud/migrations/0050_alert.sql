@@ -129,7 +129,7 @@ CREATE TABLE holdfast.delivery_receipt (
 
 -- Who of several region processes decides.
 CREATE TABLE holdfast.alert_leader (
-    only        boolean PRIMARY KEY DEFAULT true CHECK (only),
+    "only"      boolean PRIMARY KEY DEFAULT true CHECK ("only"),
     holder      uuid NOT NULL,
     until       timestamptz NOT NULL
 );

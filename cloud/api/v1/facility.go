@@ -94,6 +94,11 @@ type FacilityStatus struct {
 	TimeZone string `json:"time_zone"`
 	State    string `json:"state" enum:"online,degraded,offline,new,unknown"`
 	Reason   string `json:"reason,omitempty" doc:"Why it is not online, in words"`
+	// Degraded, Since and Missing say more of the state.
+	Degraded         string     `json:"degraded,omitempty" enum:"tunnel,telemetry" doc:"Which part does not work when it is degraded"`
+	Since            *time.Time `json:"since,omitempty" doc:"When the state became what it is; offline is backdated to the last thing that was heard"`
+	Missing          []string   `json:"missing,omitempty" doc:"What is not there of heartbeat, tunnel and stream"`
+	MaintenanceUntil *time.Time `json:"maintenance_until,omitempty" doc:"It is under announced work until then: nobody is paged"`
 
 	Heartbeat   bool       `json:"heartbeat" doc:"Heartbeats arrive"`
 	Tunnel      bool       `json:"tunnel" doc:"The tunnel answers"`
