@@ -91,6 +91,7 @@ func (d *Detector) Recall(open []Finding) {
 			for i, r := range rules {
 				if r.kind == f.Kind {
 					m.latch(i).recall(f)
+					m.told = append(m.told, f)
 				}
 			}
 		}

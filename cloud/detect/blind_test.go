@@ -1,0 +1,183 @@
+package detect
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAFaultOfTheRegionIsNeverAFacilitys: whatever befalls the region, and however
+// long, nobody's people are told anything, and operations are.
+func TestAFaultOfTheRegionIsNeverAFacilitys(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		begin, end func(w *world)
+		after      time.Duration // until it is known
+		says       string
+	}{
+		"the broker's connection is lost": {
+			func(w *world) { w.region.Listening = time.Time{} }, func(w *world) { w.region.Listening = w.now }, tick, "its own connection to the broker",
+		},
+		"not even the canaries are heard": {
+			func(w *world) { w.deaf = true }, func(w *world) { w.deaf = false }, deafAfter + tick, "not even its own",
+		},
+		"the database takes no writes": {
+			func(w *world) { w.region.Unwritable = w.now }, func(w *world) { w.region.Unwritable = time.Time{} }, unwritableAfter + tick, "takes no writes",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 30)
+			w.each = func() {
+				if n := w.count(Offline) + w.count(Outage) + w.count(TelemetryDown); n > 0 {
+					t.Fatalf("after %s facilities are accused: %v", w.now.Sub(start), w.word.Findings)
+				}
+			}
+			began := w.now
+			tc.begin(w)
+			took := w.until(time.Minute, "the region knows", func() bool { return w.word.Held })
+			if took > tc.after+tick {
+				t.Errorf("known after %s", took)
+			}
+			if !strings.Contains(w.word.Why, tc.says) {
+				t.Errorf("it says %q", w.word.Why)
+			}
+			w.until(time.Minute, "operations are told", w.has(Blind, ""))
+			if f, _ := w.found(Blind, ""); f.Severity != Warning || f.Since.Sub(began).Abs() > deafAfter || w.now.Sub(f.Since) < blindNotice {
+				t.Errorf("%+v at %s", f, w.now)
+			}
+			w.run(time.Minute)
+			for _, b := range w.boxes {
+				v := w.d.Verdict(b.ID)
+				if heard := w.now.Sub(b.Heard) < 10*time.Second; heard != (v.State == StateOnline) || !heard && (v.State != StateUnknown || v.Since.IsZero()) {
+					t.Fatalf("%s was heard %s ago and is %s since %s", b.ID, w.now.Sub(b.Heard), v.State, v.Since)
+				}
+			}
+			w.until(2*time.Minute, "somebody must act", func() bool { f, _ := w.found(Blind, ""); return f.Severity == Critical })
+			tc.end(w)
+			w.until(30*time.Second, "it judges again", func() bool { return !w.word.Held })
+			if w.count(Blind) > 0 {
+				t.Error("it is still blind")
+			}
+			w.run(5 * time.Minute)
+			for _, b := range w.boxes {
+				if w.state(b) != StateOnline {
+					t.Errorf("%s is %s", b.ID, w.state(b))
+				}
+			}
+		})
+	}
+}
+
+func TestAFrozenRegionAccusesNobody(t *testing.T) {
+	t.Parallel()
+	for _, long := range []time.Duration{3 * time.Second, time.Minute, time.Hour} {
+		w := newWorld(t, 30)
+		w.each = func() {
+			if n := w.count(Offline) + w.count(Outage) + w.count(TelemetryDown); n > 0 {
+				t.Fatalf("frozen for %s: %v", long, w.word.Findings)
+			}
+		}
+		// Nothing of this process runs, and what the broker has for it waits.
+		w.now = w.now.Add(long)
+		for _, b := range w.boxes {
+			b.next = w.now.Add(time.Duration(len(b.ID)) * time.Second)
+		}
+		w.run(tick)
+		if !w.word.Held {
+			t.Fatalf("frozen for %s, and it judges at once", long)
+		}
+		if told := w.has(Blind, "")(); told != (long >= blindNotice) {
+			t.Errorf("frozen for %s, operations are told: %v", long, told)
+		}
+		w.run(5 * time.Minute)
+		if w.word.Held || w.count(Blind) > 0 {
+			t.Errorf("frozen for %s, and it never judges again", long)
+		}
+	}
+}
+
+// TestARestartOfTheRegionAccusesNobody: boxes need up to a minute to be back. Who
+// was offline before and is not heard is offline again, since when he was.
+func TestARestartOfTheRegionAccusesNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 30)
+	old := w.boxes[0]
+	old.pull(w, false)
+	w.until(15*time.Second, "one is offline", w.has(Offline, old.ID))
+	healed := w.boxes[1]
+	healed.pull(w, false)
+	w.until(15*time.Second, "and another", w.has(Offline, healed.ID))
+	w.run(time.Minute)
+	before := w.word.Findings
+	was, _ := w.found(Offline, old.ID)
+
+	w.run(20 * time.Second) // the region is down
+	w.d = New(Config{}, w.now)
+	w.d.Recall(before)
+	restarted := w.now
+	dead := w.boxes[2] // its cable is pulled meanwhile
+	dead.pull(w, false)
+	healed.plug()
+	for i, b := range w.boxes {
+		b.Here, b.TunnelHere, b.Beats, b.Rhythm = false, false, 0, Rhythm{}
+		b.Asked, b.Answered, b.Unanswered, b.asking = time.Time{}, time.Time{}, false, time.Time{}
+		b.next = w.now.Add(time.Duration(i*1900) * time.Millisecond) // up to 57 s
+		b.tunnelDown = true
+	}
+	w.each = func() {
+		for _, b := range w.boxes {
+			if w.now.Sub(restarted) > 57*time.Second {
+				b.tunnelDown = false
+			}
+			if b != old && b != healed && b != dead && w.state(b) == StateOffline {
+				t.Fatalf("%s is taken for offline %s after the restart", b.ID, w.now.Sub(restarted))
+			}
+			if n := w.count(Outage); n > 0 {
+				t.Fatal("an outage")
+			}
+		}
+		f, ok := w.found(Offline, old.ID)
+		if !ok || f.Since != was.Since {
+			t.Fatalf("%s after the restart it is %+v, before %+v", w.now.Sub(restarted), f, was)
+		}
+	}
+	w.run(deadlineLeast + time.Second)
+	if w.word.Held || !w.word.HeldOf[old.ID] || w.state(old) != StateUnknown {
+		t.Errorf("held: %v, the old one: %v %s", w.word.Held, w.word.HeldOf[old.ID], w.state(old))
+	}
+	w.until(time.Minute, "the one that came back is over", w.hasNot(Offline, healed.ID))
+	w.until(time.Minute, "the one that is cut is found", w.has(Offline, dead.ID))
+	if f, _ := w.found(Offline, dead.ID); f.Since.After(restarted) {
+		t.Errorf("it was heard last before the restart, at %s, and is offline since %s", dead.Heard, f.Since)
+	}
+	if w.state(old) != StateOffline || w.word.HeldOf[old.ID] {
+		t.Errorf("the old one is %s", w.state(old))
+	}
+	if v := w.d.Verdict(old.ID); v.Since != was.Since {
+		t.Errorf("shown since %s, want %s", v.Since, was.Since)
+	}
+}
+
+func TestBrokenCanariesDoNotBlindARegionThatHears(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	silent := w.now
+	w.each = func() {
+		w.region.Canaries = []time.Time{silent, silent}
+		if w.word.Held {
+			t.Fatal("facilities are heard, and it takes itself for deaf")
+		}
+	}
+	// The world would let them sing: it is told that they cannot.
+	w.deaf = false
+	for range 400 {
+		w.now = w.now.Add(tick)
+		for _, b := range w.boxes {
+			b.tick(w)
+		}
+		w.region.Canaries = []time.Time{silent, silent}
+		w.word = w.d.Step(Snapshot{Now: w.now, Region: w.region, Facilities: w.facts()})
+		w.each()
+	}
+}

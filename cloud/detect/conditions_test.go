@@ -1,0 +1,226 @@
+package detect
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/proto"
+)
+
+func seconds(d time.Duration) *uint64 { s := uint64(d / time.Second); return &s }
+
+func milli(celsius int64) *int64 { m := celsius * 1000; return &m }
+
+// TestConditionsAreFoundAndOver: each begins, gets worse where it can, and ends.
+func TestConditionsAreFoundAndOver(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		what string
+		do   func(w *world, b *box)
+		want Severity
+	}
+	status := func(change func(s *proto.Status)) func(*world, *box) {
+		return func(w *world, b *box) {
+			s := proto.Status{}
+			change(&s)
+			b.Status, b.StatusAt = &s, w.now
+		}
+	}
+	full := func(in time.Duration) func(*world, *box) {
+		return status(func(s *proto.Status) { s.Queue = proto.Queue{LimitBytes: 1 << 33, Bytes: 1 << 30, FullSeconds: seconds(in)} })
+	}
+	fault := func(codes ...proto.FaultCode) func(*world, *box) {
+		return func(_ *world, b *box) { b.Beat.Faults = codes }
+	}
+	disk := func(percent uint64) func(*world, *box) {
+		return status(func(s *proto.Status) {
+			s.Disks = []proto.Disk{{Role: "data", TotalBytes: 100 << 30, FreeBytes: percent << 30}}
+		})
+	}
+	hot := func(celsius int64) func(*world, *box) {
+		return status(func(s *proto.Status) { s.MilliCelsius = milli(celsius) })
+	}
+	for kind, steps := range map[Kind][]step{
+		QueueFilling: {
+			{"no rate", full(0 /* replaced below */), ""},
+			{"two days", full(48 * time.Hour), ""},
+			{"twenty hours", full(20 * time.Hour), Warning},
+			{"thirty hours is no better", full(30 * time.Hour), Warning},
+			{"three hours", full(3 * time.Hour), Critical},
+			{"five hours are no better", full(5 * time.Hour), Critical},
+			{"eight hours", full(8 * time.Hour), Warning},
+			{"it drains", status(func(*proto.Status) {}), ""},
+			{"nearly full", fault(proto.FaultQueueNearFull), Warning},
+			{"full", fault(proto.FaultQueueFull), Critical},
+			{"empty", fault(), ""},
+		},
+		DiskFilling: {
+			{"half free", disk(50), ""},
+			{"14 %", disk(14), Warning},
+			{"16 % is no better", disk(16), Warning},
+			{"the box calls it low", fault(proto.FaultDataDiskLow), Critical},
+			{"it does not any more", fault(), Warning},
+			{"half free again", disk(50), ""},
+		},
+		DatabaseDown: {
+			{"down", fault(proto.FaultDatabaseDown), Critical},
+			{"up", fault(), ""},
+		},
+		NoProgress: {
+			{"stalled", func(_ *world, b *box) { b.Stalls = []string{"5 transactions have arrived, and none is applied."} }, Warning},
+			{"moves", func(_ *world, b *box) { b.Stalls = nil }, ""},
+		},
+		Certificate: {
+			{"a month", func(w *world, b *box) { b.CertificateUntil = w.now.Add(30 * 24 * time.Hour) }, ""},
+			{"ten days", func(w *world, b *box) { b.CertificateUntil = w.now.Add(10 * 24 * time.Hour) }, Warning},
+			{"two days", func(w *world, b *box) { b.CertificateUntil = w.now.Add(2 * 24 * time.Hour) }, Critical},
+			{"ended", func(w *world, b *box) { b.CertificateUntil = w.now.Add(-time.Hour) }, Critical},
+			{"renewed", func(w *world, b *box) { b.CertificateUntil = w.now.Add(90 * 24 * time.Hour) }, ""},
+		},
+		ParkedRows: {
+			{"parked", func(_ *world, b *box) { b.Parked = 3 }, Warning},
+			{"dealt with", func(_ *world, b *box) { b.Parked = 0 }, ""},
+		},
+		Mismatch: {
+			{"differs", func(_ *world, b *box) { b.Differing = 1 }, Warning},
+			{"mended", func(_ *world, b *box) { b.Differing = 0 }, ""},
+		},
+		Temperature: {
+			{"cool", hot(50), ""},
+			{"hot", hot(81), Warning},
+			{"a little less is no better", hot(77), Warning},
+			{"very hot", hot(91), Critical},
+			{"a little less is no better", hot(87), Critical},
+			{"hot", hot(82), Warning},
+			{"cool", hot(70), ""},
+		},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			la := w.boxes[0]
+			steps[0].do(w, la)
+			if kind == QueueFilling {
+				la.Status.Queue.FullSeconds = nil
+			}
+			for i, s := range steps {
+				if i > 0 {
+					s.do(w, la)
+				}
+				w.run(6 * time.Minute)
+				got, _ := w.found(kind, la.ID)
+				if got.Severity != s.want {
+					t.Fatalf("%s: %q, want %q", s.what, got.Severity, s.want)
+				}
+				if s.want != "" && (got.Since.IsZero() || !strings.Contains(got.Summary, "Facility 0") || len(got.Evidence) == 0 && kind != DatabaseDown) {
+					t.Errorf("%s: nobody can do anything with %+v", s.what, got)
+				}
+				if len(w.word.Findings) > 1 || s.want == "" && len(w.word.Findings) > 0 {
+					t.Errorf("%s: %+v", s.what, w.word.Findings)
+				}
+			}
+		})
+	}
+}
+
+func TestAClockThatIsOffIsFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	la := w.boxes[0]
+	l := &latch{}
+	for i, tc := range []struct {
+		by   time.Duration
+		want Severity
+		says string
+	}{
+		{50 * time.Second, "", ""},
+		{2 * time.Minute, Warning, "2 minutes ahead of"},
+		{40 * time.Second, Warning, ""},
+		{20 * time.Second, "", ""},
+		{-3 * time.Hour, Warning, "3 hours behind"},
+	} {
+		la.Beat.WallMs = la.BeatAt.Add(tc.by).UnixMilli()
+		r := clockReading(&la.Facts, w.now, l.severity)
+		l.step(w.now, r, 0, 0)
+		if l.severity != tc.want || !strings.Contains(l.summary, tc.says) {
+			t.Errorf("%d: off by %s: %q %q", i, tc.by, l.severity, l.summary)
+		}
+	}
+}
+
+func TestAConditionDoesNotFlutter(t *testing.T) {
+	t.Parallel()
+	var l latch
+	now, bad := start, reading{severity: Warning, summary: "bad"}
+	changes := 0
+	was := l.severity
+	step := func(r reading, d time.Duration) {
+		for until := now.Add(d); now.Before(until); now = now.Add(time.Second) {
+			l.step(now, r, 30*time.Second, time.Minute)
+			if l.severity != was {
+				changes++
+				was = l.severity
+			}
+		}
+	}
+	for range 20 {
+		step(bad, 20*time.Second)
+		step(reading{}, 20*time.Second)
+	}
+	if changes != 0 {
+		t.Errorf("%d changes of what was never bad for long", changes)
+	}
+	step(bad, time.Minute)
+	if l.since != now.Add(-time.Minute) {
+		t.Errorf("it began at %s, not %s", now.Add(-time.Minute), l.since)
+	}
+	for range 20 {
+		step(reading{}, 40*time.Second)
+		step(bad, 5*time.Second)
+	}
+	if changes != 1 {
+		t.Errorf("%d changes, want one", changes)
+	}
+	step(reading{}, 2*time.Minute)
+	if changes != 2 || l.severity != "" {
+		t.Errorf("%d changes, now %q", changes, l.severity)
+	}
+}
+
+func TestConditionsOutliveARestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	w.boxes[0].Stalls, w.boxes[0].Parked = []string{"5 transactions wait."}, 7
+	w.region.Stalls = []string{"The WAL is not read."}
+	w.run(2 * time.Minute)
+	before := w.word.Findings
+	if len(before) != 3 {
+		t.Fatalf("%+v", before)
+	}
+	// The new process sees stalls a minute later than the old one.
+	w.boxes[0].Stalls, w.region.Stalls = nil, nil
+	w.d = New(Config{}, w.now)
+	w.d.Recall(before)
+	w.each = func() {
+		if len(w.word.Findings) != 3 {
+			t.Fatalf("after the restart: %+v", w.word.Findings)
+		}
+	}
+	w.run(90 * time.Second)
+	w.boxes[0].Stalls, w.region.Stalls = []string{"5 transactions wait."}, []string{"The WAL is not read."}
+	w.run(5 * time.Minute)
+	for i, f := range w.word.Findings {
+		for _, b := range before {
+			if b.Kind == f.Kind && b.Facility == f.Facility && b.Since != f.Since {
+				t.Errorf("%d: since %s, before %s", i, f.Since, b.Since)
+			}
+		}
+	}
+	w.each = nil
+	w.boxes = w.boxes[1:] // a facility that is removed takes its findings along
+	w.run(time.Second)
+	if len(w.word.Findings) != 1 || len(w.d.facilities) != 1 {
+		t.Errorf("left behind: %+v, %d facilities", w.word.Findings, len(w.d.facilities))
+	}
+}
