@@ -28,7 +28,9 @@ func TestConditionsAreFoundAndOver(t *testing.T) {
 		}
 	}
 	full := func(in time.Duration) func(*world, *box) {
-		return status(func(s *proto.Status) { s.Queue = proto.Queue{LimitBytes: 1 << 33, Bytes: 1 << 30, FullSeconds: seconds(in)} })
+		return status(func(s *proto.Status) {
+			s.Queue = proto.Queue{LimitBytes: 1 << 33, Bytes: 1 << 30, FullSeconds: seconds(in)}
+		})
 	}
 	fault := func(codes ...proto.FaultCode) func(*world, *box) {
 		return func(_ *world, b *box) { b.Beat.Faults = codes }

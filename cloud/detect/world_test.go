@@ -18,15 +18,15 @@ var start = time.Date(2026, 11, 26, 9, 0, 0, 0, time.UTC)
 
 // world is a region and its facilities, in which time passes step by step.
 type world struct {
-	t        *testing.T
-	now      time.Time
-	d        *Detector
-	region   Region
-	boxes    []*box
-	deaf     bool // the region hears no heartbeats and no canaries
-	frozen   bool // nothing is judged
-	word     Word
-	each     func() // after each step
+	t      *testing.T
+	now    time.Time
+	d      *Detector
+	region Region
+	boxes  []*box
+	deaf   bool // the region hears no heartbeats and no canaries
+	frozen bool // nothing is judged
+	word   Word
+	each   func() // after each step
 }
 
 // box is one facility's.
@@ -138,7 +138,6 @@ func (b *box) tick(w *world) {
 		}
 	}
 }
-
 
 // beat is one heartbeat that arrives.
 func (b *box) beat(at time.Time) {

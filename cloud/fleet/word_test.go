@@ -1,0 +1,230 @@
+package fleet
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/cloud/broker"
+	"github.com/agogsaas/holdfast/cloud/broker/brokertest"
+	"github.com/agogsaas/holdfast/cloud/detect"
+	"github.com/agogsaas/holdfast/internal/mqttclient"
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
+)
+
+// live is a fleet that runs with a real broker, and facility la, whose box the
+// test speaks for.
+type live struct {
+	*Fleet
+	broker *broker.Broker
+	box    *mqttclient.Client // says what the box says
+	up     atomic.Bool        // the box is there
+	seq    uint64
+	beatAt time.Time
+}
+
+func newLive(t *testing.T, pool *pgxpool.Pool) *live {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	b := brokertest.New(t, broker.Device{Tenant: "foo", Facility: "la", Enrolment: 1})
+	l := &live{broker: b.Broker}
+	l.up.Store(true)
+	f, err := New(Config{
+		DB: pool, Log: quiet,
+		Client: func(c mqttclient.Config) mqttclient.Config {
+			c = b.Client(c)
+			c.WaitMin, c.WaitMax = 20*time.Millisecond, 200*time.Millisecond
+			return c
+		},
+		Link: func(string) (Link, bool) { return Link{}, true },
+		Probe: func(ctx context.Context, _ string) (time.Duration, error) {
+			if l.up.Load() {
+				return time.Millisecond, nil
+			}
+			<-ctx.Done() // as nobody answers
+			return 0, ctx.Err()
+		},
+		Maintenance: func(string) (time.Time, bool) { return time.Now().Add(time.Hour), true },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Fleet = f
+	l.box, err = mqttclient.New(b.Client(mqttclient.Config{Log: quiet}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := run.New(quiet)
+	s.Go("fleet", f.Run)
+	s.Go("box", l.box.Run)
+	t.Cleanup(func() {
+		if err := s.Stop(10 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// until waits, and beats for the box meanwhile.
+func (l *live) until(t *testing.T, what string, ok func(w detect.Word) bool) {
+	t.Helper()
+	brokertest.Eventually(t, what, func() bool {
+		if l.up.Load() && time.Since(l.beatAt) > time.Second {
+			l.seq++
+			l.beatAt = time.Now()
+			l.say(t, proto.KindHeartbeat, beat("la", proto.SessionEpoch(1, 1), l.seq))
+		}
+		return ok(l.Word())
+	})
+}
+
+func (l *live) say(t *testing.T, k proto.Kind, m interface{ Encode() ([]byte, error) }) {
+	t.Helper()
+	payload, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_ = l.box.Publish(ctx, mqttclient.Message{Topic: proto.Topic("foo", "la", k), Payload: payload}) // a frozen broker takes nothing
+}
+
+func found(w detect.Word, k detect.Kind) (detect.Finding, bool) {
+	i := slices.IndexFunc(w.Findings, func(f detect.Finding) bool { return f.Kind == k })
+	if i < 0 {
+		return detect.Finding{}, false
+	}
+	return w.Findings[i], true
+}
+
+// TestAFrozenBrokerIsOursAndADeadBoxIsTold: the same silence, and two verdicts.
+func TestAFrozenBrokerIsOursAndADeadBoxIsTold(t *testing.T) {
+	t.Parallel()
+	_, pool := newTestDB(t, "la")
+	l := newLive(t, pool)
+	if w := l.Word(); !w.Held || w.Why == "" {
+		t.Errorf("a region that has only begun judges: %+v", w)
+	}
+	l.until(t, "the region hears la and its canaries", func(detect.Word) bool {
+		s, _ := l.Summary("la")
+		return s.State == string(StateOnline) && !l.canaries[0].heard().IsZero() && !l.canaries[1].heard().IsZero()
+	})
+	s, _ := l.Summary("la")
+	if s.State != string(StateOnline) || s.Since == nil || s.MaintenanceUntil == nil || !slices.Equal(s.Missing, []string{"stream"}) {
+		t.Errorf("la is shown as %+v", s)
+	}
+
+	pid := l.broker.State().PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	l.until(t, "operations are told", func(w detect.Word) bool { _, ok := found(w, detect.Blind); return ok })
+	if _, ok := found(l.Word(), detect.Offline); ok {
+		t.Error("a frozen broker is told as la's fault")
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	l.until(t, "it judges again", func(w detect.Word) bool { return !w.Held })
+
+	l.up.Store(false)
+	began := time.Now()
+	l.say(t, proto.KindConn, proto.Conn{Tenant: "foo", Facility: "la", Session: proto.SessionEpoch(1, 1), State: proto.ConnWill})
+	l.until(t, "la is offline", func(w detect.Word) bool { _, ok := found(w, detect.Offline); return ok })
+	if took := time.Since(began); took > 2500*time.Millisecond {
+		t.Errorf("a visible death was found after %s", took)
+	}
+	if s, _ := l.Summary("la"); s.State != string(StateOffline) || len(s.Missing) != 3 || s.Since.After(began) {
+		t.Errorf("it is shown as %+v", s)
+	}
+}
+
+func TestADatabaseThatTakesNoWritesIsNoticed(t *testing.T) {
+	t.Parallel()
+	db, pool := newTestDB(t)
+	f := newTestFleet(t, pool)
+	db.Exec(t, `ALTER TABLE holdfast.pulse RENAME TO gone`)
+	part := run.New(slog.New(slog.DiscardHandler))
+	part.Go("pulse", f.pulse)
+	began := time.Now()
+	brokertest.Eventually(t, "it is noticed", func() bool { return f.unwritable.Load() != nil })
+	if since := *f.unwritable.Load(); since.Before(began.Add(-time.Second)) || since.After(time.Now()) {
+		t.Errorf("since %s", since)
+	}
+	db.Exec(t, `ALTER TABLE holdfast.gone RENAME TO pulse`)
+	brokertest.Eventually(t, "it is over", func() bool { return f.unwritable.Load() == nil })
+	if err := part.Stop(5 * time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatAnEarlierProcessFoundIsRemembered(t *testing.T) {
+	t.Parallel()
+	db, pool := newTestDB(t, "la", "frankfurt")
+	since := time.Date(2026, 11, 20, 3, 4, 5, 0, time.UTC)
+	db.Exec(t, `INSERT INTO holdfast.incident (kind, severity, summary, since, opened_at) VALUES ('outage', 'critical', 'many', $1, $1)`, since)
+	db.Exec(t, `INSERT INTO holdfast.incident (kind, facility, parent, severity, summary, evidence, since, opened_at)
+		SELECT 'offline', 'la', id, 'critical', 'la is offline', '{"it was silent"}', $1, $1 FROM holdfast.incident`, since)
+	db.Exec(t, `INSERT INTO holdfast.incident (kind, facility, severity, summary, since, opened_at, resolved_at)
+		VALUES ('offline', 'frankfurt', 'critical', 'it is over', $1, $1, $1)`, since)
+	db.Exec(t, `INSERT INTO holdfast.device (facility, enrolment, identity_key_sha256, identity_key, wireguard_key, certificate_serial, certificate_not_after)
+		VALUES ('frankfurt', 1, sha256('k'), 'k', sha256('w'), '1', $1)`, time.Now().Add(48*time.Hour))
+	db.Exec(t, `INSERT INTO holdfast.facility_seen (facility, heard_at) VALUES ('la', $1)`, since)
+	f := newTestFleet(t, pool)
+	if err := f.recall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if f.facilities["frankfurt"].CertificateUntil.Before(time.Now()) {
+		t.Error("the certificate's end was not read")
+	}
+	f.judgeAll(time.Now(), func(*facility) bool { return false })
+	w := f.Word()
+	off, _ := found(w, detect.Offline)
+	if out, _ := found(w, detect.Outage); !out.Since.Equal(since) || out.Facility != "" {
+		t.Errorf("outage: %+v", out)
+	}
+	if off.Facility != "la" || !off.Since.Equal(since) || off.Of != detect.Outage || off.Severity != detect.Critical || !slices.Equal(off.Evidence, []string{"it was silent"}) {
+		t.Errorf("offline: %+v", off)
+	}
+	if !w.Held || !w.HeldOf["la"] || len(w.Findings) != 2 {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestCanariesBelieveOnlyThemselves(t *testing.T) {
+	t.Parallel()
+	c := &canary{began: time.Now().Add(-time.Minute)}
+	for name, payload := range map[string][]byte{
+		"nothing": nil, "short": {1, 2, 3}, "long": append(song(time.Second), 0),
+		"from the future": song(time.Hour), "before it hatched": song(-time.Second), "zero": song(0),
+	} {
+		c.hear(payload)
+		if !c.heard().IsZero() {
+			t.Fatalf("%s was heard", name)
+		}
+	}
+	c.hear(song(50 * time.Second))
+	c.hear(song(20 * time.Second)) // it was stuck on the way
+	if got := c.heard().Sub(c.began); got != 50*time.Second {
+		t.Errorf("heard last is from %s", got)
+	}
+}
+
+func FuzzReadSong(f *testing.F) {
+	f.Add(song(time.Second))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		at, err := readSong(payload)
+		if err == nil && (at <= 0 || string(song(at)) != string(payload)) {
+			t.Errorf("%x was read as %s", payload, at)
+		}
+	})
+}
