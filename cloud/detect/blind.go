@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,9 +12,10 @@ const (
 	deafAfter = 6500 * time.Millisecond
 	// unwritableAfter is how long the database may refuse what is written.
 	unwritableAfter = 5 * time.Second
-	// stallAfter is how long there may be between two steps: this process, or its
-	// machine, has stood still.
-	stallAfter = 2 * time.Second
+	// pauseAfter is how long there may be between two steps: after more, this
+	// process, or its machine, has stood still. Up to blindNotice of that are given to
+	// all deadlines that run; what is longer is blindness.
+	pauseAfter = time.Second
 
 	// blindNotice is how long it must have lasted until people are told, and also how
 	// long a box waits before it gives a connection up: after less than that, all
@@ -23,6 +25,8 @@ const (
 	// longer: boxes wait up to half a minute between two attempts to connect, and
 	// an idle tunnel is opened anew within 25 s.
 	graceLong = time.Minute
+	// pauseKept is longer than any deadline but a slow box's.
+	pauseKept = 2 * time.Minute
 	// blindCritical is how long nobody may watch until somebody must act.
 	blindCritical = 2 * time.Minute
 )
@@ -42,7 +46,7 @@ func (d *Detector) look(now time.Time, r Region) {
 	since, why := d.obstacle(now, r)
 	// The monotonic clock may have rested with the machine; the wall's did not.
 	gap := max(now.Sub(d.last), now.Round(0).Sub(d.last.Round(0)))
-	stalled := d.round > 0 && gap > stallAfter
+	paused := d.round > 0 && gap > pauseAfter
 	switch {
 	case why != "":
 		d.blind = blindness{now: true, since: since, why: why}
@@ -52,7 +56,12 @@ func (d *Detector) look(now time.Time, r Region) {
 	case was.now:
 		d.over(now, now.Sub(was.since), was)
 	}
-	if stalled && !d.blind.now {
+	switch {
+	case !paused:
+	case gap < blindNotice:
+		d.pauses = slices.DeleteFunc(d.pauses, func(p pause) bool { return now.Sub(p.over) > pauseKept })
+		d.pauses = append(d.pauses, pause{now, gap})
+	case !d.blind.now:
 		why := fmt.Sprintf("This region stood still for %s.", lasting(gap))
 		d.over(now, gap, blindness{since: d.last, why: why})
 	}
@@ -60,6 +69,23 @@ func (d *Detector) look(now time.Time, r Region) {
 		d.clear = now
 	}
 	d.last = now
+}
+
+// pause is a short time in which this process stood still.
+type pause struct {
+	over time.Time
+	long time.Duration
+}
+
+// paused is for how long this process has stood still since a moment. What came
+// meanwhile is heard as soon as it runs again, so a deadline needs no more than that.
+func (d *Detector) paused(since time.Time) (long time.Duration) {
+	for _, p := range d.pauses {
+		if p.over.After(since) {
+			long += p.long
+		}
+	}
+	return long
 }
 
 // obstacle is what keeps the region from judging now, and since when; why is "" for nothing.

@@ -48,7 +48,7 @@ func TestAFaultOfTheRegionIsNeverAFacilitys(t *testing.T) {
 			}
 			w.run(time.Minute)
 			for _, b := range w.boxes {
-				v := w.d.Verdict(b.ID)
+				v := w.d.Verdict(&b.Facts)
 				if heard := w.now.Sub(b.Heard) < 10*time.Second; heard != (v.State == StateOnline) || !heard && (v.State != StateUnknown || v.Since.IsZero()) {
 					t.Fatalf("%s was heard %s ago and is %s since %s", b.ID, w.now.Sub(b.Heard), v.State, v.Since)
 				}
@@ -84,8 +84,8 @@ func TestAFrozenRegionAccusesNobody(t *testing.T) {
 			b.next = w.now.Add(time.Duration(len(b.ID)) * time.Second)
 		}
 		w.run(tick)
-		if !w.word.Held {
-			t.Fatalf("frozen for %s, and it judges at once", long)
+		if w.word.Held != (long >= blindNotice) {
+			t.Fatalf("frozen for %s, held: %v", long, w.word.Held)
 		}
 		if told := w.has(Blind, "")(); told != (long >= blindNotice) {
 			t.Errorf("frozen for %s, operations are told: %v", long, told)
@@ -94,6 +94,36 @@ func TestAFrozenRegionAccusesNobody(t *testing.T) {
 		if w.word.Held || w.count(Blind) > 0 {
 			t.Errorf("frozen for %s, and it never judges again", long)
 		}
+	}
+}
+
+// TestABusyMachineDelaysWhatItTellsAndNoMore: a machine that stands still for
+// seconds again and again neither accuses anybody nor forgets who is silent.
+func TestABusyMachineDelaysWhatItTellsAndNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	la := w.boxes[0]
+	const still, runs = 3 * time.Second, 4 * time.Second
+	busy := func(d time.Duration) {
+		for until := w.now.Add(d); w.now.Before(until); {
+			for end := w.now.Add(still); w.now.Before(end); {
+				w.now = w.now.Add(tick) // it does not even notice that an answer came
+				w.boxes[1].asking = time.Time{}
+			}
+			w.run(runs)
+			for _, b := range w.boxes {
+				if w.state(b) == StateOffline && !b.down || w.word.Held {
+					t.Fatalf("%s is %s, held: %v", b.ID, w.state(b), w.word.Held)
+				}
+			}
+		}
+	}
+	busy(10 * time.Minute)
+	la.pull(w, false)
+	cut := w.now
+	busy(28 * time.Second)
+	if f, ok := w.found(Offline, la.ID); !ok || f.Since.After(cut) {
+		t.Errorf("28 s of which 16 s it ran, and it is %s: %+v", w.state(la), f)
 	}
 }
 
@@ -154,7 +184,7 @@ func TestARestartOfTheRegionAccusesNobody(t *testing.T) {
 	if w.state(old) != StateOffline || w.word.HeldOf[old.ID] {
 		t.Errorf("the old one is %s", w.state(old))
 	}
-	if v := w.d.Verdict(old.ID); v.Since != was.Since {
+	if v := w.d.Verdict(&old.Facts); v.Since != was.Since {
 		t.Errorf("shown since %s, want %s", v.Since, was.Since)
 	}
 }

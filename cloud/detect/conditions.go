@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	lookEvery = time.Second
+	lookEvery = 8           // steps between two looks at a facility's conditions
 	linkAfter = time.Minute // that one of the two ways is down, or is back
 	stallOff  = 2 * time.Minute
 
@@ -106,32 +106,39 @@ func (f *Facts) has(c proto.FaultCode) bool {
 }
 
 func queueReading(f *Facts, now time.Time, was Severity) reading {
-	var evidence []string
-	if f.Status != nil {
-		q := f.Status.Queue
-		evidence = []string{fmt.Sprintf("%s of %s are used.", size(q.Bytes), size(q.LimitBytes))}
-		if q.FillBytesPerSecond > 0 {
-			evidence = append(evidence, "It fills with "+size(q.FillBytesPerSecond*3600)+" an hour.")
-		}
-	}
 	if f.has(proto.FaultQueueFull) {
-		return reading{Critical, f.title() + "'s queue is full: what is changed there waits in its database, whose disk fills instead.", evidence}
+		return reading{Critical, f.title() + "'s queue is full: what is changed there waits in its database, whose disk fills instead.", queueEvidence(f)}
 	}
 	if f.Status != nil && f.Status.Queue.FullSeconds != nil {
 		const most = 365 * 24 * 3600
 		left := max(0, time.Duration(min(*f.Status.Queue.FullSeconds, most))*time.Second-now.Sub(f.StatusAt))
-		summary := f.title() + "'s queue will be full in about " + lasting(left) + "."
-		if left < easier(queueCritical, was == Critical) {
-			return reading{Critical, summary, evidence}
+		severity := Severity("")
+		switch {
+		case left < easier(queueCritical, was == Critical):
+			severity = Critical
+		case left < easier(queueWarning, was != ""):
+			severity = Warning
 		}
-		if left < easier(queueWarning, was != "") {
-			return reading{Warning, summary, evidence}
+		if severity != "" {
+			return reading{severity, f.title() + "'s queue will be full in about " + lasting(left) + ".", queueEvidence(f)}
 		}
 	}
 	if f.has(proto.FaultQueueNearFull) {
-		return reading{Warning, f.title() + "'s queue is nearly full.", evidence}
+		return reading{Warning, f.title() + "'s queue is nearly full.", queueEvidence(f)}
 	}
 	return reading{}
+}
+
+func queueEvidence(f *Facts) []string {
+	if f.Status == nil {
+		return nil
+	}
+	q := f.Status.Queue
+	out := []string{fmt.Sprintf("%s of %s are used.", size(q.Bytes), size(q.LimitBytes))}
+	if q.FillBytesPerSecond > 0 {
+		out = append(out, "It fills with "+size(q.FillBytesPerSecond*3600)+" an hour.")
+	}
+	return out
 }
 
 // easier is a limit, half as much again for who is already past it.
@@ -155,13 +162,15 @@ func diskReading(f *Facts, _ time.Time, was Severity) reading {
 		if d.TotalBytes > 0 && d.FreeBytes < d.TotalBytes/100*percent && d.FreeBytes < room {
 			r.severity = Warning
 		}
-		r.evidence = append(r.evidence, fmt.Sprintf("Disk for its %s: %s of %s are free.", d.Role, size(d.FreeBytes), size(d.TotalBytes)))
 	}
 	if f.has(proto.FaultStateDiskLow) || f.has(proto.FaultDataDiskLow) {
 		r.severity = Critical
 	}
 	if r.severity == "" {
 		return reading{}
+	}
+	for _, d := range f.Status.Disks {
+		r.evidence = append(r.evidence, fmt.Sprintf("Disk for its %s: %s of %s are free.", d.Role, size(d.FreeBytes), size(d.TotalBytes)))
 	}
 	r.summary = f.title() + "'s disk is nearly full."
 	return r
@@ -213,16 +222,17 @@ func certificateReading(f *Facts, now time.Time, _ Severity) reading {
 		return reading{}
 	}
 	left := f.CertificateUntil.Sub(now)
+	if left >= certWarning {
+		return reading{}
+	}
 	evidence := []string{"It ends at " + clock(f.CertificateUntil) + ". Boxes renew theirs by themselves long before; this one has not."}
 	switch {
 	case left <= 0:
 		return reading{Critical, f.title() + "'s certificate has ended: it cannot connect to the broker.", evidence}
 	case left < certCritical:
 		return reading{Critical, f.title() + "'s certificate ends in " + lasting(left) + ".", evidence}
-	case left < certWarning:
-		return reading{Warning, f.title() + "'s certificate ends in " + lasting(left) + ".", evidence}
 	}
-	return reading{}
+	return reading{Warning, f.title() + "'s certificate ends in " + lasting(left) + ".", evidence}
 }
 
 func parkedReading(f *Facts, _ time.Time, _ Severity) reading {

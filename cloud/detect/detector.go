@@ -22,6 +22,8 @@ type Detector struct {
 	// been missed; long is true when boxes may have to connect again first.
 	clear time.Time
 	long  bool
+	// pauses are the short ones of late, oldest first.
+	pauses []pause
 
 	round      uint64
 	facilities map[string]*memory
@@ -33,14 +35,15 @@ type Detector struct {
 
 // memory is what is remembered of one facility.
 type memory struct {
+	of      *Detector // nil when the facility is no more
 	round   uint64
+	turn    uint64 // in which of lookEvery steps its conditions are looked at
 	verdict Verdict
 	episode
 	flapping
 
 	tunnel, telemetry latch
-	conditions        []latch // as in rules; nil before the first
-	looked            time.Time
+	conditions        []latch   // as in rules; nil before the first
 	told              []Finding // of the conditions
 }
 
@@ -53,10 +56,19 @@ func New(cfg Config, now time.Time) *Detector {
 	return &Detector{cfg: cfg, clear: now, last: now, long: true, facilities: make(map[string]*memory)}
 }
 
-func (d *Detector) memoryOf(id string) *memory {
+// of is what is remembered of a facility. There are many, and they are looked at
+// often, so the facts keep the way there.
+func (d *Detector) of(f *Facts) *memory {
+	if f.memory == nil || f.memory.of != d {
+		f.memory = d.named(f.ID)
+	}
+	return f.memory
+}
+
+func (d *Detector) named(id string) *memory {
 	m := d.facilities[id]
 	if m == nil {
-		m = &memory{}
+		m = &memory{of: d, turn: uint64(len(d.facilities)) % lookEvery}
 		d.facilities[id] = m
 	}
 	return m
@@ -76,7 +88,7 @@ func (d *Detector) Recall(open []Finding) {
 			}
 			continue
 		}
-		m := d.memoryOf(f.Facility)
+		m := d.named(f.Facility)
 		switch f.Kind {
 		case Offline:
 			m.down, m.since, m.part = true, f.Since, f.Of == Outage
@@ -117,7 +129,7 @@ func (d *Detector) Step(s Snapshot) Word {
 	there := 0
 	for f := range s.Facilities {
 		there++
-		m := d.memoryOf(f.ID)
+		m := d.of(f)
 		m.round = d.round
 		if f.Here {
 			d.newest = latest(d.newest, f.Heard)
@@ -150,8 +162,7 @@ func (d *Detector) follow(f *Facts, m *memory, v Verdict, now time.Time) {
 		m.tunnel.step(now, tunnelReading(f, v), linkAfter, linkAfter)
 		m.telemetry.step(now, telemetryReading(f, v), linkAfter, linkAfter)
 	}
-	if now.Sub(m.looked) >= lookEvery {
-		m.looked = now
+	if d.round%lookEvery == m.turn {
 		m.look(f, now)
 	}
 }
@@ -197,6 +208,7 @@ func (d *Detector) forget(there int) {
 	}
 	for id, m := range d.facilities {
 		if m.round != d.round {
+			m.of = nil
 			delete(d.facilities, id)
 		}
 	}

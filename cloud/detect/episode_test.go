@@ -35,7 +35,7 @@ func TestAWillAloneIsNoDeath(t *testing.T) {
 			t.Fatal("its tunnel answers, and it is offline")
 		}
 	}
-	w.until(5*time.Second, "its telemetry is missing", func() bool { return w.d.Verdict(la.ID).Degraded == PartTelemetry })
+	w.until(5*time.Second, "its telemetry is missing", func() bool { return w.d.Verdict(&la.Facts).Degraded == PartTelemetry })
 	took := w.until(5*time.Minute, "somebody is told", w.has(TelemetryDown, la.ID))
 	if took < linkAfter || took > linkAfter+5*time.Second {
 		t.Errorf("told after %s", took)
@@ -107,7 +107,7 @@ func TestWhoSaysGoodbyeIsWaitedFor(t *testing.T) {
 	if w.state(la) != StateOffline || w.count(Offline) > 0 {
 		t.Errorf("%s, and told: %d", w.state(la), w.count(Offline))
 	}
-	if r := w.d.Verdict(la.ID).Reason; !strings.Contains(r, "restarting for an update") {
+	if r := w.d.Verdict(&la.Facts).Reason; !strings.Contains(r, "restarting for an update") {
 		t.Errorf("reason %q", r)
 	}
 	la.plug()

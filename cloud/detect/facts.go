@@ -51,6 +51,8 @@ type Facts struct {
 	Stalls            []string // stages that make no progress, in words
 	Parked, Differing int64
 	CertificateUntil  time.Time // zero: it has none
+
+	memory *memory // of the detector that has judged it
 }
 
 // Region is what is known of the region itself.

@@ -219,7 +219,7 @@ func TestNothingIsOfflineThatWasHeard(t *testing.T) {
 			w := d.Step(Snapshot{Now: now, Region: r, Facilities: func(yield func(*Facts) bool) { yield(&b.Facts) }})
 			gone := !b.Left.IsZero() && !heard.After(b.Left)
 			fresh := !heard.IsZero() && now.Sub(heard) <= b.Rhythm.Deadline() && !(r.Hub && gone)
-			v := d.Verdict("la")
+			v := d.Verdict(&b.Facts)
 			if v.State == StateOffline && fresh {
 				t.Fatalf("seed %d: offline, and heard %s ago: %+v", seed, now.Sub(heard), b.Facts)
 			}

@@ -51,11 +51,11 @@ const (
 // Judge applies the rule to one facility between two steps. It changes nothing but
 // since when the state is what it is.
 func (d *Detector) Judge(f *Facts, now time.Time) Verdict {
-	return d.judge(f, d.memoryOf(f.ID), now)
+	return d.judge(f, d.of(f), now)
 }
 
 // Verdict is what was judged last of a facility.
-func (d *Detector) Verdict(id string) Verdict { return d.memoryOf(id).verdict }
+func (d *Detector) Verdict(f *Facts) Verdict { return d.of(f).verdict }
 
 func (d *Detector) judge(f *Facts, m *memory, now time.Time) Verdict {
 	v := d.weigh(f, now)
@@ -85,7 +85,7 @@ func (d *Detector) judge(f *Facts, m *memory, now time.Time) Verdict {
 // weigh is the rule itself, but for since when.
 func (d *Detector) weigh(f *Facts, now time.Time) Verdict {
 	life, tunnel, hub := f.life(), f.tunnel(), d.region.Hub
-	v := Verdict{Heartbeat: f.Here && now.Sub(f.Heard) <= f.Rhythm.Deadline()}
+	v := Verdict{Heartbeat: f.Here && now.Sub(f.Heard) <= f.Rhythm.Deadline()+d.paused(f.Heard)}
 	if hub && !f.Left.IsZero() && now.Sub(f.Left) >= leaveGrace {
 		v.Heartbeat = false
 	}
@@ -130,7 +130,9 @@ func (d *Detector) dead(f *Facts, life, now time.Time) bool {
 	// A will says that the connection broke. That alone is a hint; but who does not
 	// answer through the tunnel either is gone, and nobody waits for a deadline. A
 	// goodbye is no accident: the box may be back at once.
-	if d.region.Hub && f.gone(life) && f.Unanswered && !f.Asked.Before(f.Left) && (!f.Bye || now.Sub(f.Left) >= leaveGrace) {
+	// What was asked before this process stood still may have been answered.
+	unanswered := f.Unanswered && d.paused(f.Asked) == 0
+	if d.region.Hub && f.gone(life) && unanswered && !f.Asked.Before(f.Left) && (!f.Bye || now.Sub(f.Left) >= leaveGrace) {
 		return true
 	}
 	from, patience := d.patience(f, life)
@@ -140,7 +142,7 @@ func (d *Detector) dead(f *Facts, life, now time.Time) bool {
 		return false
 	case !d.region.Hub:
 		return true
-	case f.Unanswered && !f.Asked.Before(from.Add(patience-askLast)):
+	case unanswered && !f.Asked.Before(from.Add(patience-askLast)):
 		return true
 	}
 	return silence > max(patience, tunnelDoubt) // there was no turn for a question
@@ -150,13 +152,13 @@ func (d *Detector) dead(f *Facts, life, now time.Time) bool {
 // Nobody is silent for longer than the region has been able to hear.
 func (d *Detector) patience(f *Facts, life time.Time) (from time.Time, patience time.Duration) {
 	patience = f.Rhythm.Deadline()
-	if !life.Before(d.clear) {
-		return life, patience
+	if life.Before(d.clear) {
+		life = d.clear
+		if d.long {
+			patience = max(patience, graceLong)
+		}
 	}
-	if d.long {
-		patience = max(patience, graceLong)
-	}
-	return d.clear, patience
+	return life, patience + d.paused(life)
 }
 
 // Probe reports whether a facility should be asked through the tunnel now.
@@ -165,7 +167,7 @@ func (d *Detector) Probe(f *Facts, now time.Time) bool {
 		return false
 	}
 	life := f.life()
-	if f.gone(life) && f.Asked.Before(f.Left) {
+	if f.gone(life) && (f.Asked.Before(f.Left) || f.Unanswered && d.paused(f.Asked) > 0) {
 		return true
 	}
 	from, patience := d.patience(f, life)

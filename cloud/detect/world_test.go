@@ -157,7 +157,7 @@ func (b *box) pull(w *world, will bool) {
 
 func (b *box) plug() { b.down, b.Streaming = false, true }
 
-func (w *world) state(b *box) State { return w.d.Verdict(b.ID).State }
+func (w *world) state(b *box) State { return w.d.Verdict(&b.Facts).State }
 
 // found returns the finding of a kind at a place.
 func (w *world) found(k Kind, facility string) (Finding, bool) {

@@ -20,6 +20,7 @@ import (
 
 const (
 	judgeEvery  = 250 * time.Millisecond
+	hurryAfter  = 100 * time.Millisecond // all that is urgent within it is one look
 	sampleEvery = 5 * time.Second
 	flushEvery  = 5 * time.Second
 	listEvery   = 5 * time.Second
@@ -192,12 +193,19 @@ func (f *Fleet) judging(ctx context.Context) error {
 	judge, sample := time.NewTicker(judgeEvery), time.NewTicker(sampleEvery)
 	defer judge.Stop()
 	defer sample.Stop()
+	var soon <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-judge.C:
 		case <-f.hurry:
+			if soon == nil {
+				soon = time.After(hurryAfter)
+			}
+			continue
+		case <-soon:
+			soon = nil
 		case now := <-sample.C:
 			f.sample(now)
 			continue
@@ -206,7 +214,7 @@ func (f *Fleet) judging(ctx context.Context) error {
 	}
 }
 
-// hurryUp has the next look at everything be now.
+// hurryUp has the next look at everything be soon.
 func (f *Fleet) hurryUp() {
 	select {
 	case f.hurry <- struct{}{}:
@@ -232,7 +240,7 @@ func (f *Fleet) judgeAll(now time.Time, ask func(*facility) bool) {
 			if !yield(&fac.Facts) {
 				return
 			}
-			f.judgedLocked(fac, f.detector.Verdict(fac.ID), changed)
+			f.judgedLocked(fac, f.detector.Verdict(&fac.Facts), changed)
 			if !full && !fac.probing && f.detector.Probe(&fac.Facts, now) {
 				full = !ask(fac) // the others have their turn later
 			}

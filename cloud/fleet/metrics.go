@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ func index(ok bool) int {
 var (
 	descState    = prometheus.NewDesc("holdfast_fleet_facilities", "Facilities by state.", []string{"state"}, nil)
 	descListen   = prometheus.NewDesc("holdfast_fleet_listening", "1 while heartbeats can be heard.", nil, nil)
+	descHeldBack = prometheus.NewDesc("holdfast_fleet_held", "1 while nothing is concluded about facilities, because the region itself cannot tell.", nil, nil)
+	descCanary   = prometheus.NewDesc("holdfast_fleet_canary_heard_timestamp_seconds", "When the last message that arrived of each of the region's own canaries was sent.", []string{"canary"}, nil)
+	descFindings = prometheus.NewDesc("holdfast_fleet_findings", "What is found to be wrong now, by kind and severity.", []string{"kind", "severity"}, nil)
 	descMessages = prometheus.NewDesc("holdfast_fleet_messages_total", "Messages from boxes, by kind and what became of them.", []string{"kind", "result"}, nil)
 	descBirths   = prometheus.NewDesc("holdfast_fleet_births_total", "Connections that boxes have made to the broker.", nil, nil)
 	descLeaves   = prometheus.NewDesc("holdfast_fleet_leaves_total", "Connections that have ended, by how: will or bye.", []string{"how"}, nil)
@@ -132,6 +136,20 @@ func (f *Fleet) Collect(ch chan<- prometheus.Metric) {
 		gauge(descHeld, float64(r.Retained))
 	}
 	gauge(descListen, float64(index(f.client.State().Connected)))
+	w := f.Word()
+	gauge(descHeldBack, float64(index(w.Held)))
+	found := map[[2]string]int{}
+	for _, x := range w.Findings {
+		found[[2]string{string(x.Kind), string(x.Severity)}]++
+	}
+	for k, n := range found {
+		gauge(descFindings, float64(n), k[0], k[1])
+	}
+	for i := range f.canaries {
+		if at := f.canaries[i].heard(); !at.IsZero() {
+			gauge(descCanary, float64(at.UnixMilli())/1000, strconv.Itoa(i))
+		}
+	}
 
 	c := &f.counts
 	c.mu.Lock()

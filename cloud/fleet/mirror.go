@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -26,6 +27,7 @@ type Mirror struct {
 	Tenant    string            `json:"tenant"`
 	Facility  string            `json:"facility"`
 	State     State             `json:"state"`
+	Degraded  detect.Part       `json:"degraded,omitempty"` // which part does not work
 	Reason    string            `json:"reason,omitempty"`
 	Since     time.Time         `json:"since"`
 	Heartbeat bool              `json:"heartbeat"`
@@ -123,7 +125,7 @@ func (f *Fleet) mirror(ctx context.Context, id string, status bool, sent map[str
 	}
 	tenant, doc := fac.tenant, fac.Status
 	m := Mirror{
-		Schema: 1, Tenant: tenant, Facility: id, State: fac.verdict.State, Reason: fac.verdict.Reason, Since: fac.verdict.Since.Round(0),
+		Schema: 1, Tenant: tenant, Facility: id, State: fac.verdict.State, Degraded: fac.verdict.Degraded, Reason: fac.verdict.Reason, Since: fac.verdict.Since.Round(0),
 		Heartbeat: fac.verdict.Heartbeat, Tunnel: fac.verdict.Tunnel, Stream: fac.Streaming,
 		Health: fac.Beat.Health.String(), Faults: fac.Beat.Faults,
 	}
