@@ -16,7 +16,6 @@ const (
 
 	queueWarning, queueCritical = 24 * time.Hour, 4 * time.Hour
 	certWarning, certCritical   = 14 * 24 * time.Hour, 3 * 24 * time.Hour
-	clockWarning                = time.Minute
 
 	hotWarning, hotCritical, hotLess = 80_000, 90_000, 5_000 // thousandths of a degree
 
@@ -39,15 +38,16 @@ var rules = [...]struct {
 	{DiskFilling, time.Minute, 5 * time.Minute, diskReading},
 	{DatabaseDown, 10 * time.Second, 30 * time.Second, databaseReading},
 	{NoProgress, 0, stallOff, stallReading}, // the watchers have been patient already
-	{ClockOff, 30 * time.Second, 2 * time.Minute, clockReading},
+	{ClockOff, clockOn, clockOver, clockReading},
 	{Certificate, 0, 30 * time.Second, certificateReading},
 	{ParkedRows, time.Minute, time.Minute, parkedReading},
 	{Mismatch, time.Minute, time.Minute, mismatchReading},
 	{Temperature, 30 * time.Second, 2 * time.Minute, temperatureReading},
 }
 
-// look brings the conditions up to date.
-func (m *memory) look(f *Facts, now time.Time) {
+// look brings the conditions up to date. When it is the region's clock that is
+// off, none of its facilities' is.
+func (m *memory) look(f *Facts, now time.Time, ourClock bool) {
 	m.told = nil
 	for i, r := range rules {
 		var l latch
@@ -55,6 +55,9 @@ func (m *memory) look(f *Facts, now time.Time) {
 			l = m.conditions[i]
 		}
 		got := r.read(f, now, l.severity)
+		if ourClock && r.kind == ClockOff {
+			got = reading{}
+		}
 		if got.severity == "" && m.conditions == nil {
 			continue
 		}
@@ -192,29 +195,6 @@ func stallReading(f *Facts, _ time.Time, _ Severity) reading {
 		return reading{}
 	}
 	return reading{Warning, f.title() + " makes no progress although there is work.", slices.Clone(f.Stalls)}
-}
-
-func clockReading(f *Facts, _ time.Time, was Severity) reading {
-	if f.Beat.Seq == 0 || f.BeatAt.IsZero() {
-		return reading{}
-	}
-	limit := clockWarning
-	if was != "" {
-		limit /= 2
-	}
-	off := time.UnixMilli(f.Beat.WallMs).Sub(f.BeatAt.Round(0))
-	if off.Abs() < limit {
-		return reading{}
-	}
-	how := "ahead of"
-	if off < 0 {
-		how = "behind"
-	}
-	r := reading{Warning, fmt.Sprintf("%s's clock is %s %s this region's.", f.title(), lasting(off.Abs()), how), nil}
-	if f.Beat.Clock == proto.ClockUnsynced {
-		r.evidence = []string{"Nothing keeps it in step: it has no time server, or does not reach it."}
-	}
-	return r
 }
 
 func certificateReading(f *Facts, now time.Time, _ Severity) reading {

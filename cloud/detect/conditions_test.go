@@ -130,7 +130,6 @@ func TestAClockThatIsOffIsFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	la := w.boxes[0]
-	l := &latch{}
 	for i, tc := range []struct {
 		by   time.Duration
 		want Severity
@@ -142,13 +141,35 @@ func TestAClockThatIsOffIsFound(t *testing.T) {
 		{20 * time.Second, "", ""},
 		{-3 * time.Hour, Warning, "3 hours behind"},
 	} {
-		la.Beat.WallMs = la.BeatAt.Add(tc.by).UnixMilli()
-		r := clockReading(&la.Facts, w.now, l.severity)
-		l.step(w.now, r, 0, 0)
-		if l.severity != tc.want || !strings.Contains(l.summary, tc.says) {
-			t.Errorf("%d: off by %s: %q %q", i, tc.by, l.severity, l.summary)
+		la.skewed = tc.by
+		w.run(6 * time.Minute)
+		f, _ := w.found(ClockOff, la.ID)
+		if f.Severity != tc.want || !strings.Contains(f.Summary, tc.says) {
+			t.Errorf("%d: off by %s: %+v", i, tc.by, f)
 		}
 	}
+}
+
+// TestTheRegionsOwnClockIsNobodyElsesFault: when most clocks differ in the same way
+// it is the region's that is off.
+func TestTheRegionsOwnClockIsNobodyElsesFault(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 5)
+	for _, b := range w.boxes[:4] {
+		b.skewed = 5 * time.Minute
+	}
+	w.each = func() {
+		for _, b := range w.boxes {
+			if _, ok := w.found(ClockOff, b.ID); ok {
+				t.Fatalf("%s is accused", b.ID)
+			}
+		}
+	}
+	w.until(time.Minute, "the region's is found", w.has(ClockOff, ""))
+	for _, b := range w.boxes {
+		b.skewed = 0
+	}
+	w.until(3*time.Minute, "it is over", w.hasNot(ClockOff, ""))
 }
 
 func TestAConditionDoesNotFlutter(t *testing.T) {

@@ -30,7 +30,8 @@ type Detector struct {
 	crowd      crowd
 	outage     outage
 	shared     latch // the region's own stalls
-	findings   int   // how many the last step had
+	clocks     clocks
+	findings   int // how many the last step had
 }
 
 // memory is what is remembered of one facility.
@@ -85,6 +86,8 @@ func (d *Detector) Recall(open []Finding) {
 				d.outage = outage{open: true, since: f.Since}
 			case NoProgress:
 				d.shared.recall(f)
+			case ClockOff:
+				d.clocks.recall(f)
 			}
 			continue
 		}
@@ -126,6 +129,7 @@ func (d *Detector) Step(s Snapshot) Word {
 		w.Findings = append(w.Findings, f)
 	}
 	d.crowd.begin(now)
+	d.clocks.begin()
 	there := 0
 	for f := range s.Facilities {
 		there++
@@ -136,6 +140,7 @@ func (d *Detector) Step(s Snapshot) Word {
 		}
 		v := d.judge(f, m, now)
 		d.crowd.count(d, f, m, now)
+		d.clocks.count(f, now)
 		if !held {
 			d.follow(f, m, v, now)
 		}
@@ -148,6 +153,7 @@ func (d *Detector) Step(s Snapshot) Word {
 		w.Findings = m.findings(w.Findings, f)
 	}
 	d.crowd.end(now)
+	d.clocks.end(now)
 	w.Findings = d.regional(w.Findings, now)
 	d.forget(there)
 	d.findings = len(w.Findings)
@@ -163,7 +169,7 @@ func (d *Detector) follow(f *Facts, m *memory, v Verdict, now time.Time) {
 		m.telemetry.step(now, telemetryReading(f, v), linkAfter, linkAfter)
 	}
 	if d.round%lookEvery == m.turn {
-		m.look(f, now)
+		m.look(f, now, d.clocks.ours)
 	}
 }
 
@@ -198,7 +204,8 @@ func (d *Detector) regional(out []Finding, now time.Time) []Finding {
 		r = reading{Warning, "What is changed in this region does not get to any facility.", d.region.Stalls}
 	}
 	d.shared.step(now, r, 0, stallOff)
-	return d.shared.finding(out, NoProgress, "")
+	out = d.shared.finding(out, NoProgress, "")
+	return d.clocks.finding(out, ClockOff, "")
 }
 
 // forget drops facilities that are no more.

@@ -60,7 +60,7 @@ func (d *Detector) Verdict(f *Facts) Verdict { return d.of(f).verdict }
 func (d *Detector) judge(f *Facts, m *memory, now time.Time) Verdict {
 	v := d.weigh(f, now)
 	switch was := m.verdict; {
-	case v.State == StateOffline && m.down:
+	case v.State == StateOffline && m.down && !m.unstable:
 		v.Since = m.since
 	case v.State == was.State && v.Degraded == was.Degraded && v.State != StateUnknown:
 		v.Since = was.Since

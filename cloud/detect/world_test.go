@@ -35,8 +35,9 @@ type box struct {
 	down       bool // no power, or no cable
 	mute       bool // its heartbeats do not arrive
 	tunnelDown bool
-	next       time.Time // beat
-	asking     time.Time // zero while it is not being asked
+	skewed     time.Duration // its clock
+	next       time.Time     // beat
+	asking     time.Time     // zero while it is not being asked
 }
 
 // newWorld is a region that has listened for two minutes.
@@ -142,7 +143,7 @@ func (b *box) tick(w *world) {
 // beat is one heartbeat that arrives.
 func (b *box) beat(at time.Time) {
 	b.Heard, b.Here, b.Beats, b.BeatAt = at, true, b.Beats+1, at
-	b.Beat = proto.Heartbeat{Session: 1, Seq: b.Beats, EverySeconds: 5, WallMs: at.UnixMilli(), Faults: b.Beat.Faults}
+	b.Beat = proto.Heartbeat{Session: 1, Seq: b.Beats, EverySeconds: 5, WallMs: at.Add(b.skewed).UnixMilli(), Faults: b.Beat.Faults}
 	b.Rhythm.Beat(at, 1, b.Beats, 5*time.Second)
 	b.Left, b.Bye, b.LeftWords, b.Back = time.Time{}, false, "", 0
 }
