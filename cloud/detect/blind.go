@@ -25,6 +25,9 @@ const (
 	// longer: boxes wait up to half a minute between two attempts to connect, and
 	// an idle tunnel is opened anew within 25 s.
 	graceLong = time.Minute
+	// busyWithin is the time of which it must have run for half: deadlines that are
+	// moved again and again are none.
+	busyWithin = time.Minute
 	// pauseKept is longer than any deadline but a slow box's.
 	pauseKept = 2 * time.Minute
 	// blindCritical is how long nobody may watch until somebody must act.
@@ -42,11 +45,18 @@ type blindness struct {
 // look finds out whether the region itself is at fault. After blindness all
 // silence is counted anew: see patience.
 func (d *Detector) look(now time.Time, r Region) {
-	was := d.blind
-	since, why := d.obstacle(now, r)
 	// The monotonic clock may have rested with the machine; the wall's did not.
 	gap := max(now.Sub(d.last), now.Round(0).Sub(d.last.Round(0)))
 	paused := d.round > 0 && gap > pauseAfter
+	if paused {
+		d.resumed = now
+	}
+	if paused && gap < blindNotice {
+		d.pauses = slices.DeleteFunc(d.pauses, func(p pause) bool { return now.Sub(p.over) > pauseKept })
+		d.pauses = append(d.pauses, pause{now, gap})
+	}
+	was := d.blind
+	since, why := d.obstacle(now, r)
 	switch {
 	case why != "":
 		d.blind = blindness{now: true, since: since, why: why}
@@ -56,12 +66,7 @@ func (d *Detector) look(now time.Time, r Region) {
 	case was.now:
 		d.over(now, now.Sub(was.since), was)
 	}
-	switch {
-	case !paused:
-	case gap < blindNotice:
-		d.pauses = slices.DeleteFunc(d.pauses, func(p pause) bool { return now.Sub(p.over) > pauseKept })
-		d.pauses = append(d.pauses, pause{now, gap})
-	case !d.blind.now:
+	if paused && gap >= blindNotice && !d.blind.now {
 		why := fmt.Sprintf("This region stood still for %s.", lasting(gap))
 		d.over(now, gap, blindness{since: d.last, why: why})
 	}
@@ -90,7 +95,7 @@ func (d *Detector) paused(since time.Time) (long time.Duration) {
 
 // obstacle is what keeps the region from judging now, and since when; why is "" for nothing.
 func (d *Detector) obstacle(now time.Time, r Region) (since time.Time, why string) {
-	heard, canaries := d.newest, false
+	heard, canaries := latest(d.newest, d.resumed), false
 	for _, c := range r.Canaries {
 		heard, canaries = latest(heard, c), canaries || !c.IsZero()
 	}
@@ -101,6 +106,8 @@ func (d *Detector) obstacle(now time.Time, r Region) (since time.Time, why strin
 		return heard, "This region cannot hear heartbeats: not even its own come back from the broker."
 	case !r.Unwritable.IsZero() && now.Sub(r.Unwritable) > unwritableAfter:
 		return r.Unwritable, "This region cannot judge: its database takes no writes."
+	case d.paused(now.Add(-busyWithin)) > busyWithin/2:
+		return now.Add(-busyWithin), "This region cannot judge: it stood still for more than half of the last minute. Its machine has too much to do."
 	}
 	return time.Time{}, ""
 }

@@ -127,6 +127,23 @@ func TestABusyMachineDelaysWhatItTellsAndNoMore(t *testing.T) {
 	}
 }
 
+func TestAMachineThatHardlyRunsIsToldToOperations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	w.boxes[0].pull(w, false)
+	for range 120 {
+		w.now = w.now.Add(1250 * time.Millisecond)
+		w.run(tick)
+		if w.count(Offline) > 0 {
+			t.Fatal("it judges although it hardly runs")
+		}
+	}
+	if f, ok := w.found(Blind, ""); !ok || !w.word.Held || !strings.Contains(f.Summary, "too much to do") {
+		t.Errorf("held: %v, %+v", w.word.Held, f)
+	}
+	w.until(3*time.Minute, "it runs again, and finds who is gone", w.has(Offline, w.boxes[0].ID))
+}
+
 // TestARestartOfTheRegionAccusesNobody: boxes need up to a minute to be back. Who
 // was offline before and is not heard is offline again, since when he was.
 func TestARestartOfTheRegionAccusesNobody(t *testing.T) {

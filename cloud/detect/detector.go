@@ -22,8 +22,10 @@ type Detector struct {
 	// been missed; long is true when boxes may have to connect again first.
 	clear time.Time
 	long  bool
-	// pauses are the short ones of late, oldest first.
-	pauses []pause
+	// pauses are the short ones of late, oldest first; resumed is when the last of
+	// any length was over.
+	pauses  []pause
+	resumed time.Time
 
 	round      uint64
 	facilities map[string]*memory
