@@ -64,9 +64,10 @@ type Config struct {
 	// StalledAfter is how long a stage may have work and make no progress;
 	// default a minute.
 	StalledAfter time.Duration
-	// Maintenance returns until when a facility is under announced work; nil when
-	// nobody knows. It is only shown. It must not wait, and not call the fleet.
-	Maintenance func(facility string) (until time.Time, ok bool)
+	// Maintenance returns the facilities that are under announced work now, and
+	// until when (cloud/oncall); nil when nobody knows. It is asked every few
+	// seconds, and only shown.
+	Maintenance func(ctx context.Context) (map[string]time.Time, error)
 	// Detect has what may be set of the rules.
 	Detect detect.Config
 	Log    *slog.Logger
@@ -90,6 +91,7 @@ type Fleet struct {
 	mu         sync.Mutex
 	detector   *detect.Detector
 	facilities map[string]*facility
+	work       map[string]time.Time // announced, by facility, and until when
 	route      route
 	listening  time.Time           // since when heartbeats can be heard; zero while not
 	subs       map[*sub]struct{}   // who wants to know of changes

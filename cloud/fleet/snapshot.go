@@ -97,10 +97,8 @@ func (a *applied) throughput(now time.Time) v1.Throughput {
 // viewLocked adds what comes from elsewhere.
 func (f *Fleet) viewLocked(fac *facility, now time.Time) v1.FacilityStatus {
 	v := fac.view(now)
-	if f.cfg.Maintenance != nil {
-		if until, ok := f.cfg.Maintenance(fac.ID); ok {
-			v.MaintenanceUntil = wall(until)
-		}
+	if until := f.work[fac.ID]; until.After(now) {
+		v.MaintenanceUntil = wall(until)
 	}
 	return v
 }

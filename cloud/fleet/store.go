@@ -249,13 +249,33 @@ func (f *Fleet) storing(ctx context.Context) error {
 		case <-flush.C:
 			step = f.flush
 		case <-list.C:
-			step = f.Reload
+			step = f.relist
 		}
 		// While the database is away everything stays in memory.
 		if err := run.Retry(ctx, f.log, backoff, step); err != nil {
 			return err
 		}
 	}
+}
+
+// relist reads the list of facilities, and what work is announced.
+func (f *Fleet) relist(ctx context.Context) error {
+	if err := f.Reload(ctx); err != nil || f.cfg.Maintenance == nil {
+		return err
+	}
+	work, err := f.cfg.Maintenance(ctx)
+	if err != nil {
+		return fmt.Errorf("list the announced work: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, fac := range f.facilities {
+		if !work[id].Equal(f.work[id]) {
+			f.changedLocked(fac, false)
+		}
+	}
+	f.work = work
+	return nil
 }
 
 // flush writes the facilities that were heard since the last flush.

@@ -51,7 +51,6 @@ func newLive(t *testing.T, pool *pgxpool.Pool) *live {
 			<-ctx.Done() // as nobody answers
 			return 0, ctx.Err()
 		},
-		Maintenance: func(string) (time.Time, bool) { return time.Now().Add(time.Hour), true },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +116,7 @@ func TestAFrozenBrokerIsOursAndADeadBoxIsTold(t *testing.T) {
 		return s.State == string(StateOnline) && !l.canaries[0].heard().IsZero() && !l.canaries[1].heard().IsZero()
 	})
 	s, _ := l.Summary("la")
-	if s.State != string(StateOnline) || s.Since == nil || s.MaintenanceUntil == nil || !slices.Equal(s.Missing, []string{"stream"}) {
+	if s.State != string(StateOnline) || s.Since == nil || !slices.Equal(s.Missing, []string{"stream"}) {
 		t.Errorf("la is shown as %+v", s)
 	}
 
@@ -144,6 +143,25 @@ func TestAFrozenBrokerIsOursAndADeadBoxIsTold(t *testing.T) {
 	}
 	if s, _ := l.Summary("la"); s.State != string(StateOffline) || len(s.Missing) != 3 || s.Since.After(began) {
 		t.Errorf("it is shown as %+v", s)
+	}
+}
+
+func TestAnnouncedWorkIsShownAndHidesNothing(t *testing.T) {
+	t.Parallel()
+	_, pool := newTestDB(t, "la", "frankfurt")
+	f := newTestFleet(t, pool)
+	until := time.Now().Add(time.Hour)
+	f.cfg.Maintenance = func(context.Context) (map[string]time.Time, error) {
+		return map[string]time.Time{"la": until, "frankfurt": time.Now().Add(-time.Minute)}, nil
+	}
+	if err := f.relist(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := f.Summary("la"); s.MaintenanceUntil == nil || !s.MaintenanceUntil.Equal(until) || s.State != string(StateNew) {
+		t.Errorf("la: %+v", s)
+	}
+	if s, _ := f.Summary("frankfurt"); s.MaintenanceUntil != nil {
+		t.Errorf("its work is over: %+v", s)
 	}
 }
 
