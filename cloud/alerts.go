@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,7 +19,6 @@ import (
 	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
-	"github.com/agogsaas/holdfast/internal/run"
 )
 
 // voices is the region's ways to tell people.
@@ -119,60 +117,17 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 	return alert.New(c)
 }
 
-// announced knows which facilities are under announced work, without waiting.
-type announced struct {
-	room *oncall.Room
-	log  *slog.Logger
-
-	mu    sync.Mutex
-	until map[string]time.Time
-}
-
-// announcedEvery is how late a window may be seen.
-const announcedEvery = 5 * time.Second
-
-// Run keeps it up to date until ctx is done.
-func (a *announced) Run(ctx context.Context) error {
-	tick := time.NewTicker(announcedEvery)
-	defer tick.Stop()
-	return run.Loop(ctx, a.log, run.Backoff{Min: time.Second, Max: announcedEvery}, func(ctx context.Context, up func()) error {
-		for {
-			if err := a.look(ctx); err != nil {
-				return err
-			}
-			up()
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-tick.C:
-			}
-		}
-	})
-}
-
-func (a *announced) look(ctx context.Context) error {
+// announced returns until when facilities are under announced work.
+func announced(room *oncall.Room) func(context.Context) (map[string]time.Time, error) {
 	const most = 10_000
-	now := time.Now()
-	list, err := a.room.ListMaintenance(ctx, "", false, most, now)
-	if err != nil {
-		return err
-	}
-	until := map[string]time.Time{}
-	for _, m := range list {
-		if m.EndedAt == nil && !m.StartsAt.After(now) && m.EndsAt.After(until[m.Facility]) {
-			until[m.Facility] = m.EndsAt
+	return func(ctx context.Context) (map[string]time.Time, error) {
+		now, until := time.Now(), map[string]time.Time{}
+		list, err := room.ListMaintenance(ctx, "", false, most, now)
+		for _, m := range list {
+			if m.EndedAt == nil && !m.StartsAt.After(now) && m.EndsAt.After(until[m.Facility]) {
+				until[m.Facility] = m.EndsAt
+			}
 		}
+		return until, err
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.until = until
-	return nil
-}
-
-// of returns until when a facility is under announced work.
-func (a *announced) of(facility string) (until time.Time, ok bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	until = a.until[facility]
-	return until, until.After(time.Now())
 }

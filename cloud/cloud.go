@@ -188,13 +188,12 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		return err
 	}
 	roster := oncall.New(pool, tell.senders, log.With("part", "on call"))
-	work := &announced{room: roster, log: log.With("part", "on call")}
 
 	// A heartbeat: broker, fleet.
 	var streams *stream.Server // the fleet asks it who is connected
 	var ways *downs            // and this how far the way down is
 	members, err = fleet.New(fleet.Config{
-		DB: pool, Maintenance: work.of, Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
+		DB: pool, Maintenance: announced(roster), Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
 		Link: func(id string) (fleet.Link, bool) {
 			l, ok := gate.Link(id)
 			return fleet.Link{Heard: l.Heard, Rx: l.Rx, Tx: l.Tx}, ok
@@ -294,7 +293,6 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.Go("announced work", work.Run)
 	s.Go("fleet", members.Run)
 	s.Go("limits", paces.Run)
 	s.Go("ingest", in.Run)
