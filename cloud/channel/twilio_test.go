@@ -461,10 +461,16 @@ func TestAnAnswerThatIsLostIsFoundAndNotSentAgain(t *testing.T) {
 		if err != nil || !ok || r.ProviderID == "" || r.Provider != "twilio" {
 			t.Fatalf("%s: %+v %v %v", kind, r, ok, err)
 		}
+		// It stays so when there is another message of which nobody knows.
+		l.peer.Fail(twilio.Fault{Drop: true})
+		_, _ = l.senders[kind].Send(t.Context(), l.message(kind, channel.Trigger))
+		if again, ok, err := find.Find(t.Context(), m, since); err != nil || !ok || kind == channel.Voice && again.ProviderID != r.ProviderID {
+			t.Errorf("%s: %+v %v %v", kind, again, ok, err)
+		}
 		// What is this delivery's is no other's.
 		other := l.message(kind, channel.Trigger)
-		if r, ok, err := find.Find(t.Context(), other, since); ok || err != nil {
-			t.Errorf("%s: %+v is taken for another delivery, %v", kind, r, err)
+		if found, ok, err := find.Find(t.Context(), other, since); err != nil || ok && found.ProviderID == r.ProviderID {
+			t.Errorf("%s: %+v is taken for another delivery, %v", kind, found, err)
 		}
 		if _, ok, err := find.Find(t.Context(), m, since.Add(time.Hour)); ok || err != nil {
 			t.Errorf("%s: found what is older, %v", kind, err)
