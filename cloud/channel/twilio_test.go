@@ -441,6 +441,34 @@ func TestWhatTheAccountIsNotSetUpForIsFoundAtStart(t *testing.T) {
 	}
 }
 
+// lines is a log that tells of what was written.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
+func TestTheRegionsLogSaysWhatTheAccountLacks(t *testing.T) {
+	t.Parallel()
+	l := newLine(t, func(o *twilio.Options) { o.Inbound = "https://demo.twilio.com/welcome/sms/reply" })
+	ctx, stop := context.WithCancel(t.Context())
+	log, ended := make(lines, 16), make(chan error, 1)
+	go func() { ended <- l.twilio.Watch(ctx, slog.New(slog.NewTextHandler(log, nil))) }()
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "channel=sms") || !strings.Contains(line, public+"/hooks/twilio/sms") {
+			t.Error(line)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it says nothing")
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 func TestAnAnswerThatIsLostIsFoundAndNotSentAgain(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []channel.Kind{channel.SMS, channel.Voice} {
