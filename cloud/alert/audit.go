@@ -108,8 +108,12 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for name, why := range a.lead.trouble {
-		problems = append(problems, name+" cannot be stored: "+why)
+	for name, t := range a.lead.trouble {
+		if now.Sub(t.at) > overdueAfter { // nobody wants it any more
+			delete(a.lead.trouble, name)
+			continue
+		}
+		problems = append(problems, name+" cannot be stored: "+t.why)
 	}
 	slices.Sort(problems)
 	r := report{at: now, problems: problems}

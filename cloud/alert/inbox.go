@@ -56,6 +56,7 @@ type found struct {
 	Event    channel.Event
 	Contact  string
 	Policy   *int64 // of a customer's message of a region's incident
+	Method   *int64
 }
 
 func findDelivery(ctx context.Context, tx pgx.Tx, id, provider, providerID string) (found, error) {
@@ -279,6 +280,9 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 	by.by, by.delivery, by.policy = cmp.Or(by.by, f.Contact, "somebody"), f.ID, f.Policy
 	if f.Incident == nil {
 		return 0, nil
+	}
+	if f.Method != nil && (f.Channel == channel.SMS || f.Channel == channel.Voice) {
+		by.method = *f.Method // it is his alone, and he is answered there
 	}
 	if ack.Incident != 0 && ack.Incident != *f.Incident {
 		return 0, ErrNotFound

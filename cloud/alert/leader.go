@@ -34,14 +34,20 @@ type leading struct {
 	wordsAt   map[int64]time.Time
 	drillAt   time.Time // when the last drill began
 	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
-	trouble map[string]string
+	trouble map[string]trouble
+}
+
+// trouble is why something cannot be stored, and when that was last tried.
+type trouble struct {
+	why string
+	at  time.Time
 }
 
 // leadSession decides as long as this process is the leader, and tries to become it.
 func (a *Alerter) leadSession(ctx context.Context, up func()) error {
 	defer a.setLeading(false)
 	a.mu.Lock()
-	a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]string)}
+	a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]trouble)}
 	a.mu.Unlock()
 	tick := time.NewTicker(a.timing.poll)
 	defer tick.Stop()
@@ -260,16 +266,24 @@ func (a *Alerter) steps(ctx context.Context, now time.Time) error {
 	take := func(ids []int64) error {
 		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids) })
 	}
-	if err = take(ids); err == nil || a.fatal(ctx, err) {
+	if err = take(ids); err == nil {
+		for _, id := range ids {
+			a.setTrouble(stepOfIncident(id), nil)
+		}
+		return nil
+	}
+	if a.fatal(ctx, err) {
 		return err
 	}
 	for _, id := range ids {
-		if err := a.bear(ctx, fmt.Sprintf("the next step of incident %d", id), take([]int64{id})); err != nil {
+		if err := a.bear(ctx, stepOfIncident(id), take([]int64{id})); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func stepOfIncident(id int64) string { return fmt.Sprintf("the next step of incident %d", id) }
 
 // fatal reports whether an error is about more than what was being stored.
 func (a *Alerter) fatal(ctx context.Context, err error) bool {
@@ -293,10 +307,10 @@ func (a *Alerter) setTrouble(name string, err error) {
 		delete(a.lead.trouble, name)
 		return
 	}
-	if a.lead.trouble[name] == "" {
+	if _, known := a.lead.trouble[name]; !known {
 		a.log.Error("what was decided could not be stored, will try again", "what", name, "err", err)
 	}
-	a.lead.trouble[name] = err.Error()
+	a.lead.trouble[name] = trouble{err.Error(), a.moment()}
 }
 
 // commit runs fn in one transaction, in which this process is the leader, and
