@@ -313,6 +313,28 @@ func TestOneThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
+func TestAFacilityThatIsNotThereCostsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.holds(r.offline("gone"))
+	r.look()
+	changed := r.a.Changed()
+	r.look()
+	select {
+	case <-changed:
+		t.Error("it was tried again at once")
+	default:
+	}
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant) VALUES ('gone', 'foo')`); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(strangeFor)
+	r.look()
+	if d := r.incident("gone"); d.Kind != "offline" {
+		t.Errorf("%+v", d.Incident)
+	}
+}
+
 func TestPlanDecidesFromTheLevel(t *testing.T) {
 	t.Parallel()
 	parent := int64(7)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,8 @@ const (
 	// staleAfter is how old a word may be: what does not change any more is no
 	// evidence that anything holds, or is over.
 	staleAfter = 10 * time.Second
+	// strangeFor is how long a finding waits whose facility is not in the table (yet, or any more).
+	strangeFor = 2 * time.Second
 	// quietWords is how often a summary alone is written anew.
 	quietWords = 10 * time.Second
 )
@@ -32,7 +35,8 @@ type leading struct {
 	renewAt   time.Time // when the lease is taken next
 	windowsAt time.Time // when is looked for announced work next
 	wordsAt   map[int64]time.Time
-	drillAt   time.Time // when the last drill began
+	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
+	drillAt   time.Time         // when the last drill began
 	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
 	trouble map[string]trouble
 }
@@ -47,7 +51,7 @@ type trouble struct {
 func (a *Alerter) leadSession(ctx context.Context, up func()) error {
 	defer a.setLeading(false)
 	a.mu.Lock()
-	a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]trouble)}
+	a.lead = leading{wordsAt: make(map[int64]time.Time), strangers: make(map[key]time.Time), trouble: make(map[string]trouble)}
 	a.mu.Unlock()
 	tick := time.NewTicker(a.timing.poll)
 	defer tick.Stop()
@@ -140,6 +144,8 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	}
 	t := plan(a.word(now, open), open)
 	t.updates = a.worthWriting(now, t.updates)
+	maps.DeleteFunc(a.lead.strangers, func(_ key, until time.Time) bool { return !now.Before(until) })
+	t.opens = slices.DeleteFunc(t.opens, func(f detect.Finding) bool { return !a.lead.strangers[key{f.Kind, f.Facility}].IsZero() })
 	for _, part := range t.chunks(batchMax) {
 		if err := a.settle(ctx, now, part); err != nil {
 			return err

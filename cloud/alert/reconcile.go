@@ -60,6 +60,9 @@ func (a *Alerter) open(ctx context.Context, tx pgx.Tx, b *batch, list []detect.F
 	for _, f := range list {
 		since[key{f.Kind, f.Facility}] = f.Since
 	}
+	if len(all) < len(list) {
+		b.after = append(b.after, func() { a.strangers(list, all, b.now.Add(strangeFor)) })
+	}
 	for _, s := range all {
 		b.note(s.ID, "opened", "", s.Summary)
 		if s.Kind == detect.Drill {
@@ -74,6 +77,16 @@ func (a *Alerter) open(ctx context.Context, tx pgx.Tx, b *batch, list []detect.F
 		b.after = append(b.after, func() { a.counts.opened(s, since[key{s.Kind, s.Facility}]) })
 	}
 	return nil
+}
+
+// strangers keeps findings that could not be opened from being tried at each look.
+func (a *Alerter) strangers(list []detect.Finding, opened []subject, until time.Time) {
+	for _, f := range list {
+		a.lead.strangers[key{f.Kind, f.Facility}] = until
+	}
+	for _, s := range opened {
+		delete(a.lead.strangers, key{s.Kind, s.Facility})
+	}
 }
 
 // update changes incidents that go on. One that has become critical is told anew.

@@ -316,7 +316,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.a = a
-	r.a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]trouble)}
+	r.a.lead = leading{wordsAt: make(map[int64]time.Time), strangers: make(map[key]time.Time), trouble: make(map[string]trouble)}
 }
 
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
