@@ -68,6 +68,9 @@ type Deps struct {
 	Stop    <-chan struct{}
 	Log     *slog.Logger
 	Version string
+	// Hooks, if set, serves /hooks/ and /ack/ (cloud/channel): what comes back from
+	// providers and from links in messages. It needs no sign-in: it is signed.
+	Hooks http.Handler
 	// API, if set, is served below /api/ and itself asks who calls. Metrics, if
 	// set, is served at /metrics.
 	API, Metrics http.Handler
@@ -155,6 +158,10 @@ func New(d Deps) (*UI, error) {
 	}
 	if d.Alerts != nil {
 		u.mountAlerts(mux)
+	}
+	if d.Hooks != nil {
+		mux.Handle("/hooks/", d.Hooks)
+		mux.Handle("/ack/", d.Hooks)
 	}
 	if d.API != nil {
 		mux.Handle("/api/", d.API)
