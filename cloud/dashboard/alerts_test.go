@@ -173,6 +173,11 @@ func TestAnOperatorOfThisSiteAcknowledges(t *testing.T) {
 func TestFleetAndFacilitySayThatSomethingIsWrongAndThatTheRegionIsBlind(t *testing.T) {
 	t.Parallel()
 	d := newAlertDesk(t)
+	// The daily drill is in the list and alarms nobody.
+	if _, err := d.r.DB.Exec(t.Context(), `INSERT INTO holdfast.incident (kind, severity, summary, since, opened_at) VALUES ('drill', 'info', 'Nothing is wrong', now(), now())`); err != nil {
+		t.Fatal(err)
+	}
+	d.until("/incidents", "The region: Drill")
 	d.wants(d.viewer, "/", "2 open incidents, 1 of them not taken on by anybody yet", "The region: Regional outage", "Maria Lopez takes care", fmt.Sprintf("/incidents/%d", d.ids.Disk))
 	page := d.wants(d.viewer, "/facilities/la", "1 open incident, taken on", "Disk filling")
 	d.lacks(page, "Regional outage", "cannot be judged")
@@ -328,6 +333,10 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 		t.Errorf("it is from %s until %s, not from %s", starts, ends, at)
 	}
 	d.posts(http.StatusOK, fmt.Sprintf("/oncall/maintenance/%d/end", id), url.Values{}, "ended by operator", "Ended early")
+	// While it goes on the facility's page says so; what comes later, it does not.
+	d.lacks(d.wants(d.viewer, "/facilities/la"), "nobody is paged")
+	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "minutes": {"30"}, "reason": {"Sweep the floor"}})
+	d.wants(d.viewer, "/facilities/la", "Announced work until", "Sweep the floor")
 	d.posts(http.StatusConflict, fmt.Sprintf("/oncall/maintenance/%d/end", id), url.Values{}, "has ended already")
 	d.posts(http.StatusNotFound, "/oncall/maintenance/999/end", url.Values{})
 }
