@@ -21,9 +21,11 @@ type batch struct {
 	quiet      []int64         // incidents that fall into announced work
 	told       map[told]bool   // a person is told once of an incident, whatever the number of policies
 	steps      map[stepKey]due // what the roster said of steps
+	asked      asked           // what it said last, in full
 	ops        map[int64]bool  // policies that are known to be operations'
 	windows    map[string]window
-	after      []func() // called when it is stored
+	groups     map[int64]map[int64]bool // policies that run for a region's incident
+	after      []func()                 // called when it is stored
 }
 
 // event is a line of an incident's timeline.
@@ -42,15 +44,24 @@ type planned struct {
 	Contact, Method int64
 	Channel         channel.Kind
 	Priority        int
-	Offer           string
+	Offer, Tenant   string
 }
 
 // timer is a policy that an incident runs through.
 type timer struct {
 	Incident, Policy int64
+	Audience         Audience
+	Tenant           string // whose facilities it is about, of a region's incident
 	Step, Round      int
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
+}
+
+// asked is a step that the roster was asked for.
+type asked struct {
+	stepKey
+	incident int64
+	step     Step
 }
 
 type told struct{ incident, method int64 }
@@ -76,7 +87,7 @@ type window struct {
 func newBatch(now time.Time) *batch {
 	return &batch{
 		now: now, told: make(map[told]bool), steps: make(map[stepKey]due), ops: make(map[int64]bool),
-		windows: make(map[string]window),
+		windows: make(map[string]window), groups: make(map[int64]map[int64]bool),
 	}
 }
 
@@ -84,17 +95,23 @@ func (b *batch) note(incident int64, what, who, detail string) {
 	b.events = append(b.events, event{incident, what, who, detail})
 }
 
+// hold keeps an incident quiet until announced work has ended.
+func (b *batch) hold(incident int64, w window) {
+	b.quiet = append(b.quiet, incident)
+	b.note(incident, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": it falls into announced work")
+}
+
 // page plans what a step tells a person. A method that was planned for the same
 // incident already is left out.
 func (b *batch) page(s subject, t *timer, step Step, to Target) bool {
-	k := told{s.ID, to.Method}
+	k := told{t.Incident, to.Method}
 	if b.told[k] {
 		return false
 	}
 	b.told[k] = true
 	b.deliveries = append(b.deliveries, planned{
-		Incident: s.ID, Policy: &t.Policy, Step: step.No, Round: t.Round, Event: channel.Trigger, Audience: step.Audience,
-		Contact: to.Contact, Method: to.Method, Channel: to.Channel, Priority: priority(channel.Trigger, s.Severity, step.Audience), Offer: step.Offer,
+		Incident: t.Incident, Policy: &t.Policy, Step: step.No, Round: t.Round, Event: channel.Trigger, Audience: step.Audience,
+		Contact: to.Contact, Method: to.Method, Channel: to.Channel, Priority: priority(channel.Trigger, s.Severity, step.Audience), Offer: step.Offer, Tenant: t.Tenant,
 	})
 	return true
 }
@@ -151,14 +168,17 @@ func (b *batch) flushTimers(ctx context.Context, tx pgx.Tx) error {
 	var (
 		ids, policies = make([]int64, n), make([]int64, n)
 		steps, rounds = make([]int, n), make([]int, n)
+		audiences     = make([]string, n)
+		tenants       = make([]string, n)
 		started       = make([]time.Time, n)
 		next, early   = make([]*time.Time, n), make([]*time.Time, n)
 	)
 	for i, t := range b.timers {
 		ids[i], policies[i], steps[i], rounds[i] = t.Incident, t.Policy, t.Step, t.Round
 		started[i], next[i], early[i] = t.StartedAt, t.NextAt, t.EarlyAt
+		audiences[i], tenants[i] = string(t.Audience), t.Tenant
 	}
-	_, err := tx.Exec(ctx, sqlTimers, ids, policies, steps, rounds, started, next, early)
+	_, err := tx.Exec(ctx, sqlTimers, ids, policies, steps, rounds, started, next, early, audiences, tenants)
 	return err
 }
 
@@ -172,14 +192,14 @@ func (b *batch) flushDeliveries(ctx context.Context, tx pgx.Tx) error {
 		policies                  = make([]*int64, n)
 		steps, rounds, priorities = make([]int, n), make([]int, n), make([]int, n)
 		events, audiences         = make([]string, n), make([]string, n)
-		kinds, offers             = make([]string, n), make([]string, n)
+		kinds, offers, tenants    = make([]string, n), make([]string, n), make([]string, n)
 	)
 	for i, d := range b.deliveries {
 		ids[i], contacts[i], methods[i], policies[i] = d.Incident, d.Contact, d.Method, d.Policy
 		steps[i], rounds[i], priorities[i] = d.Step, d.Round, d.Priority
-		events[i], audiences[i], kinds[i], offers[i] = string(d.Event), string(d.Audience), string(d.Channel), d.Offer
+		events[i], audiences[i], kinds[i], offers[i], tenants[i] = string(d.Event), string(d.Audience), string(d.Channel), d.Offer, d.Tenant
 	}
-	_, err := tx.Exec(ctx, sqlDeliveries, b.now, ids, policies, steps, rounds, events, audiences, contacts, methods, kinds, priorities, offers)
+	_, err := tx.Exec(ctx, sqlDeliveries, b.now, ids, policies, steps, rounds, events, audiences, contacts, methods, kinds, priorities, offers, tenants)
 	return err
 }
 

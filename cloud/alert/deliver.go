@@ -22,6 +22,8 @@ import (
 const (
 	// slots is how many messages of a channel are on their way at once, in one process.
 	slots = 8
+	// stopMax is how long what is on its way may take when the program stops.
+	stopMax = 8 * time.Second
 	// retryMax bounds how long a provider may ask us to wait.
 	retryMax = 15 * time.Minute
 )
@@ -96,10 +98,12 @@ func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool
 		return false, nil
 	}
 	var jobs []job
-	err = d.a.faults.Lease.Do(func() (err error) {
+	if err = d.a.faults.Lease.Before(); err == nil {
 		jobs, err = d.a.store.claim(ctx, d.kind, now, now.Add(d.a.timing.lease), n)
-		return err
-	})
+	}
+	if err == nil && len(jobs) > 0 {
+		err = d.a.faults.Lease.After()
+	}
 	for range n - len(jobs) {
 		d.free <- struct{}{}
 	}
@@ -116,9 +120,11 @@ func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool
 		under.Go(func() error {
 			defer func() { d.free <- struct{}{}; d.again() }()
 			// What was begun is ended, also when the program stops.
-			ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
+			// Not for long then: what is cut off is looked for again.
+			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
 			defer cancel()
-			d.finish(ctx, j, d.attempt(ctx, j))
+			defer context.AfterFunc(ctx, func() { time.AfterFunc(stopMax, cancel) })()
+			d.finish(work, j, d.attempt(work, j))
 			return nil
 		})
 	}
@@ -175,11 +181,15 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 	if o, over, err := d.a.cap(ctx, d.kind, j, now); over || err != nil {
 		d.breaker.untried()
 		if err != nil {
-			return outcome{state: "pending", before: now.Add(time.Second), reason: "the database does not answer", err: err.Error()}
+			return d.later(now, err)
 		}
 		return o
 	}
-	m := d.a.message(j, false)
+	m, err := d.a.message(ctx, j, false)
+	if err != nil {
+		d.breaker.untried()
+		return d.later(now, err)
+	}
 	m.Repeat = j.Unsure
 	if j.Unsure {
 		if o, found := d.find(ctx, j, m); found {
@@ -193,11 +203,16 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var r channel.Result
-	err := d.a.faults.Send.Do(func() (err error) {
+	err = d.a.faults.Send.Do(func() (err error) {
 		r, err = d.sender.Send(ctx, m)
 		return err
 	})
 	return d.judge(j, r, err)
+}
+
+// later is when the database does not say what is to be sent.
+func (d *deliverer) later(now time.Time, err error) outcome {
+	return outcome{state: "pending", before: now.Add(time.Second), reason: "the region's database does not answer", err: shorten(err.Error(), detailMaxBytes)}
 }
 
 // missing says why nothing can be sent on a channel.

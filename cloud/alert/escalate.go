@@ -16,22 +16,22 @@ import (
 // A policy's step is taken, and the time of the next one set, in one transaction
 // with the step's messages: a timer is a row, so no process's end loses it.
 
-// takeSteps takes the steps that are due.
-func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
-	ids, err := ints(ctx, tx, sqlDueIncidents, b.now, timersMax)
-	if err != nil {
-		return err
-	}
+// takeSteps takes those of incidents' steps that are due.
+func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
 	list, err := lock(ctx, tx, ids)
 	if err != nil {
 		return err
 	}
 	open := byID(list)
-	var over, work []int64
+	var over, taken, work []int64
 	for _, id := range ids {
 		s, there := open[id]
-		if !there || s.Acked || s.Maintenance {
+		if !there || s.Maintenance {
 			over = append(over, id)
+			continue
+		}
+		if s.Acked {
+			taken = append(taken, id)
 			continue
 		}
 		w, err := a.windowOf(ctx, tx, b, s.Facility)
@@ -39,15 +39,17 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch) error {
 			return err
 		}
 		if w.ok {
-			b.quiet, work = append(b.quiet, id), append(work, id)
-			b.note(id, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": work was announced")
+			work = append(work, id)
+			b.hold(id, w)
 		}
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, work, b.now, []string{"trigger"}, ""); err != nil {
+	if err := a.stop(ctx, tx, b, work); err != nil {
 		return err
 	}
-	over = append(over, work...)
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, over); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over, ""); err != nil {
+		return err
+	}
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, taken, own); err != nil {
 		return err
 	}
 	timers, err := dueTimers(ctx, tx, b, ids)
@@ -88,7 +90,7 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 		if due.Reached || t.NextAt == nil {
 			return nil
 		}
-		b.note(s.ID, "noted", "", "nobody was reached within "+span(a.timing.early)+": the next are told now")
+		b.note(t.Incident, "noted", "", "nobody was reached within "+span(a.timing.early)+": the next are told now")
 		t.NextAt = &b.now
 	}
 	return a.advance(ctx, tx, b, s, t)
@@ -97,11 +99,11 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 // advance takes a timer's steps as far as they are due.
 func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
 	for t.NextAt != nil && !t.NextAt.After(b.now) {
-		step, ok, err := a.c.Roster.Step(ctx, tx, t.Policy, t.Step, s.roster(), b.now)
+		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
 		if err != nil {
-			return fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+			return err
 		}
-		if !ok || step.Audience == Operations && s.Parent != nil {
+		if !ok || step.Audience == Operations && s.Parent != nil { // operations are told of the region's
 			t.NextAt, t.EarlyAt = nil, nil
 			return nil
 		}
@@ -155,9 +157,9 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	}
 	switch {
 	case n > 0:
-		b.note(s.ID, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
 	case len(step.Targets) == 0:
-		b.note(s.ID, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}
 	return n
 }
@@ -169,9 +171,9 @@ func (a *Alerter) stepOf(ctx context.Context, tx pgx.Tx, b *batch, s subject, po
 	if d, ok := b.steps[k]; ok {
 		return d, nil
 	}
-	step, ok, err := a.c.Roster.Step(ctx, tx, policy, no, s.roster(), b.now)
+	step, ok, err := a.ask(ctx, tx, b, s, policy, no)
 	if err != nil {
-		return due{}, fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+		return due{}, err
 	}
 	d := due{after: step.After, audience: step.Audience, offer: step.Offer, ok: ok}
 	b.steps[k] = d
@@ -179,6 +181,22 @@ func (a *Alerter) stepOf(ctx context.Context, tx pgx.Tx, b *batch, s subject, po
 		b.ops[policy] = true
 	}
 	return d, nil
+}
+
+// ask returns a policy's step and who it is now.
+func (a *Alerter) ask(ctx context.Context, tx pgx.Tx, b *batch, s subject, policy int64, no int) (Step, bool, error) {
+	k := asked{stepKey: stepKey{policy, no}, incident: s.ID}
+	if b.asked.stepKey == k.stepKey && b.asked.incident == k.incident {
+		return b.asked.step, true, nil
+	}
+	step, ok, err := a.c.Roster.Step(ctx, tx, policy, no, s.roster(), b.now)
+	if err != nil {
+		return step, false, fmt.Errorf("find who is told next of incident %d: %w", s.ID, err)
+	}
+	if k.step = step; ok {
+		b.asked = k
+	}
+	return step, ok, nil
 }
 
 // remind tells again what was acknowledged and then forgotten.
@@ -253,7 +271,7 @@ func (a *Alerter) tellTestContact(ctx context.Context, tx pgx.Tx, b *batch, s su
 	return nil
 }
 
-func ints(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]int64, error) {
+func ints(ctx context.Context, tx querier, sql string, args ...any) ([]int64, error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for what is due: %w", err)

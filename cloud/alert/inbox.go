@@ -55,6 +55,7 @@ type found struct {
 	Channel  channel.Kind
 	Event    channel.Event
 	Contact  string
+	Policy   *int64 // of a customer's message of a region's incident
 }
 
 func findDelivery(ctx context.Context, tx pgx.Tx, id, provider, providerID string) (found, error) {
@@ -94,7 +95,7 @@ func (a *Alerter) Receipt(ctx context.Context, r channel.Receipt) error {
 		if err != nil {
 			return err
 		}
-		if err := lockOne(ctx, tx, f.Incident); err != nil {
+		if err := lockOne(ctx, tx, f); err != nil {
 			return err
 		}
 		detail := shorten(r.Detail, detailMaxBytes)
@@ -142,11 +143,11 @@ func forward(ctx context.Context, tx pgx.Tx, f found, r channel.Receipt, detail 
 	return err
 }
 
-func lockOne(ctx context.Context, tx pgx.Tx, incident *int64) error {
-	if incident == nil {
+func lockOne(ctx context.Context, tx pgx.Tx, f found) error {
+	if f.Incident == nil {
 		return nil
 	}
-	_, err := tx.Exec(ctx, sqlLockIncident, *incident)
+	_, err := tx.Exec(ctx, sqlLockIncident, *f.Incident, f.ID)
 	return err
 }
 
@@ -160,7 +161,7 @@ func (a *Alerter) Incident(ctx context.Context, delivery string) (channel.Messag
 	if err != nil {
 		return channel.Message{}, err
 	}
-	return a.message(j, true), nil
+	return a.message(ctx, j, true)
 }
 
 // Acknowledge takes somebody's word from a channel, and returns what to answer him.
@@ -208,25 +209,27 @@ type acknowledgement struct {
 	by, how, note string
 	delivery      string // that was answered; "" when not known
 	method        int64  // by which he knows it already; 0 for none
+	policy        *int64 // a customer's people take what is theirs of a region's incident
 }
 
 const (
 	// A number is known when a contact with it was told of the incident. The
 	// newest message is the one that is answered.
 	sqlWhoseNumber = `
-SELECT DISTINCT ON (d.incident) d.incident, d.id::text, d.method, c.name FROM holdfast.delivery d
+SELECT DISTINCT ON (d.incident) d.incident, d.id::text, d.method, c.name, CASE WHEN d.tenant <> '' THEN d.policy END FROM holdfast.delivery d
 JOIN holdfast.incident i ON i.id = d.incident
 JOIN holdfast.contact_method m ON m.id = d.method
 JOIN holdfast.contact c ON c.id = d.contact
+LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
 WHERE m.address = $1 AND m.channel IN ('sms', 'voice') AND d.event = 'trigger' AND ` + sqlHanded + `
-  AND ($2 = 0 AND i.resolved_at IS NULL AND i.acked_at IS NULL OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
+  AND ($2 = 0 AND i.resolved_at IS NULL AND CASE WHEN d.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
 ORDER BY d.incident, d.created_at DESC LIMIT 2`
 
 	sqlAck = `
 UPDATE holdfast.incident SET acked_at = $2, acked_by = $3, acked_how = $4, remind_at = $5 WHERE id = $1`
 
 	sqlAckState = `
-SELECT resolved_at IS NOT NULL, coalesce(acked_by, ''), acked_at FROM holdfast.incident WHERE id = $1 FOR NO KEY UPDATE`
+SELECT resolved_at IS NOT NULL, facility IS NULL, coalesce(acked_by, ''), acked_at FROM holdfast.incident WHERE id = $1 FOR NO KEY UPDATE`
 )
 
 // whose finds the incident that is acknowledged and who does it; 0 for a test. What does not prove
@@ -246,6 +249,7 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 			Delivery string
 			Method   int64
 			Name     string
+			Policy   *int64
 		}])
 		switch {
 		case err != nil:
@@ -258,7 +262,7 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 			return 0, errWhich
 		}
 		one := list[0]
-		by.delivery, by.method, by.by = one.Delivery, one.Method, one.Name
+		by.delivery, by.method, by.by, by.policy = one.Delivery, one.Method, one.Name, one.Policy
 		return one.Incident, nil
 	}
 	if ack.Delivery == "" {
@@ -272,7 +276,7 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 	if err != nil {
 		return 0, err
 	}
-	by.by, by.delivery = cmp.Or(by.by, f.Contact, "somebody"), f.ID
+	by.by, by.delivery, by.policy = cmp.Or(by.by, f.Contact, "somebody"), f.ID, f.Policy
 	if f.Incident == nil {
 		return 0, nil
 	}
@@ -297,11 +301,14 @@ func (a *Alerter) test(ctx context.Context, tx pgx.Tx, delivery, from string) (i
 func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by acknowledgement) error {
 	now := a.moment()
 	var (
-		resolved bool
-		who      string
-		at       *time.Time
+		resolved, regional bool
+		who                string
+		at                 *time.Time
 	)
-	err := tx.QueryRow(ctx, sqlAckState, id).Scan(&resolved, &who, &at)
+	err := tx.QueryRow(ctx, sqlAckState, id).Scan(&resolved, &regional, &who, &at)
+	if err == nil && by.policy != nil {
+		err = tx.QueryRow(ctx, sqlPolicyAck, id, *by.policy).Scan(&who, &at)
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return ErrNotFound
@@ -312,18 +319,21 @@ func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by ackno
 	case at != nil:
 		return &TakenError{By: who, At: *at}
 	}
-	ids := []int64{id}
-	if err := exec(ctx, tx, "store who has it", sqlAck, id, now, by.by, by.how, now.Add(a.timing.remind)); err != nil {
+	audience := "" // all, but of a region's incident
+	if regional {
+		audience = string(Operations)
+	}
+	if by.policy != nil {
+		audience = string(Customer)
+		err = a.takePart(ctx, tx, id, by, now)
+	} else {
+		err = a.takeAll(ctx, tx, id, by, now)
+	}
+	if err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, ""); err != nil {
-		return err
-	}
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
-		return err
-	}
-	err = exec(ctx, tx, "tell the others who has it", sqlUpdates, id, now,
-		priority(channel.Update, "", Customer), priority(channel.Update, "", Operations), by.method)
+	err = write(ctx, tx, "tell the others who has it", sqlUpdates, id, now,
+		priority(channel.Update, "", Customer), priority(channel.Update, "", Operations), by.method, audience, by.policy)
 	if err != nil {
 		return err
 	}
@@ -331,13 +341,35 @@ func (a *Alerter) acknowledge(ctx context.Context, tx pgx.Tx, id int64, by ackno
 	if by.note != "" {
 		words += ": " + by.note
 	}
-	if err := exec(ctx, tx, "write the timeline", sqlNote, id, now, "acknowledged", by.by, shorten(words, detailMaxBytes)); err != nil {
+	if err := write(ctx, tx, "write the timeline", sqlNote, id, now, "acknowledged", by.by, shorten(words, detailMaxBytes)); err != nil {
 		return err
 	}
 	if by.delivery == "" {
 		return nil
 	}
 	return reach(ctx, tx, by.delivery, now)
+}
+
+// takeAll stores who has an incident, and stops what waits of it. A region's
+// incident is had by operations; its customers have theirs.
+func (a *Alerter) takeAll(ctx context.Context, tx pgx.Tx, id int64, by acknowledgement, now time.Time) error {
+	ids := []int64{id}
+	if err := write(ctx, tx, "store who has it", sqlAck, id, now, by.by, by.how, now.Add(a.timing.remind)); err != nil {
+		return err
+	}
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, own); err != nil {
+		return err
+	}
+	return write(ctx, tx, "end the escalations", sqlEndTimers, ids, own)
+}
+
+// takePart is takeAll for what a customer's people are told of a region's
+// incident: nobody else's escalation stops.
+func (a *Alerter) takePart(ctx context.Context, tx pgx.Tx, id int64, by acknowledgement, now time.Time) error {
+	if err := write(ctx, tx, "store who has it", sqlAckPolicy, id, *by.policy, now, by.by, now.Add(a.timing.remind)); err != nil {
+		return err
+	}
+	return write(ctx, tx, "cancel what waits", sqlCancelPolicy, id, *by.policy, now)
 }
 
 // reach notes that a person has answered a message: nothing proves more.

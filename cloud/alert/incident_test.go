@@ -126,50 +126,86 @@ func TestAWordThatIsOldChangesNothing(t *testing.T) {
 	}
 }
 
-func TestOperationsAreToldOfTheRegionAndCustomersOfTheirFacility(t *testing.T) {
+func TestOperationsAreToldOfTheRegionAndCustomersOfTheirFacilities(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "la", "ny", "sf")
-	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r := newRig(t, "la", "ny", "sf", "own")
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant, name) VALUES ('bonn', 'bar', 'Werk Bonn')`); err != nil {
+		t.Fatal(err)
+	}
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("bar", "birgit", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("bar", "bernd", channel.Email)}})
+	r.roster.policies[1].Tenant = "bar"
 	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}}, step{After: time.Minute, Contacts: []int64{r.contact("", "boss", channel.PagerDuty)}})
-	r.holds(r.offline("la")) // first one alone
+	r.holds(r.offline("own")) // one alone, before it is the region's
 	r.turn()
-	r.want("triggers", r.to(channel.Trigger), "anna/sms", "ops/pagerduty")
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "ops/pagerduty")
 
 	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
-	list := []detect.Finding{outage}
-	for _, f := range []string{"la", "ny", "sf"} {
-		one := r.offline(f)
-		one.Of = detect.Outage
-		list = append(list, one)
+	all := func(facilities ...string) []detect.Finding {
+		list := []detect.Finding{outage}
+		for _, f := range facilities {
+			one := r.offline(f)
+			one.Of = detect.Outage
+			list = append(list, one)
+		}
+		return list
 	}
-	r.holds(list...)
+	r.holds(all("own", "la", "ny", "bonn")...)
 	r.turn()
-	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms", "ops/pagerduty", "ops/pagerduty")
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "birgit/email", "ops/pagerduty", "ops/pagerduty")
 	parent := r.incident("")
-	if len(parent.Parts) != 3 {
-		t.Errorf("the region's incident has %d parts, want 3", len(parent.Parts))
+	if len(parent.Parts) != 4 {
+		t.Errorf("the region's incident has %d parts, want 4", len(parent.Parts))
 	}
-	all := slices.DeleteFunc(r.peer.got(channel.Trigger), func(m taken) bool { return m.Kind != channel.SMS })
-	if last := all[len(all)-1].Incident; !strings.Contains(last.Summary, "of the region") {
-		t.Errorf("the customer is told %q", last.Summary)
+	last := func(to string) channel.Incident {
+		list := slices.DeleteFunc(r.peer.got(channel.Trigger), func(m taken) bool { return m.To != to })
+		return list[len(list)-1].Incident
 	}
-	r.pass(2 * time.Minute)
-	r.turn()
-	// The region's incident goes on to the next, the facilities' do not.
-	if n := len(slices.DeleteFunc(r.to(channel.Trigger), func(to string) bool { return to != "boss/pagerduty" })); n != 1 {
-		t.Errorf("the next was told %d times, want once", n)
+	if i := last("anna/email"); !slices.Equal(i.Affected, []string{"Plant own", "Plant la", "Plant ny"}) || !strings.HasPrefix(i.Summary, "3 of your facilities are affected (many facilities of the region") {
+		t.Errorf("a customer with several is told %+v", i)
+	}
+	if i := last("birgit/email"); i.Name != "Werk Bonn" || i.Facility != "bonn" || i.Kind != "offline" || len(i.Affected) != 0 || !strings.Contains(i.Summary, "heard of it (many") {
+		t.Errorf("a customer with one is told %+v", i)
+	}
+	if i := last("ops/pagerduty"); len(i.Affected) != 4 || i.Kind != "outage" {
+		t.Errorf("operations are told %+v", i)
 	}
 
-	// The region's condition is over, and one facility is not back.
+	// A customer's answer stops what goes to his people, operations' what goes to theirs.
+	birgits := r.delivery("birgit/email", channel.Trigger)
+	if answer, err := r.a.Acknowledge(t.Context(), channel.Ack{Delivery: birgits.ID, How: "link"}); err != nil || !strings.Contains(answer, "birgit") {
+		t.Errorf("%q, %v", answer, err)
+	}
+	if answer, _ := r.a.Acknowledge(t.Context(), channel.Ack{Delivery: birgits.ID, How: "link"}); answer != answerYours {
+		t.Errorf("%q", answer)
+	}
+	if d := r.incident(""); d.AckedAt != nil {
+		t.Error("a customer has taken the region's incident from operations")
+	}
+	r.holds(all("own", "la", "ny", "bonn", "sf")...) // one more of a customer who knows
+	r.pass(time.Minute)
+	r.turn()
+	if _, err := r.a.AcknowledgeBy(t.Context(), parent.ID, "omar", "cli", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(10 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "ben/email", "birgit/email", "boss/pagerduty", "ops/pagerduty", "ops/pagerduty")
+	r.want("updates", r.to(channel.Update), "birgit/email", "boss/pagerduty", "ops/pagerduty")
+	if u := r.peer.got(channel.Update)[0]; u.To == "birgit/email" && u.Incident.AckedBy != "birgit" {
+		t.Errorf("%+v", u.Incident)
+	}
+
+	// The region's condition is over, and one facility is not back: after a while it is told by itself.
 	r.holds(r.offline("sf"))
 	r.turn()
-	if n := len(r.to(channel.Trigger)); n != 6 {
-		t.Errorf("%d triggers when the region was back, want 6", n)
-	}
+	n := len(r.to(channel.Trigger))
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "anna/email", "ben/email", "ben/email", "birgit/email", "boss/pagerduty", "ops/pagerduty", "ops/pagerduty")
 	r.pass(partedAfter + time.Second)
 	r.turn()
-	if n := len(r.to(channel.Trigger)); n != 7 {
-		t.Errorf("%d triggers after that facility had its time, want 7", n)
+	r.want("triggers", slices.DeleteFunc(r.to(channel.Trigger)[:], func(to string) bool { return to != "anna/email" }), "anna/email", "anna/email", "anna/email")
+	if m := len(r.to(channel.Trigger)); m != n+2 {
+		t.Errorf("%d more are told of what is left, want 2", m-n)
 	}
 	if d := r.incident("sf"); d.Parent != nil {
 		t.Error("it is still part of what is over")

@@ -141,7 +141,7 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	}
 	if !now.Before(a.lead.windowsAt) {
 		a.lead.windowsAt = now.Add(a.timing.windows)
-		if err := a.lookForWork(ctx, now, open); err != nil {
+		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
 			return err
 		}
 	}
@@ -150,12 +150,14 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if timers {
-		err = a.commit(ctx, now, a.takeSteps)
+		if err := a.steps(ctx, now); err != nil {
+			return err
+		}
 	}
 	if reminders {
-		err = errors.Join(err, a.commit(ctx, now, a.remind))
+		return a.bear(ctx, "reminders", a.commit(ctx, now, a.remind))
 	}
-	return err
+	return nil
 }
 
 // word is what is judged now, with what this room has to add.
@@ -234,21 +236,53 @@ func (a *Alerter) settle(ctx context.Context, now time.Time, t todo) error {
 		}
 		return nil
 	}
-	if errors.Is(err, errNotLeader) || ctx.Err() != nil {
-		return err
-	}
-	if a.db.Ping(ctx) != nil {
-		return err
-	}
 	if t.size() == 1 {
-		a.setTrouble(t.name(), err)
-		return nil
+		return a.bear(ctx, t.name(), err)
+	}
+	if a.fatal(ctx, err) {
+		return err
 	}
 	for _, one := range t.split() {
 		if err := a.settle(ctx, now, one); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// steps takes the steps that are due, all in one transaction; or, when that
+// fails, each incident's in one of its own.
+func (a *Alerter) steps(ctx context.Context, now time.Time) error {
+	ids, err := a.store.dueIncidents(ctx, now)
+	if err != nil {
+		return err
+	}
+	take := func(ids []int64) error {
+		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids) })
+	}
+	if err = take(ids); err == nil || a.fatal(ctx, err) {
+		return err
+	}
+	for _, id := range ids {
+		if err := a.bear(ctx, fmt.Sprintf("the next step of incident %d", id), take([]int64{id})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fatal reports whether an error is about more than what was being stored.
+func (a *Alerter) fatal(ctx context.Context, err error) bool {
+	return errors.Is(err, errNotLeader) || ctx.Err() != nil || a.db.Ping(ctx) != nil
+}
+
+// bear keeps an error that is about one thing only for the auditor, so that all
+// else goes on. It returns the others.
+func (a *Alerter) bear(ctx context.Context, what string, err error) error {
+	if err != nil && a.fatal(ctx, err) {
+		return err
+	}
+	a.setTrouble(what, err)
 	return nil
 }
 
@@ -260,7 +294,7 @@ func (a *Alerter) setTrouble(name string, err error) {
 		return
 	}
 	if a.lead.trouble[name] == "" {
-		a.log.Error("an incident could not be stored, will try again", "incident", name, "err", err)
+		a.log.Error("what was decided could not be stored, will try again", "what", name, "err", err)
 	}
 	a.lead.trouble[name] = err.Error()
 }

@@ -2,7 +2,9 @@ package alert
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/agogsaas/holdfast/cloud/channel"
@@ -12,12 +14,12 @@ import (
 // message makes what a delivery says. All attempts at one say the same: what is
 // acknowledged or over is in the messages that are about that, or in all of them
 // when it is asked for as it is now.
-func (a *Alerter) message(j job, asItIs bool) channel.Message {
+func (a *Alerter) message(ctx context.Context, j job, asItIs bool) (channel.Message, error) {
 	m := channel.Message{
 		Delivery: j.ID, Event: j.Event, Kind: j.Channel, Settings: j.Settings, Contact: j.Contact,
 		Incident: channel.Incident{
 			Kind: j.Kind, Severity: j.Severity, Tenant: j.Tenant, Facility: j.Facility, Name: cmp.Or(j.Name, j.Facility), Region: a.c.Region,
-			Summary: j.Summary, Since: j.Since, TimeZone: cmp.Or(j.Zone, "UTC"), Evidence: j.Evidence, Affected: j.Affected,
+			Summary: j.Summary, Since: j.Since, TimeZone: cmp.Or(j.Zone, "UTC"), Evidence: j.Evidence,
 			Actions: actions[detect.Kind(j.Kind)],
 		},
 	}
@@ -35,7 +37,14 @@ func (a *Alerter) message(j job, asItIs bool) channel.Message {
 			i.URL = a.c.Links.Incident(i.ID)
 		}
 	}
-	if j.Regional && j.Audience == Customer {
+	if j.Incident != nil && j.Facility == "" {
+		parts, err := a.store.parts(ctx, *j.Incident, j.Of)
+		if err != nil {
+			return m, err
+		}
+		affect(i, parts, j.Of)
+	}
+	if j.Event == channel.Trigger && j.Audience == Customer && (j.Regional || j.Of != "") {
 		i.Summary += " (many facilities of the region are affected; we are working on it)"
 	}
 	if j.Resolved != nil && (j.Event == channel.Resolve || asItIs) {
@@ -50,7 +59,33 @@ func (a *Alerter) message(j job, asItIs bool) channel.Message {
 	if j.Offer != "" && j.Event == channel.Trigger && a.c.Links.Offer != nil {
 		i.Offer, i.OfferURL = a.c.Links.Offer(j.ID, j.Offer)
 	}
-	return m
+	return m, nil
+}
+
+// affect writes the facilities of a region's incident into what is told of it.
+// Operations get the list; a customer hears of his own facilities, and of a
+// single one as if there were no others.
+func affect(i *channel.Incident, parts []part, of string) {
+	open := slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return p.Over })
+	if len(open) == 0 { // they are back: the message is about those that were
+		open = parts
+	}
+	for _, p := range open {
+		i.Affected = append(i.Affected, p.Name)
+	}
+	if of == "" || len(open) == 0 {
+		return
+	}
+	p := open[0]
+	i.Tenant, i.Kind, i.Since, i.TimeZone = of, p.Kind, p.Since, cmp.Or(p.Zone, "UTC")
+	i.Actions = actions[detect.Kind(p.Kind)]
+	if len(open) == 1 {
+		i.Facility, i.Name, i.Summary, i.Evidence, i.Affected = p.Facility, p.Name, p.Summary, p.Evidence, nil
+		return
+	}
+	i.Name = fmt.Sprintf("%d facilities", len(open))
+	i.Summary = fmt.Sprintf("%d of your facilities are affected", len(open))
+	i.Evidence = nil
 }
 
 // dedupKey is by what a provider knows all messages of one incident; at most 255 bytes.

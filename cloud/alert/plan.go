@@ -19,12 +19,12 @@ type subject struct {
 	ID          int64
 	Kind        detect.Kind
 	Facility    string
-	Tenant      string
+	Tenant      string // not for plan
 	Severity    detect.Severity
 	Summary     string
 	OpenedAt    time.Time
 	Parent      *int64
-	ParentKind  detect.Kind // "" when there is none, or it is over
+	ParentKind  detect.Kind // for plan; "" when there is none, or it is over
 	Maintenance bool
 	Acked       bool
 }

@@ -13,9 +13,12 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
-// partedAfter is how long operations are not told of a facility that is out of a
-// region's condition and still in trouble: most come back one after the other.
+// partedAfter is how long nobody is told of a facility that is out of a region's
+// condition and still in trouble: most come back one after the other.
 const partedAfter = time.Minute
+
+// own is what belongs to an incident's own acknowledgement; see sqlCancel.
+const own = "own"
 
 // Who of the policies' audiences is told.
 func everybody(Audience) bool     { return true }
@@ -109,16 +112,24 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 		}
 	}
 	if len(joined) > 0 {
-		if err := exec(ctx, tx, "leave it to the region's incident", sqlCancel, joined, b.now, []string{"trigger", "update"}, string(Operations)); err != nil {
+		if err := write(ctx, tx, "leave it to the region's incident", sqlCancel, joined, b.now, []string{"trigger", "update"}, string(Operations)); err != nil {
 			return err
 		}
-		if err := exec(ctx, tx, "leave it to the region's incident", sqlEndOps, joined); err != nil {
+		if err := write(ctx, tx, "leave it to the region's incident", sqlEndTimers, joined, string(Operations)); err != nil {
 			return err
 		}
 	}
 	rounds, err := nextRounds(ctx, tx, ids)
 	if err != nil {
 		return err
+	}
+	told, err := ints(ctx, tx, sqlToldCustomer, ids)
+	if err != nil {
+		return err
+	}
+	toldOwn := make(map[int64]bool, len(told))
+	for _, id := range told {
+		toldOwn[id] = true
 	}
 	if len(worse) > 0 {
 		if err := a.again(ctx, tx, b, worse); err != nil {
@@ -134,7 +145,11 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now, everybody)
 		case u.parted && !s.Acked:
 			b.note(s.ID, "noted", "", "it is no longer part of the region's")
-			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now.Add(partedAfter), operations)
+			who := everybody
+			if toldOwn[s.ID] {
+				who = operations // its people were told before it became a part
+			}
+			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now.Add(partedAfter), who)
 		}
 		if err != nil {
 			return err
@@ -146,10 +161,10 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 // again clears the way for incidents to be told anew: nobody has them, and what
 // waits from before does not go out any more.
 func (a *Alerter) again(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
-	if err := exec(ctx, tx, "take the acknowledgement back", sqlUnack, ids); err != nil {
+	if err := write(ctx, tx, "take the acknowledgement back", sqlUnack, ids); err != nil {
 		return err
 	}
-	return exec(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, "")
+	return write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, own)
 }
 
 // resolve ends incidents. Announced work or not: who was told, or may have been,
@@ -168,16 +183,16 @@ func (a *Alerter) resolve(ctx context.Context, tx pgx.Tx, b *batch, list []subje
 		ids = append(ids, s.ID)
 		b.note(s.ID, "resolved", "", "after "+span(b.now.Sub(s.OpenedAt)))
 	}
-	if err := exec(ctx, tx, "resolve incidents", sqlResolve, ids, b.now); err != nil {
+	if err := write(ctx, tx, "resolve incidents", sqlResolve, ids, b.now); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, ""); err != nil {
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger", "update"}, ""); err != nil {
 		return err
 	}
-	if err := exec(ctx, tx, "end the escalations", sqlEndTimers, ids); err != nil {
+	if err := write(ctx, tx, "end the escalations", sqlEndTimers, ids, ""); err != nil {
 		return err
 	}
-	return exec(ctx, tx, "tell that it is over", sqlResolves, ids, b.now,
+	return write(ctx, tx, "tell that it is over", sqlResolves, ids, b.now,
 		priority(channel.Resolve, "", Customer), priority(channel.Resolve, "", Operations))
 }
 
@@ -189,8 +204,7 @@ func (a *Alerter) start(ctx context.Context, tx pgx.Tx, b *batch, s subject, rou
 		return err
 	}
 	if w.ok {
-		b.quiet = append(b.quiet, s.ID)
-		b.note(s.ID, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": it falls into announced work")
+		b.hold(s.ID, w)
 		return nil
 	}
 	policies, err := a.c.Roster.Policies(ctx, tx, s.roster())
@@ -206,37 +220,82 @@ func (a *Alerter) start(ctx context.Context, tx pgx.Tx, b *batch, s subject, rou
 		if err != nil {
 			return err
 		}
-		if !first.ok {
-			continue
-		}
-		if !who(first.audience) || s.Parent != nil && first.audience == Operations {
+		if !first.ok || !who(first.audience) || s.Parent != nil && first.audience == Operations {
 			continue
 		}
 		told++
+		t := &timer{Incident: s.ID, Policy: p, Audience: first.audience, Round: round, StartedAt: at}
+		if s.Parent != nil {
+			first, err := a.joinGroup(ctx, tx, b, s, t)
+			if err != nil {
+				return err
+			}
+			if !first {
+				continue
+			}
+		}
 		next := at.Add(first.after)
-		t := &timer{Incident: s.ID, Policy: p, Round: round, StartedAt: at, NextAt: &next}
+		t.NextAt = &next
 		if err := a.advance(ctx, tx, b, s, t); err != nil {
 			return err
 		}
 		b.timers = append(b.timers, t)
 	}
-	if told == 0 && s.Parent == nil {
+	switch {
+	case told == 0 && s.Parent == nil:
 		b.note(s.ID, "noted", "", "no policy says who is told of this")
+	case told > 0 && s.Parent != nil:
+		b.note(s.ID, "escalated", "", fmt.Sprintf("its people are told with the region's incident %d", *s.Parent))
 	}
 	return nil
+}
+
+// joinGroup makes a timer one of the region's incident. A customer with many
+// facilities hears of a region's condition once, with the list of those that are
+// his, and once of its end: each of his policies runs there one time. first is
+// false when it does already.
+func (a *Alerter) joinGroup(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) (first bool, err error) {
+	group := b.groups[*s.Parent]
+	if group == nil {
+		ids, err := ints(ctx, tx, sqlGroup, *s.Parent)
+		if err != nil {
+			return false, err
+		}
+		group = make(map[int64]bool, len(ids))
+		for _, id := range ids {
+			group[id] = true
+		}
+		b.groups[*s.Parent] = group
+	}
+	if group[t.Policy] {
+		return false, nil
+	}
+	group[t.Policy] = true
+	t.Incident, t.Tenant, t.Round = *s.Parent, s.Tenant, 0
+	return true, nil
 }
 
 // lookForWork looks where announced work has begun or ended. What waits when it
 // begins is not sent; what is still wrong when it ends is told then. It never resolves.
 func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject) error {
 	var ids []int64
-	for _, s := range open {
-		if s.Facility != "" {
-			ids = append(ids, s.ID)
+	differs := func(w window, s subject) bool { return w.ok != s.Maintenance }
+	// First without a lock: nothing changes most of the time.
+	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
+		b := newBatch(now)
+		for _, s := range open {
+			w, err := a.windowOf(ctx, tx, b, s.Facility)
+			if err != nil {
+				return err
+			}
+			if differs(w, s) {
+				ids = append(ids, s.ID)
+			}
 		}
-	}
-	if len(ids) == 0 {
 		return nil
+	})
+	if err != nil || len(ids) == 0 {
+		return err
 	}
 	return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error {
 		var began []int64
@@ -251,24 +310,30 @@ func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject
 				return err
 			}
 			switch {
-			case w.ok && !s.Maintenance:
+			case !differs(w, s):
+			case w.ok:
 				began = append(began, s.ID)
-				b.quiet = append(b.quiet, s.ID)
-				b.note(s.ID, "held", "", "nobody is paged until "+w.until.UTC().Format(clock)+": work was announced")
-			case !w.ok && s.Maintenance:
+				b.hold(s.ID, w)
+			default:
 				ended = append(ended, s)
 			}
 		}
-		if len(began) > 0 {
-			if err := exec(ctx, tx, "cancel what waits", sqlCancel, began, now, []string{"trigger"}, ""); err != nil {
-				return err
-			}
-			if err := exec(ctx, tx, "end the escalations", sqlEndTimers, began); err != nil {
-				return err
-			}
+		if err := a.stop(ctx, tx, b, began); err != nil {
+			return err
 		}
 		return a.afterWork(ctx, tx, b, ended)
 	})
+}
+
+// stop keeps back what waits of incidents that have fallen into announced work.
+func (a *Alerter) stop(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, b.now, []string{"trigger"}, ""); err != nil {
+		return err
+	}
+	return write(ctx, tx, "end the escalations", sqlEndTimers, ids, "")
 }
 
 // afterWork tells what is still wrong when announced work has ended.
@@ -280,7 +345,7 @@ func (a *Alerter) afterWork(ctx context.Context, tx pgx.Tx, b *batch, list []sub
 	for i, s := range list {
 		ids[i] = s.ID
 	}
-	if err := exec(ctx, tx, "end the announced work", sqlLoud, ids); err != nil {
+	if err := write(ctx, tx, "end the announced work", sqlLoud, ids); err != nil {
 		return err
 	}
 	rounds, err := nextRounds(ctx, tx, ids)
@@ -344,7 +409,7 @@ func byID(list []subject) map[int64]subject {
 	return m
 }
 
-func exec(ctx context.Context, tx pgx.Tx, what, sql string, args ...any) error {
+func write(ctx context.Context, tx pgx.Tx, what, sql string, args ...any) error {
 	if _, err := tx.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

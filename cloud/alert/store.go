@@ -28,13 +28,14 @@ RETURNING holder::text`
 
 	sqlSubject = `
 SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,
-       coalesce(p.kind, ''), i.maintenance, i.acked_at IS NOT NULL
+       '', i.maintenance, i.acked_at IS NOT NULL
 FROM holdfast.incident i
 LEFT JOIN holdfast.facility f ON f.id = i.facility
-LEFT JOIN holdfast.incident p ON p.id = i.parent AND p.resolved_at IS NULL
 WHERE `
-	sqlOpen = sqlSubject + `i.resolved_at IS NULL ORDER BY i.id`
-	// The same, locked.
+	// Read several times a second: it joins nothing.
+	sqlOpen = `
+SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL
+FROM holdfast.incident WHERE resolved_at IS NULL ORDER BY id`
 	sqlLock = sqlSubject + `i.resolved_at IS NULL AND i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i`
 
 	// A facility that was removed meanwhile is left out.
@@ -51,10 +52,9 @@ WITH new AS (
     ON CONFLICT DO NOTHING
     RETURNING *)
 SELECT n.id, n.kind, coalesce(n.facility, ''), coalesce(f.tenant, ''), n.severity, n.summary, n.opened_at, n.parent,
-       coalesce(p.kind, ''), n.maintenance, false
+       '', n.maintenance, false
 FROM new n
 LEFT JOIN holdfast.facility f ON f.id = n.facility
-LEFT JOIN holdfast.incident p ON p.id = n.parent
 ORDER BY n.id`
 
 	sqlUpdate = `
@@ -73,47 +73,64 @@ WHERE i.id = u.id AND i.resolved_at IS NULL`
 
 	// Each way by which somebody may have been told of it brings the end of it, too.
 	sqlResolves = `
-INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, contact, method, channel, priority, created_at, not_before)
-SELECT DISTINCT ON (d.incident, d.method) d.incident, d.policy, d.round, d.step, 'resolve', d.audience, d.contact, d.method, d.channel,
+INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, tenant, contact, method, channel, priority, created_at, not_before)
+SELECT DISTINCT ON (d.incident, d.method) d.incident, d.policy, d.round, d.step, 'resolve', d.audience, d.tenant, d.contact, d.method, d.channel,
        CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
 FROM holdfast.delivery d
 WHERE d.incident = ANY($1) AND d.event = 'trigger' AND d.method IS NOT NULL AND ` + sqlHanded + `
 ORDER BY d.incident, d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 
-	// The same for what people should know meanwhile; $5 knows it already.
+	// The same for what people should know meanwhile; $5 knows it already. Of an
+	// audience, and of a policy, unless empty.
 	sqlUpdates = `
-INSERT INTO holdfast.delivery (incident, round, step, event, audience, contact, method, channel, priority, created_at, not_before)
-SELECT DISTINCT ON (d.method) d.incident, d.round, d.step, 'update', d.audience, d.contact, d.method, d.channel,
+INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, tenant, contact, method, channel, priority, created_at, not_before)
+SELECT DISTINCT ON (d.method) d.incident, d.policy, d.round, d.step, 'update', d.audience, d.tenant, d.contact, d.method, d.channel,
        CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
 FROM holdfast.delivery d
-WHERE d.incident = $1 AND d.event = 'trigger' AND d.method IS NOT NULL AND d.method <> $5 AND ` + sqlHanded + `
-ORDER BY d.method, d.created_at DESC`
+WHERE d.incident = $1 AND d.event = 'trigger' AND d.method IS NOT NULL AND d.method <> $5 AND ($6 = '' OR d.audience = $6) AND ($7::bigint IS NULL OR d.policy = $7) AND ` + sqlHanded + `
+ORDER BY d.method, d.created_at DESC
+ON CONFLICT DO NOTHING`
 
-	// What waits is not sent any more.
+	// What waits is not sent any more: all, an audience's, or own: what belongs to
+	// the incident's own acknowledgement. That of a region's incident is operations'.
 	sqlCancel = `
 UPDATE holdfast.delivery SET state = 'cancelled', done_at = $2, held_reason = ''
-WHERE incident = ANY($1) AND event = ANY($3::text[]) AND state IN ('pending', 'held') AND ($4 = '' OR audience = $4)`
+WHERE incident = ANY($1) AND event = ANY($3::text[]) AND state IN ('pending', 'held')
+  AND ($4 IN ('', audience) OR $4 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
 
-	sqlEndTimers = `UPDATE holdfast.escalation SET next_at = NULL, early_at = NULL WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL)`
+	sqlEndTimers = `
+UPDATE holdfast.escalation SET next_at = NULL, early_at = NULL
+WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL)
+  AND ($2 IN ('', audience) OR $2 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
 
-	// Operations' policies of incidents that have become part of the region's.
-	sqlEndOps = `
-UPDATE holdfast.escalation e SET next_at = NULL, early_at = NULL
-WHERE e.incident = ANY($1) AND EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.audience = 'operations')`
+	// Customers' people have what is theirs of a region's incident; $5 is when they are told again.
+	sqlAckPolicy = `
+UPDATE holdfast.escalation SET acked_at = $3, acked_by = $4, step = 0, round = round + 1, started_at = $5, next_at = $5, early_at = NULL
+WHERE incident = $1 AND policy = $2`
+	sqlPolicyAck    = `SELECT acked_by, acked_at FROM holdfast.escalation WHERE incident = $1 AND policy = $2`
+	sqlCancelPolicy = `
+UPDATE holdfast.delivery SET state = 'cancelled', done_at = $3, held_reason = ''
+WHERE incident = $1 AND policy = $2 AND event = 'trigger' AND state IN ('pending', 'held')`
+
+	sqlGroup = `SELECT policy FROM holdfast.escalation WHERE incident = $1`
+
+	// Which of these have been told to a customer as incidents of their own?
+	sqlToldCustomer = `
+SELECT DISTINCT incident FROM holdfast.escalation WHERE incident = ANY($1) AND audience = 'customer'`
 
 	sqlRounds = `SELECT incident, policy, round FROM holdfast.escalation WHERE incident = ANY($1)`
 
 	sqlTimers = `
-INSERT INTO holdfast.escalation AS e (incident, policy, step, round, started_at, next_at, early_at)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+INSERT INTO holdfast.escalation AS e (incident, policy, step, round, started_at, next_at, early_at, audience, tenant)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[])
 ON CONFLICT (incident, policy) DO UPDATE
-SET step = excluded.step, round = excluded.round, started_at = excluded.started_at, next_at = excluded.next_at, early_at = excluded.early_at`
+SET acked_at = NULL, acked_by = '', step = excluded.step, round = excluded.round, started_at = excluded.started_at, next_at = excluded.next_at, early_at = excluded.early_at`
 
 	sqlDeliveries = `
-INSERT INTO holdfast.delivery (incident, policy, step, round, event, audience, contact, method, channel, priority, offer, created_at, not_before)
+INSERT INTO holdfast.delivery (incident, policy, step, round, event, audience, contact, method, channel, priority, offer, tenant, created_at, not_before)
 SELECT u.*, $1, $1
-FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::integer[], $12::text[]) AS u
+FROM unnest($2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::text[], $11::integer[], $12::text[], $13::text[]) AS u
 ON CONFLICT DO NOTHING`
 
 	sqlEvents = `
@@ -137,7 +154,7 @@ SELECT DISTINCT incident FROM (
 ORDER BY incident LIMIT $2`
 
 	sqlDueTimers = `
-SELECT e.incident, e.policy, e.step, e.round, e.started_at, e.next_at, e.early_at,
+SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached'))
 FROM holdfast.escalation e
 WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1)
@@ -184,7 +201,25 @@ func subjects(ctx context.Context, q querier, sql string, args ...any) ([]subjec
 	return list, nil
 }
 
-func (s store) open(ctx context.Context) ([]subject, error) { return subjects(ctx, s.db, sqlOpen) }
+// open returns the open incidents, as far as plan wants to know of them.
+func (s store) open(ctx context.Context) ([]subject, error) {
+	list, err := subjects(ctx, s.db, sqlOpen)
+	if err != nil {
+		return nil, err
+	}
+	kinds := make(map[int64]detect.Kind)
+	for _, o := range list {
+		if o.Facility == "" {
+			kinds[o.ID] = o.Kind
+		}
+	}
+	for i, o := range list {
+		if o.Parent != nil {
+			list[i].ParentKind = kinds[*o.Parent]
+		}
+	}
+	return list, nil
+}
 
 // lock returns those of the incidents that are open still, and keeps others from changing them.
 func lock(ctx context.Context, tx pgx.Tx, ids []int64) ([]subject, error) {
@@ -196,6 +231,10 @@ func (s store) due(ctx context.Context, now time.Time) (timers, reminders bool, 
 		return false, false, fmt.Errorf("look for what is due: %w", err)
 	}
 	return timers, reminders, nil
+}
+
+func (s store) dueIncidents(ctx context.Context, now time.Time) ([]int64, error) {
+	return ints(ctx, s.db, sqlDueIncidents, now, timersMax)
 }
 
 func (s store) lastEvent(ctx context.Context) (id int64, err error) {

@@ -34,25 +34,37 @@ ORDER BY d.priority DESC, d.not_before`
 
 	// The order is that of job.
 	sqlJob = `
-SELECT d.id::text, coalesce(d.lease_token::text, ''), d.attempts, d.lost, d.event, d.channel, d.audience, d.offer, d.created_at, d.method, m.address,
+SELECT d.id::text, coalesce(d.lease_token::text, ''), d.attempts, d.lost, d.event, d.channel, d.audience, d.tenant, d.offer, d.created_at, d.method, m.address,
        coalesce(m.settings, '{}'), m.removed_at IS NOT NULL OR m.id IS NULL, coalesce(c.name, ''),
        EXISTS (SELECT FROM holdfast.delivery_attempt a WHERE a.delivery = d.id AND a.no < d.attempts AND a.outcome IN ('', 'unknown')),
        coalesce((SELECT min(a.began_at) FROM holdfast.delivery_attempt a WHERE a.delivery = d.id), d.created_at),
        d.incident, coalesce(i.kind, ''), coalesce(i.severity, ''), coalesce(i.facility, ''), coalesce(f.tenant, ''), coalesce(f.name, ''),
        coalesce(f.time_zone, ''), coalesce(i.summary, ''), coalesce(i.evidence, '{}'), coalesce(i.since, d.created_at), i.resolved_at,
-       coalesce(i.acked_by, ''), i.acked_at IS NOT NULL, coalesce(i.maintenance, false), i.parent IS NOT NULL,
-       ARRAY(SELECT coalesce(nullif(g.name, ''), g.id) FROM holdfast.incident p JOIN holdfast.facility g ON g.id = p.facility
-             WHERE p.parent = i.id AND i.facility IS NULL AND p.resolved_at IS NULL ORDER BY 1 LIMIT 200)`
+       CASE WHEN d.tenant <> '' THEN coalesce(e.acked_by, '') ELSE coalesce(i.acked_by, '') END,
+       CASE WHEN d.tenant <> '' THEN e.acked_at IS NOT NULL ELSE i.acked_at IS NOT NULL END, coalesce(i.maintenance, false), i.parent IS NOT NULL`
 	sqlJobJoins = `
 LEFT JOIN holdfast.contact_method m ON m.id = d.method
 LEFT JOIN holdfast.contact c ON c.id = d.contact
 LEFT JOIN holdfast.incident i ON i.id = d.incident
+LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
 LEFT JOIN holdfast.facility f ON f.id = i.facility`
+
+	// The facilities of a region's incident: all, or a customer's.
+	sqlPartsOf = `
+SELECT p.kind, p.summary, p.evidence, p.since, g.id, coalesce(nullif(g.name, ''), g.id), g.time_zone, p.resolved_at IS NOT NULL
+FROM holdfast.incident p JOIN holdfast.facility g ON g.id = p.facility
+WHERE p.parent = $1 AND ($2 = '' OR g.tenant = $2) AND NOT p.maintenance
+ORDER BY p.resolved_at IS NOT NULL, p.since, p.id LIMIT $3`
 
 	sqlOneJob = sqlJob + ` FROM (SELECT *, false AS lost FROM holdfast.delivery WHERE id = $1) d` + sqlJobJoins
 
+	// Who has it, as far as it concerns a message: see escalation.acked_at.
 	sqlLockIncident = `
-SELECT resolved_at IS NOT NULL, acked_at IS NOT NULL, maintenance FROM holdfast.incident WHERE id = $1 FOR NO KEY UPDATE`
+SELECT i.resolved_at IS NOT NULL, CASE WHEN d.tenant <> '' THEN e.acked_at IS NOT NULL ELSE i.acked_at IS NOT NULL END, i.maintenance
+FROM holdfast.incident i
+LEFT JOIN holdfast.delivery d ON d.id = $2
+LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
+WHERE i.id = $1 FOR NO KEY UPDATE OF i`
 
 	// A receipt may have come before the provider's own answer; states only go forward.
 	sqlTaken = `
@@ -98,7 +110,7 @@ SELECT ARRAY(SELECT s.at FROM (
 
 	// A delivery by its id, or by what the provider calls it.
 	sqlFindDelivery = `
-SELECT d.id::text, d.incident, d.state, d.channel, d.event, coalesce(c.name, '') FROM holdfast.delivery d
+SELECT d.id::text, d.incident, d.state, d.channel, d.event, coalesce(c.name, ''), CASE WHEN d.tenant <> '' THEN d.policy END FROM holdfast.delivery d
 LEFT JOIN holdfast.contact c ON c.id = d.contact
 WHERE CASE WHEN $1 <> '' THEN d.id = nullif($1, '')::uuid ELSE d.provider = $2 AND d.provider_id = $3 AND d.provider_id <> '' END`
 
@@ -131,6 +143,7 @@ type job struct {
 	Event                        channel.Event
 	Channel                      channel.Kind
 	Audience                     Audience
+	Of                           string // whose facilities it is about, of a region's incident; "" for all
 	Offer                        string
 	CreatedAt                    time.Time
 	Method                       *int64
@@ -149,7 +162,6 @@ type job struct {
 	Resolved                     *time.Time
 	AckedBy                      string
 	Acked, Maintenance, Regional bool
-	Affected                     []string
 }
 
 // stale reports whether a message that was cut off must not be sent again,
@@ -194,6 +206,30 @@ func (s store) job(ctx context.Context, id string) (job, error) {
 	return j, nil
 }
 
+// part is a facility's incident that is part of the region's.
+type part struct {
+	Kind, Summary        string
+	Evidence             []string
+	Since                time.Time
+	Facility, Name, Zone string
+	Over                 bool
+}
+
+// partsMax is how many facilities a message of a region's incident lists.
+const partsMax = 200
+
+func (s store) parts(ctx context.Context, incident int64, tenant string) ([]part, error) {
+	rows, err := s.db.Query(ctx, sqlPartsOf, incident, tenant, partsMax)
+	if err != nil {
+		return nil, fmt.Errorf("read the facilities of incident %d: %w", incident, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[part])
+	if err != nil {
+		return nil, fmt.Errorf("read the facilities of incident %d: %w", incident, err)
+	}
+	return list, nil
+}
+
 func (s store) hold(ctx context.Context, k channel.Kind, now, until time.Time, why string) error {
 	reason := "held until " + until.Format(clock) + ", because the provider fails: " + why
 	if _, err := s.db.Exec(ctx, sqlHold, k, now, until, shorten(reason, detailMaxBytes)); err != nil {
@@ -214,14 +250,14 @@ func (s store) sent(ctx context.Context, j job, now time.Time) (sent []time.Time
 // gone to another: nothing was stored.
 func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (lost bool, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		var resolved, acked, maintenance bool
-		if j.Incident != nil {
-			if err := tx.QueryRow(ctx, sqlLockIncident, *j.Incident).Scan(&resolved, &acked, &maintenance); err != nil {
-				return err
-			}
-		}
 		if o.attempt == "accepted" {
 			return s.taken(ctx, tx, j, o, now, &lost)
+		}
+		var resolved, acked, maintenance bool
+		if j.Incident != nil {
+			if err := tx.QueryRow(ctx, sqlLockIncident, *j.Incident, j.ID).Scan(&resolved, &acked, &maintenance); err != nil {
+				return err
+			}
 		}
 		overtaken := resolved && (j.Event == channel.Trigger || j.Event == channel.Update) ||
 			(acked || maintenance) && j.Event == channel.Trigger

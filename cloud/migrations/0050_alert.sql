@@ -24,6 +24,7 @@ CREATE TABLE holdfast.incident (
 -- One at a time of each kind at each place.
 CREATE UNIQUE INDEX incident_open ON holdfast.incident (kind, coalesce(facility, '')) WHERE resolved_at IS NULL;
 CREATE INDEX incident_opened ON holdfast.incident (opened_at DESC);
+CREATE INDEX incident_parent ON holdfast.incident (parent) WHERE parent IS NOT NULL;
 CREATE INDEX incident_facility ON holdfast.incident (facility, opened_at DESC);
 
 -- What happened with an incident, in words, oldest first.
@@ -46,6 +47,10 @@ CREATE TABLE holdfast.escalation (
     next_at     timestamptz,
     round       integer NOT NULL DEFAULT 0,      -- grows when the incident is told again from the first step
     started_at  timestamptz NOT NULL,            -- the round: the steps' times count from here
+    audience    text NOT NULL,                   -- the policy's
+    tenant      text NOT NULL DEFAULT '',        -- whose facilities it is about, of a region's incident; '' when that is all
+    acked_at    timestamptz,                     -- a customer's people have a region's incident, as far as it is theirs
+    acked_by    text NOT NULL DEFAULT '',
     early_at    timestamptz,                     -- the step is taken then already, unless somebody was reached; NULL: it waits for its time
     PRIMARY KEY (incident, policy)
 );
@@ -88,6 +93,7 @@ CREATE TABLE holdfast.delivery (
     step        integer NOT NULL DEFAULT 0,
     round       integer NOT NULL DEFAULT 0,
     offer       text NOT NULL DEFAULT '',        -- the step's
+    tenant      text NOT NULL DEFAULT '',        -- the escalation's
     event       text NOT NULL CHECK (event IN ('trigger', 'update', 'resolve', 'test')),
     audience    text NOT NULL CHECK (audience IN ('customer', 'operations')),
     contact     bigint REFERENCES holdfast.contact (id) ON DELETE SET NULL,

@@ -30,7 +30,7 @@ func (r *Room) Coverage(ctx context.Context, only, after string, limit int, now 
 	if err != nil {
 		return nil, err
 	}
-	var p people
+	p := nobody()
 	r.addSchedules(&p, plans)
 	p.addMethods(methods)
 	byTenant := map[string][]v1.Policy{}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,9 @@ type Room struct {
 	db    *pgxpool.Pool
 	check Checker
 	log   *slog.Logger
+
+	mu   sync.Mutex
+	seen *snapshot // the last transaction's
 }
 
 // New returns the room. Without a channel in check addresses of its kind are

@@ -2,7 +2,6 @@ package oncall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -258,19 +257,18 @@ func endMaintenance(ctx context.Context, tx pgx.Tx, id int64, by string, now tim
 	return exec(ctx, tx, "end announced work", `UPDATE holdfast.maintenance SET ended_at = $2, ended_by = $3 WHERE id = $1`, id, now, by)
 }
 
-// workUntil is until when a facility's announced work lasts, if there is some.
-func workUntil(ctx context.Context, db querier, facility string, at time.Time) (until time.Time, ok bool, err error) {
-	err = db.QueryRow(ctx, `
-		SELECT ends_at FROM holdfast.maintenance
-		 WHERE facility = $1 AND starts_at <= $2 AND ends_at > $2 AND (ended_at IS NULL OR ended_at > $2)
-		 ORDER BY ends_at DESC LIMIT 1`, facility, at).Scan(&until)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return until, false, nil
-	}
-	if err != nil {
-		return until, false, fmt.Errorf("read announced work: %w", err)
-	}
-	return until, true, nil
+// work is until when the work lasts that is under way at a moment, by facility.
+func work(ctx context.Context, db querier, at time.Time) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	_, err := list(ctx, db, "announced work", func(row pgx.CollectableRow) (f string, err error) {
+		var until time.Time
+		err = row.Scan(&f, &until)
+		out[f] = until
+		return f, err
+	}, `
+		SELECT facility, max(ends_at) FROM holdfast.maintenance
+		 WHERE starts_at <= $1 AND ends_at > $1 AND (ended_at IS NULL OR ended_at > $1) GROUP BY facility`, at)
+	return out, err
 }
 
 // everyMethod is how all contacts can be reached.

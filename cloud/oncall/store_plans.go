@@ -138,11 +138,17 @@ func (p policy) doc() v1.Policy {
 	return v1.Policy{ID: p.ID, Tenant: p.Tenant, Name: p.Name, Kinds: p.Kinds, Facilities: p.Facilities, Severity: p.Severity, Steps: []v1.PolicyStep{}}
 }
 
-// rules reads the policies of a tenant and of operations, in the order of their ids.
-func rules(ctx context.Context, db querier, tenant string) ([]policy, error) {
+// rules reads the policies of tenants, or all when none is named.
+func rules(ctx context.Context, db querier, tenants []string) ([]policy, error) {
 	return list(ctx, db, "policies", pgx.RowToStructByPos[policy], `
 		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy
-		 WHERE removed_at IS NULL AND tenant IN ('', $1) ORDER BY id`, tenant)
+		 WHERE removed_at IS NULL AND ($1::text[] IS NULL OR tenant = ANY($1))`, tenants)
+}
+
+// rule is one of them, also when it was removed, if it is there at all.
+func rule(ctx context.Context, db querier, id int64) ([]policy, error) {
+	return list(ctx, db, "policy", pgx.RowToStructByPos[policy], `
+		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy WHERE id = $1`, id)
 }
 
 // policies reads those of a tenant, or of all, and of ids if there are some.
@@ -251,18 +257,6 @@ const selectStep = `
 
 func stepsOf(ctx context.Context, db querier, policies []int64) ([]stepRow, error) {
 	return list(ctx, db, "steps", pgx.RowToStructByPos[stepRow], selectStep+` WHERE policy = ANY($1) ORDER BY policy, no`, policies)
-}
-
-// stepAt also says whose the policy is; ok is false behind the last step.
-func stepAt(ctx context.Context, db querier, policy int64, no int) (s stepRow, tenant string, ok bool, err error) {
-	_, err = list(ctx, db, "step", func(row pgx.CollectableRow) (struct{}, error) {
-		ok = true
-		return struct{}{}, row.Scan(&s.Policy, &s.No, &s.After, &s.Contacts, &s.Schedules, &s.Channels, &s.Offer, &tenant)
-	}, `
-		SELECT s.policy, s.no, s.after_s, s.contacts, s.schedules, s.channels, s.offer, p.tenant
-		  FROM holdfast.policy_step s JOIN holdfast.escalation_policy p ON p.id = s.policy
-		 WHERE s.policy = $1 AND s.no = $2`, policy, no)
-	return s, tenant, ok, err
 }
 
 // methodsOf is how contacts can be reached; addresses with a problem come last.

@@ -1,0 +1,242 @@
+package alert
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+// audited returns what the auditor finds.
+func (r *rig) audited() string {
+	r.a.audit(r.t.Context(), r.a.moment())
+	f, _ := r.a.troubles()
+	return strings.Join(f.Evidence, "; ")
+}
+
+func TestTheAuditorMissesWhatIsNotDone(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, sql, want string }{
+		{"all is well", `SELECT 1`, ""},
+		{"a step is overdue", `UPDATE holdfast.escalation SET next_at = now() - interval '2 minutes'`, "its next step is overdue"},
+		{"no step, and nobody was told", `UPDATE holdfast.escalation SET next_at = NULL; UPDATE holdfast.delivery SET state = 'failed'`, "nobody was told of it"},
+		{"all steps done, and told", `UPDATE holdfast.escalation SET next_at = NULL`, ""},
+		{"a reminder is missing", `UPDATE holdfast.incident SET acked_at = now()`, "its next step is overdue"},
+		{"an old lease", `UPDATE holdfast.delivery SET state = 'leased', lease_until = now() - interval '2 minutes'`, "are on their way for more than 1 min"},
+		{"a late message", `UPDATE holdfast.delivery SET state = 'pending', not_before = now() - interval '20 seconds'`, "a message should have been sent at"},
+		{"a channel that was not proved", `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days', proved_at = now() - interval '8 days'`, "sms has not been proved for a week"},
+		{"a channel that was proved", `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days', proved_at = now() - interval '6 days'`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}}, step{After: time.Hour, Offer: "fallback"})
+			r.holds(r.offline("la"))
+			r.turn()
+			if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.incident SET opened_at = opened_at - interval '5 minutes'`); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.pool.Exec(t.Context(), tc.sql); err != nil && !strings.Contains(tc.sql, ";") {
+				t.Fatal(err)
+			} else if err != nil {
+				for sql := range strings.SplitSeq(tc.sql, ";") {
+					if _, err := r.pool.Exec(t.Context(), sql); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			got := r.audited()
+			if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
+				t.Errorf("the auditor finds %q, want %q", got, tc.want)
+			}
+			if r.a.well(r.a.moment()) != (tc.want == "") {
+				t.Errorf("well: %t", r.a.well(r.a.moment()))
+			}
+		})
+	}
+}
+
+func TestWhatTheAuditorFindsIsAnIncidentAndStopsTheBeat(t *testing.T) {
+	t.Parallel()
+	var beats atomic.Int64
+	deadMan := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { beats.Add(1) }))
+	t.Cleanup(deadMan.Close)
+	r := newRig(t, "la")
+	r.c.DeadMan = deadMan.URL + "/secret-4711"
+	r.c.timing = defaultTiming()
+	r.c.timing.audit, r.c.timing.deadMan, r.c.timing.poll = 20*time.Millisecond, 20*time.Millisecond, 20*time.Millisecond
+	r.start()
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.running(r.a)
+	eventually(t, "the dead man's switch is fetched", func() bool { return beats.Load() > 2 })
+
+	broken := r.contact("foo", "anna", channel.SMS)
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days' WHERE contact = $1`, broken); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "operations are told of it", func() bool { return len(r.peer.got(channel.Trigger)) == 1 })
+	m := r.peer.got(channel.Trigger)[0]
+	if m.Incident.Kind != string(detect.Alerting) || !strings.Contains(m.Incident.Evidence[0], "sms has not been proved") {
+		t.Errorf("%+v", m.Incident)
+	}
+	eventually(t, "the auditor has stopped the beat", func() bool { return !r.a.well(r.a.moment()) })
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET proved_at = now() WHERE contact = $1`, broken); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is over", func() bool { return len(r.peer.got(channel.Resolve)) == 1 })
+	before := beats.Load()
+	eventually(t, "the dead man's switch is fetched again", func() bool { return beats.Load() > before })
+
+	deadMan.Close()
+	if err := r.a.beat(t.Context()); err == nil || strings.Contains(err.Error(), "4711") {
+		t.Errorf("the secret is in the error, or there is none: %v", err)
+	}
+}
+
+func TestEachChannelIsTriedOnceADay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.c.TestContact = r.contact("", "tess", channels...)
+	r.start()
+	r.holds()
+	for range 3 {
+		r.turn()
+	}
+	if n := len(r.to(channel.Trigger)); n != len(channels) {
+		t.Errorf("%d channels were tried, want %d", n, len(channels))
+	}
+	if m := r.peer.got(channel.Trigger)[0]; m.Incident.Kind != string(detect.Drill) {
+		t.Errorf("%+v", m)
+	}
+	r.pass(drillFor)
+	r.turn()
+	if n := len(r.to(channel.Resolve)); n != len(channels) {
+		t.Errorf("%d channels were told the end, want %d", n, len(channels))
+	}
+	r.start() // another process knows when the last one was
+	r.pass(23 * time.Hour)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != len(channels) {
+		t.Errorf("%d triggers before a day is over, want %d", n, len(channels))
+	}
+	r.pass(time.Hour)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 2*len(channels) {
+		t.Errorf("%d triggers after a day, want %d", n, 2*len(channels))
+	}
+}
+
+func TestMetricsAreNamedAsTheyShouldBe(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.c.DeadMan = "http://127.0.0.1:1"
+	r.start()
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if err := r.a.count(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(r.a); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetValue()
+			}
+			switch {
+			case m.Gauge != nil:
+				got[name] = m.Gauge.GetValue()
+			case m.Counter != nil:
+				got[name] = m.Counter.GetValue()
+			case m.Histogram != nil:
+				got[name] = float64(m.Histogram.GetSampleCount())
+			}
+		}
+	}
+	for name, want := range map[string]float64{
+		"holdfast_alert_incidents offline": 1, "holdfast_alert_incidents blind": 0, "holdfast_alert_leader": 1, "holdfast_alert_attempts_total sms accepted": 1,
+		"holdfast_alert_deliveries sms pending": 0, "holdfast_alert_channel_broken sms": 0, "holdfast_alert_channel_ready voice": 1,
+		"holdfast_alert_time_to_detect_seconds": 1, "holdfast_alert_time_to_tell_seconds": 1,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v (%t), want %v", name, v, ok, want)
+		}
+	}
+}
+
+func TestHowFastWasToldIsMeasured(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	if told, err := r.a.Told(t.Context(), 7); err != nil || told.Incidents != 0 {
+		t.Errorf("%+v, %v", told, err)
+	}
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.look()
+	r.pass(3 * time.Second)
+	r.deliver()
+	told, err := r.a.Told(t.Context(), 7)
+	if err != nil || told.Incidents != 2 || told.Detect.P50 < 8 || told.Detect.P50 > 20 || told.Tell.P99 < told.Detect.P99+3 {
+		t.Errorf("%+v, %v", told, err)
+	}
+	if _, err := r.a.Told(t.Context(), 0); err == nil {
+		t.Error("0 days are taken")
+	}
+}
+
+func TestIncidentsAreListedByWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny", "sf")
+	r.holds(r.offline("la"))
+	r.look()
+	r.holds(r.offline("ny"), r.offline("sf"))
+	r.look()
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("sf").ID, "omar", "dashboard", "on it"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		f    Filter
+		want int
+	}{
+		{Filter{}, 3},
+		{Filter{State: Open}, 2},
+		{Filter{State: Waiting}, 1},
+		{Filter{State: Acked}, 1},
+		{Filter{State: Resolved}, 1},
+		{Filter{Facility: "la"}, 1},
+		{Filter{Tenant: "foo"}, 3},
+		{Filter{Tenant: "bar"}, 0},
+		{Filter{Kind: "offline"}, 3},
+		{Filter{Kind: "outage"}, 0},
+		{Filter{Limit: 2}, 2},
+		{Filter{Before: r.incident("la").ID + 1}, 1},
+	} {
+		list, err := r.a.List(t.Context(), tc.f)
+		if err != nil || len(list) != tc.want {
+			t.Errorf("%+v: %d, %v; want %d", tc.f, len(list), err, tc.want)
+		}
+	}
+	if _, err := r.a.Detail(t.Context(), 1000); err == nil {
+		t.Error("there is an incident that is not there")
+	}
+}

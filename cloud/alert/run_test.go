@@ -1,0 +1,250 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
+)
+
+// running starts an alerter as a region does.
+func (r *rig) running(a *Alerter) (stop func()) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	stop = func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			r.t.Errorf("Run: %v", err)
+		}
+		done <- nil
+	}
+	r.t.Cleanup(stop)
+	return stop
+}
+
+func TestFromKnownToHandedOverIsFarBelowASecond(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	r.running(r.a)
+	eventually(t, "somebody leads", r.a.Leading)
+	changed := r.a.Changed()
+	began := time.Now()
+	r.holds(r.offline("la"))
+	eventually(t, "it is told", func() bool { return len(r.peer.got(channel.Trigger)) == 1 })
+	took := time.Since(began)
+	t.Logf("known to handed over: %s", took)
+	if took > 5*time.Second { // far more than it takes, on a machine that does much else
+		t.Errorf("it took %s", took)
+	}
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		t.Error("nobody was told of the change")
+	}
+}
+
+// Two processes run at once, and the one that leads stops for a while, as a
+// frozen machine does: the other goes on, and nobody is paged twice when the
+// first wakes and does what it was about to do.
+func TestTwoProcessesPageOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "f1", "f2", "f3")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS, channel.Email)}})
+	r.c.timing = defaultTiming()
+	r.c.timing.poll, r.c.timing.leader, r.c.timing.renew = 20*time.Millisecond, 500*time.Millisecond, 100*time.Millisecond
+	var all []*Alerter
+	for range 2 {
+		r.start()
+		r.running(r.a)
+		all = append(all, r.a)
+	}
+	leader := func() *Alerter {
+		i := slices.IndexFunc(all, (*Alerter).Leading)
+		if i < 0 {
+			return nil
+		}
+		return all[i]
+	}
+	eventually(t, "somebody leads", func() bool { return leader() != nil })
+	told := func(n int) func() bool {
+		return func() bool {
+			return r.count(`SELECT count(*) FROM holdfast.delivery WHERE event = 'trigger' AND state = 'accepted'`) == n
+		}
+	}
+	r.holds(r.offline("f1"))
+	eventually(t, "the first is told", told(2))
+
+	frozen := leader()
+	frozen.faults.Commit.Hold()
+	r.holds(r.offline("f1"), r.offline("f2"))
+	other := all[0]
+	if other == frozen {
+		other = all[1]
+	}
+	eventually(t, "the other leads", other.Leading)
+	eventually(t, "the second is told", told(4))
+	frozen.faults.Commit.Heal()
+	eventually(t, "the frozen one knows that it does not lead", func() bool { return !frozen.Leading() })
+
+	r.holds(r.offline("f1"), r.offline("f2"), r.offline("f3"))
+	eventually(t, "the third is told", told(6))
+	seen := make(map[string]int)
+	for _, m := range r.peer.got(channel.Trigger) {
+		seen[m.Delivery]++
+		if seen[m.Delivery] > 1 || m.Repeat {
+			t.Errorf("paged twice: %+v", m)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d messages, want 6", len(seen))
+	}
+}
+
+// One of two processes is killed, with its lease on the lead and its messages on their way.
+func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "f1", "f2")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
+	list := []detect.Finding{r.offline("f1")}
+	told := func(n int) func() bool {
+		return func() bool {
+			return r.count(`SELECT count(*) FROM holdfast.delivery WHERE event = 'trigger' AND state = 'accepted'`) == n
+		}
+	}
+	first := r.spawn("")
+	first.holds(t, list)
+	eventually(t, "the first is told", told(1))
+	second := r.spawn("")
+	t.Cleanup(second.kill)
+	second.holds(t, append(list, r.offline("f2")))
+	first.kill()
+	r.buried()
+	eventually(t, "the second is told", told(2))
+	if n := len(r.peer.got(channel.Trigger)); n != 2 {
+		t.Errorf("%d messages, want 2", n)
+	}
+}
+
+// A thousand facilities of one region at once: operations hear of it once, and
+// each customer's contact once of his own facility.
+func TestAThousandAtOnceAreToldWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
+	if took := storm(t, 1000); took > 20*time.Second { // the figure is for a machine that does nothing else
+		t.Errorf("it took %s", took)
+	}
+}
+
+// BenchmarkAThousandAtOnce prints how long it takes until all messages are committed.
+func BenchmarkAThousandAtOnce(b *testing.B) {
+	var all time.Duration
+	for range b.N {
+		all += storm(b, 1000)
+	}
+	b.ReportMetric(all.Seconds()/float64(b.N), "s/storm")
+}
+
+// storm lets many facilities of a region fall silent at once, each of a customer
+// of its own, and returns how long it takes until all messages are committed.
+func storm(t testing.TB, facilities int) time.Duration {
+	r := newRig(t)
+	_, err := r.pool.Exec(t.Context(), `
+		WITH f AS (INSERT INTO holdfast.facility (id, tenant, name) SELECT 'f' || n, 't' || n, 'Plant ' || n FROM generate_series(1, $1) n RETURNING id, tenant),
+		     c AS (INSERT INTO holdfast.contact (tenant, name, created_by) SELECT tenant, 'anna of ' || id, 'test' FROM f RETURNING id)
+		INSERT INTO holdfast.contact_method (contact, channel, address) SELECT id, 'webhook', 'anna' || id FROM c`, facilities)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As the server does by itself some time after such a number of facilities has been added.
+	if _, err := r.pool.Exec(t.Context(), `ANALYZE holdfast.facility, holdfast.contact, holdfast.contact_method`); err != nil {
+		t.Fatal(err)
+	}
+	ops := r.contact("", "ops", channel.PagerDuty)
+	r.policy(Operations, step{Contacts: []int64{ops}}, step{After: time.Minute, Contacts: []int64{ops}})
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	list := []detect.Finding{outage}
+	for n := 1; n <= facilities; n++ {
+		var contact int64
+		if err := r.pool.QueryRow(t.Context(), `SELECT id FROM holdfast.contact WHERE tenant = $1`, fmt.Sprintf("t%d", n)).Scan(&contact); err != nil {
+			t.Fatal(err)
+		}
+		p := policy{ID: int64(10 + n), Audience: Customer, Tenant: fmt.Sprintf("t%d", n), Steps: []step{{Contacts: []int64{contact}}, {After: time.Hour, Contacts: []int64{contact}, Offer: "fallback"}}}
+		r.roster.policies = append(r.roster.policies, p)
+		f := r.offline(fmt.Sprintf("f%d", n))
+		f.Of = detect.Outage
+		list = append(list, f)
+	}
+	r.look() // it leads
+	r.holds(list...)
+	began := time.Now()
+	r.look()
+	took := time.Since(began)
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'pending'`); n != facilities+1 {
+		t.Errorf("%d messages, want %d", n, facilities+1)
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE audience = 'operations'`); n != 1 {
+		t.Errorf("operations are told %d times, want once", n)
+	}
+	if n := r.count(`SELECT count(DISTINCT method) FROM holdfast.delivery WHERE audience = 'customer'`); n != facilities {
+		t.Errorf("%d contacts are told, want %d", n, facilities)
+	}
+	t.Logf("%d facilities at once: all deliveries committed after %s", facilities, took)
+	// A look at a thousand that go on is cheap.
+	began = time.Now()
+	r.look()
+	t.Logf("a look at %d open incidents: %s", facilities+1, time.Since(began))
+
+	// Operations do not wait behind the customers.
+	jobs, err := r.a.store.claim(t.Context(), channel.PagerDuty, r.a.moment(), r.a.moment().Add(time.Second), 8)
+	if err != nil || len(jobs) != 1 {
+		t.Errorf("%d jobs, %v", len(jobs), err)
+	}
+	began = time.Now()
+	r.deliver()
+	t.Logf("all handed over after %s more", time.Since(began))
+	r.holds()
+	began = time.Now()
+	r.look()
+	t.Logf("all resolved after %s", time.Since(began))
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE event = 'resolve'`); n != facilities+1 {
+		t.Errorf("%d resolves, want %d", n, facilities+1)
+	}
+	return took
+}
+
+func TestCriticalPagesAndOperationsGoFirst(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "f1", "f2", "f3")
+	anna, ops := r.contact("foo", "anna", channel.SMS), r.contact("", "ops", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	r.holds(r.offline("f1"))
+	r.turn()
+	r.holds()
+	r.look() // a resolve waits
+	if _, err := r.a.Test(t.Context(), r.method("anna", channel.SMS), "omar"); err != nil {
+		t.Fatal(err)
+	}
+	warning := r.offline("f2")
+	warning.Severity = detect.Warning
+	r.holds(warning)
+	r.look()
+	r.policy(Operations, step{Contacts: []int64{ops}})
+	r.holds(warning, r.offline("f3"))
+	r.look()
+	jobs, err := r.a.store.claim(t.Context(), channel.SMS, r.a.moment(), r.a.moment().Add(time.Second), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, j := range jobs {
+		got = append(got, fmt.Sprintf("%s %s %s", j.Severity, j.Event, j.Audience))
+	}
+	r.want("the order", got, "critical trigger operations", "critical trigger customer", "warning trigger customer", "critical resolve customer", " test customer")
+}
