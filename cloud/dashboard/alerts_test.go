@@ -141,7 +141,11 @@ func TestAnIncidentsPageSaysWhatIsKnownAndHowFarEachMessageIs(t *testing.T) {
 		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost 0.0150",
 		"Bo Chen", "step 2 of standard", "An operator can acknowledge it here", "the SMS is at the phone", "Nobody has acknowledged it yet")
 	d.lacks(page, "<form class=\"card take\"")
-	d.wants(d.viewer, fmt.Sprintf("/incidents/%d", d.ids.Outage), "Facilities that are part of it", "Shanghai", "taken by PagerDuty", "a person has answered")
+	// A tenant's people have a region's incident only as far as it is theirs.
+	if _, err := d.r.DB.Exec(t.Context(), `INSERT INTO holdfast.escalation (incident, policy, audience, tenant, started_at, acked_at, acked_by) VALUES ($1, $2, 'customer', 'foo', now(), now(), 'Bo Chen')`, d.ids.Outage, d.ids.Policy); err != nil {
+		t.Fatal(err)
+	}
+	d.wants(d.viewer, fmt.Sprintf("/incidents/%d", d.ids.Outage), "The facilities of foo: Bo Chen takes care", "Nobody has acknowledged it yet", "Facilities that are part of it", "Shanghai", "taken by PagerDuty", "a person has answered")
 	d.wants(d.viewer, fmt.Sprintf("/incidents/%d", d.ids.Old), "It is over since", "after 1 h", "Nobody: it is over.", "by a key on the phone")
 	for _, none := range []string{"/incidents/999999", "/incidents/x", "/incidents/-1"} {
 		if code, _ := d.ask(d.viewer, none, nil); code != http.StatusNotFound {
