@@ -49,7 +49,7 @@ func (l *lab) gather(ctx context.Context, n int) (*gathering, error) {
 		g.keepers, err = newKeepers(boxes, hub, l.site.Ports.WireGuard)
 	}
 	if err == nil {
-		g.crowd, err = l.newCrowd(boxes)
+		g.crowd, err = l.newCrowd(boxes, g.keepers)
 	}
 	if err != nil {
 		e.stop()
@@ -59,13 +59,6 @@ func (l *lab) gather(ctx context.Context, n int) (*gathering, error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { g.keepers.run(here) })
 	g.stop = func() { cancel(); wg.Wait(); e.stop() }
-	// The tunnels first: a heartbeat without one would be half an outage.
-	err = l.until(ctx, 5*time.Minute, func(ctx context.Context) (bool, error) { return g.keepers.open() >= n, pause(ctx, 200*time.Millisecond) })
-	if err != nil {
-		g.stop()
-		return nil, fmt.Errorf("%d of %d tunnels are open: %w", g.keepers.open(), n, err)
-	}
-	l.log.Info("tunnels are open", "tunnels", n, "after", time.Since(g.began).Round(time.Second))
 	wg.Go(func() { g.crowd.run(here) })
 	if err := g.connected(ctx, 10*time.Minute); err != nil {
 		g.stop()

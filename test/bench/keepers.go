@@ -33,6 +33,8 @@ const (
 	keepEvery  = tunnel.DefaultKeepalive
 	rekeyEvery = 120 * time.Second
 	retryEvery = 5 * time.Second
+
+	handshakesApart = 6 * time.Millisecond
 )
 
 // keeper is the box's end of one tunnel.
@@ -41,7 +43,8 @@ type keeper struct {
 	static  *ecdh.PrivateKey
 	chained [blake2s.Size]byte // what only depends on the two static keys
 	index   uint32
-	silent  bool // it says nothing any more
+	silent  bool          // it says nothing any more
+	opened  chan struct{} // closed when the tunnel has had its first handshake
 
 	next      time.Time // when it does something again
 	rekey     time.Time
@@ -76,12 +79,15 @@ func newKeepers(boxes []*box, hub tunnel.PublicKey, port int) (*keepers, error) 
 	}
 	k.mac1 = sum([]byte("mac1----"), hub[:])
 	now := time.Now()
+	// Not faster than the hub takes handshakes without asking for cookies, nor all
+	// of the later ones at the same time.
+	apart := min(handshakesApart, rekeyEvery*9/10/time.Duration(len(boxes)))
 	for i, b := range boxes {
 		static, err := ecdh.X25519().NewPrivateKey(b.key[:])
 		if err != nil {
 			return nil, fmt.Errorf("read a box's key: %w", err)
 		}
-		one := &keeper{box: b, static: static, index: uint32(i + 1), next: now.Add(time.Duration(i) * rekeyEvery * 9 / 10 / time.Duration(len(boxes)))}
+		one := &keeper{box: b, static: static, index: uint32(i + 1), next: now.Add(time.Duration(i) * apart), opened: make(chan struct{})}
 		shared, err := static.ECDH(k.hub)
 		if err != nil {
 			return nil, fmt.Errorf("agree with the hub: %w", err)
@@ -130,18 +136,6 @@ func (k *keepers) silence(silent bool, boxes ...int) {
 	for _, no := range boxes {
 		k.all[no].silent = silent
 	}
-}
-
-// open is how many tunnels have had a handshake.
-func (k *keepers) open() (n int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, one := range k.all {
-		if one.send != nil {
-			n++
-		}
-	}
-	return n
 }
 
 func (k *keepers) initiate(one *keeper, now time.Time) ([]byte, error) {
@@ -234,6 +228,9 @@ func (k *keepers) answered(one *keeper, msg []byte) {
 		return
 	}
 	kdf(c[:], nil, &send, &get)
+	if one.send == nil {
+		close(one.opened)
+	}
 	now := time.Now()
 	one.send, one.get, one.peerIndex, one.counter, one.ephemeral = aead(send), aead(get), binary.LittleEndian.Uint32(msg[4:]), 0, nil
 	one.rekey, one.next = now.Add(rekeyEvery), now.Add(keepEvery)
