@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// beatEvery is the pace that the members of a crowd promise and keep.
-	beatEvery = 10 * time.Second
+	// standardEvery is the agent's pace, sparingEvery the one of the largest fleets.
+	standardEvery, sparingEvery = 5 * time.Second, 10 * time.Second
 	// connectAtOnce is how many of this program's connections are being made at the
 	// same time: it shares its processors with the broker.
 	connectAtOnce = 64
@@ -35,6 +35,7 @@ const (
 // times the memory; the messages are the agent's.
 type crowd struct {
 	addr    string
+	every   time.Duration // the pace that they promise and keep
 	conf    *tls.Config
 	members []*member
 	slots   chan struct{}
@@ -54,20 +55,20 @@ type member struct {
 	mu          sync.Mutex
 	connections uint64
 	conn        net.Conn    // nil while there is none
-	silent      bool        // the cable is pulled
+	dead        bool
 	sends       []time.Time // the last heartbeats, oldest first
 	back        time.Time   // when the broker had acknowledged the first message of this connection; zero before
 }
 
 // newCrowd makes one whose members connect when their tunnels are open: to be
 // heard by one of the two only would be half an outage.
-func (l *lab) newCrowd(boxes []*box, tunnels *keepers) (*crowd, error) {
+func (l *lab) newCrowd(boxes []*box, tunnels *keepers, every time.Duration) (*crowd, error) {
 	roots, err := l.roots()
 	if err != nil {
 		return nil, err
 	}
 	c := &crowd{
-		addr: fmt.Sprintf("127.0.0.1:%d", l.site.Ports.MQTT), slots: make(chan struct{}, connectAtOnce),
+		addr: fmt.Sprintf("127.0.0.1:%d", l.site.Ports.MQTT), every: every, slots: make(chan struct{}, connectAtOnce),
 		conf: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"},
 	}
 	for i, b := range boxes {
@@ -95,7 +96,7 @@ func (m *member) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	for failures := 1; ctx.Err() == nil; failures++ {
+	for failures := 1; ctx.Err() == nil && !m.isDead(); failures++ {
 		began := time.Now()
 		_ = m.session(ctx) // why it broke is of no interest: it is made again
 		m.mu.Lock()
@@ -116,6 +117,12 @@ func (m *member) run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (m *member) isDead() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead
 }
 
 // session is one connection's life.
@@ -148,7 +155,7 @@ func (m *member) session(ctx context.Context) error {
 			if err := m.beat(conn, out); err != nil {
 				return err
 			}
-			beat.Reset(beatEvery - beatEvery/10 + rand.N(beatEvery/5))
+			beat.Reset(m.c.every - m.c.every/10 + rand.N(m.c.every/5))
 		}
 	}
 }
@@ -176,7 +183,7 @@ func (m *member) connect(ctx context.Context) (net.Conn, error) {
 	_ = conn.SetDeadline(time.Now().Add(connectWithin)) // of an open connection it cannot fail
 	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	hello.ProtocolName, hello.ProtocolVersion, hello.CleanSession = "MQTT", 4, true
-	hello.ClientIdentifier, hello.Keepalive = m.clientID(), uint16(2*beatEvery/time.Second)
+	hello.ClientIdentifier, hello.Keepalive = m.clientID(), uint16(2*m.c.every/time.Second)
 	hello.WillFlag, hello.WillQos, hello.WillTopic = true, 1, proto.Topic(m.tenant, m.facility, proto.KindConn)
 	if hello.WillMessage, err = m.word(proto.ConnWill); err == nil {
 		err = hello.Write(conn)
@@ -241,17 +248,11 @@ func (m *member) publish(out *bufio.Writer, k proto.Kind, id uint16, payload []b
 }
 
 func (m *member) beat(conn net.Conn, out *bufio.Writer) error {
-	m.mu.Lock()
-	silent := m.silent
-	m.mu.Unlock()
-	if silent {
-		return nil
-	}
 	m.seq++
 	now := time.Now()
 	payload, err := proto.Heartbeat{
 		Who: proto.WhoDigest(m.tenant, m.facility), BootID: m.boot, Session: m.session64(), Seq: m.seq, MonoMs: uint64(now.UnixMilli()),
-		WallMs: now.UnixMilli(), StatusDigest: m.digest, EverySeconds: uint16(beatEvery / time.Second),
+		WallMs: now.UnixMilli(), StatusDigest: m.digest, EverySeconds: uint16(m.c.every / time.Second),
 	}.Encode()
 	if err != nil {
 		return err
@@ -301,12 +302,18 @@ func (m *member) lastSend(before time.Time) time.Time {
 	return time.Time{}
 }
 
-// quiet pulls the cable, as far as the broker can see: nothing comes any more, and
-// the connection stays open until the broker gives it up.
-func (m *member) quiet() {
+// die is what is seen of a process that is killed: its connection is reset, and
+// it does not come back.
+func (m *member) die() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.silent = true
+	m.dead = true
+	if c, ok := m.conn.(*tls.Conn); ok {
+		if tcp, ok := c.NetConn().(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // it may be closed already
+		}
+		_ = c.NetConn().Close()
+	}
 }
 
 // brokerPID is the process of the region's own broker.

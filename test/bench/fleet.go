@@ -33,7 +33,7 @@ type gathering struct {
 // gather starts a region, with providers, and a crowd whose tunnels are kept, and
 // returns when all are online. The facilities' contacts have webhooks, operations
 // are told by another.
-func (l *lab) gather(ctx context.Context, n int) (*gathering, error) {
+func (l *lab) gather(ctx context.Context, n int, every time.Duration) (*gathering, error) {
 	e, boxes, list, err := l.startTold(ctx, n, []channel.Kind{channel.Webhook})
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (l *lab) gather(ctx context.Context, n int) (*gathering, error) {
 		g.keepers, err = newKeepers(boxes, hub, l.site.Ports.WireGuard)
 	}
 	if err == nil {
-		g.crowd, err = l.newCrowd(boxes, g.keepers)
+		g.crowd, err = l.newCrowd(boxes, g.keepers, every)
 	}
 	if err != nil {
 		e.stop()
@@ -118,7 +118,7 @@ func (l *lab) weight() (region, broker float64, err error) {
 }
 
 func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
-	g, err := l.gather(ctx, l.crowd)
+	g, err := l.gather(ctx, l.crowd, sparingEvery)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 	began, sent := time.Now(), g.crowd.sent.Load()
 	var late []float64
 	var most, mostBroker, mostRegion float64
-	for next := began.Add(beatEvery); time.Since(began) < fleetWatch; {
+	for next := began.Add(sparingEvery); time.Since(began) < fleetWatch; {
 		region, broker, err := l.weight()
 		if err != nil {
 			return nil, err
@@ -142,7 +142,7 @@ func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 			most, mostRegion, mostBroker = region+broker, region, broker
 		}
 		if time.Now().After(next) {
-			next = next.Add(beatEvery)
+			next = next.Add(sparingEvery)
 			some, err := g.late(ctx, began)
 			if err != nil {
 				return nil, err
@@ -177,7 +177,7 @@ func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 	}
 	n := len(g.crowd.members)
 	how := fmt.Sprintf("%d real MQTT connections with mutual TLS, each with a last will, a subscription and a certificate of its own, one heartbeat of the agent's kind per %s (%.0f in a second), and as many tunnels, "+
-		"whose handshakes, keepalives and answers are real and come from one socket; no streams. The region is the real program with its database and broker", n, beatEvery, rate)
+		"whose handshakes, keepalives and answers are real and come from one socket; no streams. The region is the real program with its database and broker", n, sparingEvery, rate)
 	load := "load average " + loadAverage()
 	return []Figure{
 		atMost(1, Figure{
