@@ -54,7 +54,7 @@ type member struct {
 
 	mu          sync.Mutex
 	connections uint64
-	conn        net.Conn    // nil while there is none
+	conn        net.Conn // nil while there is none
 	dead        bool
 	sends       []time.Time // the last heartbeats, oldest first
 	back        time.Time   // when the broker had acknowledged the first message of this connection; zero before

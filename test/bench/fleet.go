@@ -70,7 +70,9 @@ func (l *lab) gather(ctx context.Context, n int, every time.Duration) (*gatherin
 
 func (g *gathering) connected(ctx context.Context, limit time.Duration) error {
 	n := len(g.crowd.members)
-	err := g.l.until(ctx, limit, func(ctx context.Context) (bool, error) { return int(g.crowd.up.Load()) >= n, pause(ctx, 50*time.Millisecond) })
+	err := g.l.until(ctx, limit, func(ctx context.Context) (bool, error) {
+		return int(g.crowd.up.Load()) >= n, pause(ctx, 50*time.Millisecond)
+	})
 	if err != nil {
 		return fmt.Errorf("%d of %d are connected: %w", g.crowd.up.Load(), n, err)
 	}
@@ -233,7 +235,9 @@ func (g *gathering) breakBroker(ctx context.Context) (seconds float64, err error
 	}
 	// They notice.
 	n := len(g.crowd.members)
-	if err := g.l.until(ctx, time.Minute, func(ctx context.Context) (bool, error) { return int(g.crowd.up.Load()) < n, pause(ctx, 10*time.Millisecond) }); err != nil {
+	if err := g.l.until(ctx, time.Minute, func(ctx context.Context) (bool, error) {
+		return int(g.crowd.up.Load()) < n, pause(ctx, 10*time.Millisecond)
+	}); err != nil {
 		return 0, err
 	}
 	err = g.connected(ctx, 5*time.Minute)

@@ -38,8 +38,8 @@ type lab struct {
 	// and kills how often the alerter is killed.
 	cuts, crowd, kills int
 	soak               time.Duration
-	dir        string
-	bin        string
+	dir                string
+	bin                string
 
 	site   *site.Site
 	edge   *site.Edge
@@ -58,8 +58,10 @@ func newLab(o options) (*lab, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open the laboratory's folder: %w", err)
 	}
-	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities,
-		cuts: o.cuts, crowd: o.crowd, kills: o.kills, soak: o.soak, dir: dir, bin: o.bin}, nil
+	return &lab{
+		log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities,
+		cuts: o.cuts, crowd: o.crowd, kills: o.kills, soak: o.soak, dir: dir, bin: o.bin,
+	}, nil
 }
 
 // build makes the programs as they are delivered.

@@ -130,10 +130,7 @@ func (l *lab) spacing(n int) time.Duration {
 	return max(cutEvery, outageWindow/time.Duration(max(3, n/10)))
 }
 
-type results struct {
-	cuts []*cutOff
-	l    *lab
-}
+type results struct{ cuts []*cutOff }
 
 func (r results) of(get func(*cutOff) float64) (list []float64) {
 	for _, c := range r.cuts {
@@ -204,7 +201,7 @@ func (l *lab) cutAll(ctx context.Context, e *ears, cuts []*cutOff, how func(vict
 	if err := ctx.Err(); err != nil {
 		return results{}, context.Cause(ctx)
 	}
-	r := results{done, l}
+	r := results{done}
 	l.log.Info("cut off", "facilities", len(done), "told_p50_s", percentile(r.of(func(c *cutOff) float64 { return c.toldAll }), 50),
 		"told_p99_s", percentile(r.of(func(c *cutOff) float64 { return c.toldAll }), 99), "took", time.Since(began).Round(time.Second), "load", loadAverage())
 	var more int

@@ -121,7 +121,9 @@ func (w *wired) die() error {
 func (w *wired) restore() error { w.mqtt.Restore(); w.udp.Restore(); return nil }
 
 // spoil makes the line as a bad one is.
-func (w *wired) spoil(f relay.Faults) error { return errors.Join(w.mqtt.SetFaults(f), w.udp.SetFaults(f)) }
+func (w *wired) spoil(f relay.Faults) error {
+	return errors.Join(w.mqtt.SetFaults(f), w.udp.SetFaults(f))
+}
 
 // online waits until the region hears all of the facilities, with tunnels.
 func (l *lab) online(ctx context.Context, n int, limit time.Duration) error {
