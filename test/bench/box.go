@@ -32,6 +32,10 @@ type box struct {
 	cert             tls.Certificate
 }
 
+func numbered(i int) *box {
+	return &box{no: i, tenant: fmt.Sprintf("tenant-%05d", i), facility: fmt.Sprintf("plant-%05d", i)}
+}
+
 func (b *box) clientID() string { return proto.ClientID(b.tenant, b.facility, 1) }
 
 // addBoxes makes facilities with boxes that have enrolled, straight in the
@@ -45,7 +49,7 @@ func (l *lab) addBoxes(ctx context.Context, n int) ([]*box, error) {
 	boxes := make([]*box, n)
 	ids, tenants, sums, keys := make([]string, n), make([]string, n), make([][]byte, n), make([][]byte, n)
 	for i := range boxes {
-		b := &box{no: i, tenant: fmt.Sprintf("tenant-%05d", i), facility: fmt.Sprintf("plant-%05d", i)}
+		b := numbered(i)
 		if b.key, err = tunnel.GenerateKey(); err != nil {
 			return nil, err
 		}

@@ -25,7 +25,7 @@ var badLine = relay.Faults{Loss: 0.02, Jitter: 300 * time.Millisecond}
 // benchCalm watches facilities that are all there, on lines that are bad, while
 // the region is killed, restarted and frozen, and counts who is taken for offline.
 func benchCalm(ctx context.Context, l *lab) ([]Figure, error) {
-	e, boxes, list, err := l.startTold(ctx, soakBoxes, everyChannel)
+	e, boxes, list, err := l.startTold(ctx, soakBoxes, everyChannel, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -34,9 +34,9 @@ const (
 // heartbeats that the broker acknowledges. The agent's own client would take three
 // times the memory; the messages are the agent's.
 type crowd struct {
-	addr    string
+	addrs   []string
 	every   time.Duration // the pace that they promise and keep
-	conf    *tls.Config
+	conf    *tls.Config   // nil: the broker wants passwords
 	members []*member
 	slots   chan struct{}
 	sent    atomic.Uint64
@@ -50,6 +50,7 @@ type member struct {
 	boot   proto.BootID
 	digest proto.Digest
 	seq    uint64
+	tries  int
 	first  <-chan struct{} // closed when it may connect for the first time
 
 	mu          sync.Mutex
@@ -62,14 +63,17 @@ type member struct {
 
 // newCrowd makes one whose members connect when their tunnels are open: to be
 // heard by one of the two only would be half an outage.
-func (l *lab) newCrowd(boxes []*box, tunnels *keepers, every time.Duration) (*crowd, error) {
+func (l *lab) newCrowd(boxes []*box, tunnels *keepers, every time.Duration, o *outside) (*crowd, error) {
 	roots, err := l.roots()
 	if err != nil {
 		return nil, err
 	}
 	c := &crowd{
-		addr: fmt.Sprintf("127.0.0.1:%d", l.site.Ports.MQTT), every: every, slots: make(chan struct{}, connectAtOnce),
+		addrs: []string{fmt.Sprintf("127.0.0.1:%d", l.site.Ports.MQTT)}, every: every, slots: make(chan struct{}, connectAtOnce),
 		conf: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, ServerName: "127.0.0.1"},
+	}
+	if o != nil {
+		c.addrs, c.conf = o.addrs, nil
 	}
 	for i, b := range boxes {
 		m := &member{box: b, c: c, first: tunnels.all[i].opened}
@@ -170,9 +174,7 @@ func (m *member) connect(ctx context.Context) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	conf := m.c.conf.Clone()
-	conf.Certificates = []tls.Certificate{m.cert}
-	conn, err := (&tls.Dialer{NetDialer: &net.Dialer{KeepAlive: -1}, Config: conf}).DialContext(ctx, "tcp", m.c.addr)
+	conn, err := m.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +186,9 @@ func (m *member) connect(ctx context.Context) (net.Conn, error) {
 	hello := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	hello.ProtocolName, hello.ProtocolVersion, hello.CleanSession = "MQTT", 4, true
 	hello.ClientIdentifier, hello.Keepalive = m.clientID(), uint16(2*m.c.every/time.Second)
+	if m.c.conf == nil {
+		hello.UsernameFlag, hello.Username, hello.PasswordFlag, hello.Password = true, m.clientID(), true, []byte(webhookSecret)
+	}
 	hello.WillFlag, hello.WillQos, hello.WillTopic = true, 1, proto.Topic(m.tenant, m.facility, proto.KindConn)
 	if hello.WillMessage, err = m.word(proto.ConnWill); err == nil {
 		err = hello.Write(conn)
@@ -200,6 +205,19 @@ func (m *member) connect(ctx context.Context) (net.Conn, error) {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	return conn, nil
+}
+
+// dial goes to the next address each time.
+func (m *member) dial(ctx context.Context) (net.Conn, error) {
+	addr := m.c.addrs[(m.no+m.tries)%len(m.c.addrs)]
+	m.tries++
+	d := &net.Dialer{KeepAlive: -1}
+	if m.c.conf == nil {
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	conf := m.c.conf.Clone()
+	conf.Certificates = []tls.Certificate{m.cert}
+	return (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
 }
 
 func (m *member) session64() uint64 { return proto.SessionEpoch(1, 1) }

@@ -302,11 +302,15 @@ func (e *ears) heardBy(t told, kinds []channel.Kind, from, until time.Time) (las
 	return last, slowest, true
 }
 
-// startTold starts a region with simulated boxes and providers.
-func (l *lab) startTold(ctx context.Context, n int, kinds []channel.Kind) (*ears, []*box, []told, error) {
+// startTold starts a region with simulated boxes and providers, and with a broker
+// of others if there is one.
+func (l *lab) startTold(ctx context.Context, n int, kinds []channel.Kind, o *outside) (*ears, []*box, []told, error) {
 	e, err := l.listen(ctx)
 	if err != nil {
 		return nil, nil, nil, err
+	}
+	if o != nil {
+		e.mqtt = o.lines
 	}
 	if err := l.startRegion(ctx, e.ports, e.conf, e.mqtt...); err != nil {
 		e.stop()

@@ -33,8 +33,8 @@ type gathering struct {
 // gather starts a region, with providers, and a crowd whose tunnels are kept, and
 // returns when all are online. The facilities' contacts have webhooks, operations
 // are told by another.
-func (l *lab) gather(ctx context.Context, n int, every time.Duration) (*gathering, error) {
-	e, boxes, list, err := l.startTold(ctx, n, []channel.Kind{channel.Webhook})
+func (l *lab) gather(ctx context.Context, n int, every time.Duration, o *outside) (*gathering, error) {
+	e, boxes, list, err := l.startTold(ctx, n, []channel.Kind{channel.Webhook}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (l *lab) gather(ctx context.Context, n int, every time.Duration) (*gatherin
 		g.keepers, err = newKeepers(boxes, hub, l.site.Ports.WireGuard)
 	}
 	if err == nil {
-		g.crowd, err = l.newCrowd(boxes, g.keepers, every)
+		g.crowd, err = l.newCrowd(boxes, g.keepers, every, o)
 	}
 	if err != nil {
 		e.stop()
@@ -120,7 +120,7 @@ func (l *lab) weight() (region, broker float64, err error) {
 }
 
 func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
-	g, err := l.gather(ctx, l.crowd, sparingEvery)
+	g, err := l.gather(ctx, l.crowd, sparingEvery, nil)
 	if err != nil {
 		return nil, err
 	}

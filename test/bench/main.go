@@ -44,12 +44,20 @@ var measurements = []measurement{
 	{"never wrong", []string{"false_offline"}, benchCalm},
 	{"storm", []string{"storm_commit_s"}, benchStorm},
 	{"fleet", []string{"fleet_cores", "fleet_rss_gb", "fleet_ingest_p99_ms", "fleet_reconnect_s", "fleet_false_pages"}, benchFleet},
+	{"cluster", []string{"cluster_reconnect_s", "cluster_false_pages"}, benchCluster},
 	{"killed", []string{"tell_lost", "tell_duplicates"}, benchKilled},
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == tunnelChild {
 		if err := tunnelServe(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == clusterChild {
+		if err := clusterServe(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

@@ -17,7 +17,7 @@ const (
 // Their connections are reset, so that all of them are known at the same time as
 // well: by their deadlines they would be known one after the other.
 func benchStorm(ctx context.Context, l *lab) ([]Figure, error) {
-	g, err := l.gather(ctx, stormOf, standardEvery)
+	g, err := l.gather(ctx, stormOf, standardEvery, nil)
 	if err != nil {
 		return nil, err
 	}

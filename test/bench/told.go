@@ -58,7 +58,7 @@ type cutOff struct {
 
 // benchTold cuts each facility off twice: once by its cable, once by its death.
 func benchTold(ctx context.Context, l *lab) (figures []Figure, err error) {
-	e, boxes, list, err := l.startTold(ctx, l.cuts, everyChannel)
+	e, boxes, list, err := l.startTold(ctx, l.cuts, everyChannel, nil)
 	if err != nil {
 		return nil, err
 	}
