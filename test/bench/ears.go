@@ -75,7 +75,10 @@ func (l *lab) listen(ctx context.Context) (*ears, error) {
 		return nil, fmt.Errorf("open the providers' address: %w", err)
 	}
 	e.base = "http://" + ln.Addr().String()
-	e.twilio = twilio.New(twilio.Options{AccountSID: twilioSID, AuthToken: twilioToken, SegmentsPerSecond: 1000, CallsPerSecond: 1000, KeyWait: time.Second})
+	e.twilio = twilio.New(twilio.Options{
+		AccountSID: twilioSID, AuthToken: twilioToken, SegmentsPerSecond: 1000, CallsPerSecond: 1000, KeyWait: time.Second,
+		Inbound: fmt.Sprintf("http://127.0.0.1:%d/hooks/twilio/sms", e.ports.HTTP),
+	})
 	e.slack = slack.New(slack.Options{BaseURL: e.base + "/slack"})
 	if e.teams, err = teams.New(teams.Options{BaseURL: e.base + "/teams"}); err != nil {
 		return nil, err
@@ -184,12 +187,14 @@ func (e *ears) between(k channel.Kind, to string, from, until time.Time) (list [
 
 // collect reads the mailboxes, which note the times themselves.
 func (e *ears) collect(ctx context.Context) {
-	for done := 0; pause(ctx, 100*time.Millisecond) == nil; {
-		mails := e.smtp.Mails()
-		for _, m := range mails[done:] {
-			e.hear(channel.Email, strings.Trim(m.To, "<>"), m.At)
+	var last time.Time
+	for pause(ctx, 100*time.Millisecond) == nil {
+		for _, m := range e.smtp.Mails() {
+			if m.At.After(last) {
+				e.hear(channel.Email, strings.Trim(m.To, "<>"), m.At)
+				last = m.At
+			}
 		}
-		done = len(mails)
 	}
 }
 
