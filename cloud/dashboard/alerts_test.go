@@ -182,7 +182,7 @@ func TestFleetAndFacilitySayThatSomethingIsWrongAndThatTheRegionIsBlind(t *testi
 		t.Fatal(err)
 	}
 	d.until("/incidents", "The region: Drill")
-	d.wants(d.viewer, "/", "2 open incidents, 1 of them not taken on by anybody yet", "The region: Regional outage", "Maria Lopez takes care", fmt.Sprintf("/incidents/%d", d.ids.Disk))
+	d.wants(d.viewer, "/", `role="status">Open incidents: 2. Not taken on by anybody: 1.</p>`, "2 open incidents, 1 of them not taken on by anybody yet", "The region: Regional outage", "Maria Lopez takes care", fmt.Sprintf("/incidents/%d", d.ids.Disk))
 	page := d.wants(d.viewer, "/facilities/la", "1 open incident, taken on", "Disk filling")
 	d.lacks(page, "Regional outage", "cannot be judged")
 	d.word.Store(&detect.Word{Held: true, Why: "both canaries are late", Findings: []detect.Finding{{Kind: detect.Blind, Since: time.Now().Add(-3 * time.Minute)}}})
