@@ -89,18 +89,23 @@ func (s Schedule) next(t time.Time) time.Time {
 	}
 	for _, r := range s.Rotations {
 		k := r.turn(t, s.Zone)
-		take(r.begins(max(k, -1)+1, s.Zone))
+		if k < 0 || len(r.Contacts) > 1 {
+			take(r.begins(max(k, -1)+1, s.Zone))
+		}
 		if r.always() {
 			continue
 		}
-		today := dayOf(t.In(s.Zone))
-		for n := -1; n <= 8; n++ { // some day of the week ahead is covered
+		// Some day of the week ahead is covered; the first edges to come are enough.
+		today, begins, ends := dayOf(t.In(s.Zone)), false, false
+		for n := -1; n <= 8 && !(begins && ends); n++ {
 			d := today.plus(n)
-			if r.Days[d.weekday()] {
-				from, to := r.hours(d, s.Zone)
-				take(from)
-				take(to)
+			if !r.Days[d.weekday()] {
+				continue
 			}
+			from, to := r.hours(d, s.Zone)
+			take(from)
+			take(to)
+			begins, ends = begins || from.After(t), ends || to.After(t)
 		}
 	}
 	return first
