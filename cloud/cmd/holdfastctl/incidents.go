@@ -85,6 +85,8 @@ func incidentCell(i v1.Incident) cell {
 		return cell{"○ over", grey}
 	case i.AckedAt != nil:
 		return cell{"◆ " + i.AckedBy + " has it", yellow}
+	case i.Kind == "drill":
+		return cell{"○ a test", grey}
 	case i.Quiet:
 		return cell{"◇ announced work", grey}
 	}
@@ -232,7 +234,11 @@ func (a *app) deliveryNote(d v1.Delivery) string {
 	case d.Error != "":
 		return d.Error
 	case d.HeldReason != "" && d.DoneAt == nil && d.AcceptedAt == nil:
-		return "held until " + a.clockTime(&d.NotBefore) + ", because " + d.HeldReason
+		why := d.HeldReason // it begins with the time, which is said here with how far it is
+		if _, reason, ok := strings.Cut(why, ", because "); ok {
+			why = reason
+		}
+		return "held until " + a.clockTime(&d.NotBefore) + ", because " + why
 	case d.Provider != "":
 		return "by " + d.Provider
 	}
