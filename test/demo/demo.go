@@ -42,7 +42,7 @@ type demo struct {
 	site  *site.Site
 	// people are those whom the region tells of an outage.
 	people *people.People
-	parts *run.Stack
+	parts  *run.Stack
 	// serving is the control socket, until it is closed.
 	serving sync.WaitGroup
 
