@@ -264,9 +264,10 @@ type rig struct {
 	c      Config
 	a      *Alerter
 
-	skew atomic.Int64
-	mu   sync.Mutex
-	word detect.Word
+	skew     atomic.Int64
+	children atomic.Int64
+	mu       sync.Mutex
+	word     detect.Word
 }
 
 func newRig(t testing.TB, facilities ...string) *rig {

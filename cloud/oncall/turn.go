@@ -32,19 +32,25 @@ type Override struct {
 // Turn is who is on call at a moment.
 type Turn struct {
 	Contact  int64     // 0: nobody
-	Until    time.Time // when that changes; zero: not within a year
+	Until    time.Time // when that changes; zero: not within a year, as far as could be looked
 	Override bool
 }
 
-// lookAhead is how far At looks for the end of a turn.
-const lookAhead = 366 * 24 * time.Hour
+const (
+	// lookAhead is how far At looks for the end of a turn.
+	lookAhead = 366 * 24 * time.Hour
+	// looksMax is how many moments it looks at: enough for a year of days with two
+	// rotations, and little enough that nobody waits for the answer.
+	looksMax = 1500
+)
 
 // At says who is on call at a moment, and until when.
 func (s Schedule) At(now time.Time) Turn {
 	turn := s.who(now)
-	for t := now; t.Sub(now) < lookAhead; {
+	t := now
+	for range looksMax {
 		next := s.next(t)
-		if next.IsZero() {
+		if next.IsZero() || next.Sub(now) > lookAhead {
 			return turn
 		}
 		if then := s.who(next); then.Contact != turn.Contact || then.Override != turn.Override {

@@ -265,6 +265,8 @@ func deliverSMS(t *testing.T, r *apitest.Server, stop <-chan struct{}) error {
 		select {
 		case <-stop:
 			return nil
+		case <-t.Context().Done():
+			return t.Context().Err()
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -144,7 +144,7 @@ func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Ale
 	incident(&ids.Outage, "outage", nil, "critical", "2 facilities fell silent within 10 s", []string{"The canaries are well: the broker and this region work"}, 4*time.Minute)
 	incident(&ids.Offline, "offline", &shanghai, "critical", "Nothing is heard of the facility", []string{"Last heartbeat 4 min 9 s ago; one is due every 5 s", "The tunnel does not answer: 2 tries of 1 s", "The last will has come: its connection to the broker broke"}, 4*time.Minute)
 	exec(`UPDATE holdfast.incident SET parent = $2 WHERE id = $1`, ids.Offline, ids.Outage)
-	exec(`INSERT INTO holdfast.escalation (incident, policy, step, next_at, started_at) VALUES ($1, $2, 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
+	exec(`INSERT INTO holdfast.escalation (incident, policy, audience, step, next_at, started_at) VALUES ($1, $2, 'customer', 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
 
 	told := func(contact, method int64, channel, state, held, failure string, step int, accepted bool) (id string) {
 		row(&id, `
