@@ -12,8 +12,8 @@ import (
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
-// speak is how long a call takes to say a letter: somewhat faster than people.
-const speak = 40 * time.Millisecond
+// speak is how long a call takes to say a letter: faster than people, who would wait.
+const speak = 20 * time.Millisecond
 
 // startPeople starts the phones and chats, and has the region know of them. They
 // are there before the region, which looks at its channels when it starts.
