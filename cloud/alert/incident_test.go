@@ -385,3 +385,29 @@ func TestPlanDecidesFromTheLevel(t *testing.T) {
 		}
 	}
 }
+
+// Whoever judges cannot say that he hangs.
+func TestOperationsAreToldWhenNothingIsJudgedAnyMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.a.timing.poll = stuckAfter / 4
+	fresh := r.a.c.Word
+	last := r.now()
+	r.a.c.Word = func() detect.Word { return detect.Word{At: last} }
+	r.pass(time.Hour) // this process stood still: that alone is not it
+	for range 3 {
+		r.turn()
+	}
+	r.want("too early", r.to(channel.Trigger))
+	for range 2 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "ops/email")
+	if i := r.incident(""); i.Kind != string(detect.Blind) || i.Severity != string(detect.Critical) {
+		t.Errorf("%+v", i.Incident)
+	}
+	r.a.c.Word = fresh
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "ops/email")
+}
