@@ -411,3 +411,28 @@ func TestOperationsAreToldWhenNothingIsJudgedAnyMore(t *testing.T) {
 	r.turn()
 	r.want("resolves", r.to(channel.Resolve), "ops/email")
 }
+
+func TestACustomerWhoseFacilitiesAreBackIsCalledNoMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant, name) VALUES ('bonn', 'bar', 'Werk Bonn')`); err != nil {
+		t.Fatal(err)
+	}
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("bar", "birgit", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("bar", "bernd", channel.Email)}})
+	r.roster.policies[1].Tenant = "bar"
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	la, bonn := r.offline("la"), r.offline("bonn")
+	la.Of, bonn.Of = detect.Outage, detect.Outage
+	r.holds(outage, la, bonn)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "birgit/email")
+	r.holds(outage, bonn)
+	r.turn()
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "bernd/email", "birgit/email")
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "bernd/email", "birgit/email")
+}
