@@ -57,7 +57,7 @@ type Deps struct {
 	Alerts Alerts
 	OnCall OnCall
 	Roster alert.Roster
-	// Support is whom a facility's people call for help, in words; may be empty.
+	// Support is whom people call for help, in words; see channel.Actions.
 	Support string
 	// Texts, if set, has a page that shows what each channel says.
 	Texts Texts
