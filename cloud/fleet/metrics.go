@@ -68,7 +68,7 @@ var (
 	descListen   = prometheus.NewDesc("holdfast_fleet_listening", "1 while heartbeats can be heard.", nil, nil)
 	descHeldBack = prometheus.NewDesc("holdfast_fleet_held", "1 while nothing is concluded about facilities, because the region itself cannot tell.", nil, nil)
 	descCanary   = prometheus.NewDesc("holdfast_fleet_canary_heard_timestamp_seconds", "When the last message that arrived of each of the region's own canaries was sent.", []string{"canary"}, nil)
-	descFindings = prometheus.NewDesc("holdfast_fleet_findings", "What is found to be wrong now, by kind and severity.", []string{"kind", "severity"}, nil)
+	descFindings = prometheus.NewDesc("holdfast_fleet_findings", "What is found to be wrong now, by kind and severity; absent when there is none.", []string{"kind", "severity"}, nil)
 	descMessages = prometheus.NewDesc("holdfast_fleet_messages_total", "Messages from boxes, by kind and what became of them.", []string{"kind", "result"}, nil)
 	descBirths   = prometheus.NewDesc("holdfast_fleet_births_total", "Connections that boxes have made to the broker.", nil, nil)
 	descLeaves   = prometheus.NewDesc("holdfast_fleet_leaves_total", "Connections that have ended, by how: will or bye.", []string{"how"}, nil)
@@ -80,6 +80,7 @@ var (
 	descStalls = prometheus.NewDesc("holdfast_fleet_stalled", "Facilities with a stage that has work and makes no progress.", []string{"stage"}, nil)
 
 	descNow    = prometheus.NewDesc("holdfast_facility_state", "1 for the state that the facility is in; its other states are absent.", []string{"facility", "state"}, nil)
+	descWork   = prometheus.NewDesc("holdfast_facility_maintenance_end_timestamp_seconds", "When the facility's announced work ends; absent when there is none.", []string{"facility"}, nil)
 	descUp     = prometheus.NewDesc("holdfast_facility_online", "1 when the facility is online.", []string{"facility"}, nil)
 	descHeard  = prometheus.NewDesc("holdfast_facility_heard_timestamp_seconds", "When the facility was last heard.", []string{"facility"}, nil)
 	descQueue  = prometheus.NewDesc("holdfast_facility_queue_bytes", "Bytes that wait at the facility.", []string{"facility"}, nil)
@@ -106,7 +107,7 @@ var results = []string{"ok", "stale", "unknown", "foreign", "bad"}
 func (*Fleet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descState, descListen, descHeldBack, descCanary, descFindings, descMessages, descBirths, descLeaves, descProbes, descMirrors,
-		descFlush, descRows, descStalls, descNow, descUp, descHeard, descQueue, descQueueT, descFull, descStall, descLag, descBehind, descHeld,
+		descFlush, descRows, descStalls, descNow, descWork, descUp, descHeard, descQueue, descQueueT, descFull, descStall, descLag, descBehind, descHeld,
 	} {
 		ch <- d
 	}
@@ -127,6 +128,9 @@ func (f *Fleet) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range f.Snapshot() {
 		states[s.State]++
 		gauge(descNow, 1, s.ID, s.State)
+		if s.MaintenanceUntil != nil {
+			gauge(descWork, float64(s.MaintenanceUntil.Unix()), s.ID)
+		}
 		gauge(descUp, float64(index(s.State == string(StateOnline))), s.ID)
 		if s.LastHeardAt != nil {
 			gauge(descHeard, float64(s.LastHeardAt.UnixMilli())/1000, s.ID)
