@@ -72,16 +72,11 @@ func words(err error) string {
 // verify tries the region's own credentials, without telling anybody, and logs
 // what is wrong. They may be mended while the region runs.
 func (v *voices) verify(ctx context.Context, log *slog.Logger) error {
-	wrong := v.chat.Verify(ctx)
-	if v.twilio != nil {
-		found, err := v.twilio.Verify(ctx)
-		if err != nil {
-			wrong[channel.SMS] = err
-		}
-		maps.Copy(wrong, found)
-	}
-	for kind, err := range wrong {
+	for kind, err := range v.chat.Verify(ctx) {
 		log.Warn("a channel cannot be used as it is set up", "channel", string(kind), "err", err)
+	}
+	if v.twilio != nil {
+		return v.twilio.Watch(ctx, log)
 	}
 	<-ctx.Done()
 	return ctx.Err()

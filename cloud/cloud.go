@@ -309,7 +309,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	pages, err := dashboard.New(dashboard.Deps{
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop,
 		Alerts: alerts, OnCall: roster, Roster: roster, Texts: tell.texts, Word: members.Word,
-		Public: tell.handler(conf.Alerts, alerts, log.With("part", "channel")), Log: log.With("part", "web"), Version: c.deps.Version,
+		Hooks: tell.handler(conf.Alerts, alerts, log.With("part", "channel")), Log: log.With("part", "web"), Version: c.deps.Version,
 		API: api.New(api.Deps{
 			Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
 			Tenant: defaultTenant, Auth: auth, Boxes: boxes, Tables: in, Fleet: members, Parked: waiting, OnCall: roster, Alerts: alerts,

@@ -56,6 +56,11 @@ ORDER BY i.id LIMIT 20`
 SELECT min(not_before) FROM holdfast.delivery
 WHERE state = 'pending' AND not_before < CASE WHEN event IN ('trigger', 'test') THEN $1::timestamptz ELSE $2::timestamptz END`
 
+	// The last drill went to a real person by real ways.
+	sqlFailedDrill = `
+SELECT DISTINCT channel FROM holdfast.delivery
+WHERE incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND event = 'trigger' AND state IN ('failed', 'expired') ORDER BY 1`
+
 	sqlUnproved = `
 SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
 GROUP BY channel HAVING min(created_at) < $2 AND coalesce(max(proved_at), '-infinity') < $2 ORDER BY channel`
@@ -108,8 +113,12 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for name, why := range a.lead.trouble {
-		problems = append(problems, name+" cannot be stored: "+why)
+	for name, t := range a.lead.trouble {
+		if now.Sub(t.at) > overdueAfter { // nobody wants it any more
+			delete(a.lead.trouble, name)
+			continue
+		}
+		problems = append(problems, name+" cannot be stored: "+t.why)
 	}
 	slices.Sort(problems)
 	r := report{at: now, problems: problems}
@@ -140,12 +149,13 @@ func (a *Alerter) well(now time.Time) bool {
 	return a.leads && len(a.report.problems) == 0 && now.Sub(a.report.at) < 2*a.timing.audit+lateAfter
 }
 
-// troubles returns the auditor's finding, for the word.
+// troubles returns the auditor's finding, for the word: what it has found twice in
+// a row. What is late for a moment wakes nobody.
 func (a *Alerter) troubles() (detect.Finding, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report
-	if len(r.problems) == 0 {
+	if len(r.problems) == 0 || r.at.Equal(r.since) {
 		return detect.Finding{}, false
 	}
 	return detect.Finding{
@@ -181,13 +191,14 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 	if a.c.TestContact == 0 {
 		return detect.Finding{}, false
 	}
+	under := false
 	for _, s := range open {
 		if s.Kind == detect.Drill {
-			a.lead.drillAt = s.OpenedAt
+			under, a.lead.drillAt = true, s.OpenedAt
 		}
 	}
 	since := now.Sub(a.lead.drillAt)
-	if since >= drillFor && since < drillEvery {
+	if under && since >= drillFor || !under && since < drillEvery {
 		return detect.Finding{}, false
 	}
 	return detect.Finding{
@@ -239,6 +250,16 @@ func (s store) problems(ctx context.Context, now time.Time, ready []string) (lis
 	unproved, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
 	for _, k := range unproved {
 		list = append(list, fmt.Sprintf("%s has not been proved for a week. Send a test and acknowledge it", k))
+	}
+	if err != nil {
+		return list, err
+	}
+	if rows, err = s.db.Query(ctx, sqlFailedDrill, detect.Drill); err != nil {
+		return list, err
+	}
+	failed, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
+	for _, k := range failed {
+		list = append(list, fmt.Sprintf("the last daily test could not be sent by %s", k))
 	}
 	return list, err
 }

@@ -17,7 +17,10 @@ import (
 
 // audited returns what the auditor finds.
 func (r *rig) audited() string {
-	r.a.audit(r.t.Context(), r.a.moment())
+	for range 2 {
+		r.pass(time.Millisecond)
+		r.a.audit(r.t.Context(), r.a.moment())
+	}
 	f, _ := r.a.troubles()
 	return strings.Join(f.Evidence, "; ")
 }
@@ -116,6 +119,9 @@ func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	if m := r.peer.got(channel.Trigger)[0]; m.Incident.Kind != string(detect.Drill) {
 		t.Errorf("%+v", m)
 	}
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
 	r.pass(drillFor)
 	r.turn()
 	if n := len(r.to(channel.Resolve)); n != len(channels) {
@@ -131,6 +137,18 @@ func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	r.turn()
 	if n := len(r.to(channel.Trigger)); n != 2*len(channels) {
 		t.Errorf("%d triggers after a day, want %d", n, 2*len(channels))
+	}
+	r.pass(24 * time.Hour)
+	r.peer.says(func(m taken, _ int) int {
+		if m.Kind == channel.Teams && m.Incident.Kind == string(detect.Drill) {
+			return 404
+		}
+		return 200
+	})
+	r.turn() // the one before ends
+	r.turn()
+	if got := r.audited(); got != "the last daily test could not be sent by teams" {
+		t.Errorf("the auditor finds %q", got)
 	}
 }
 

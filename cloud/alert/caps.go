@@ -37,7 +37,7 @@ const (
 // cap says whether a message must wait, or will not be sent at all.
 func (a *Alerter) cap(ctx context.Context, k channel.Kind, j job, now time.Time) (outcome, bool, error) {
 	of := limits[k]
-	if of == nil || j.Incident == nil {
+	if of == nil {
 		return outcome{}, false, nil
 	}
 	sent, ofIncident, pages, err := a.store.sent(ctx, j, now)

@@ -110,6 +110,7 @@ func runChild(raw string) error {
 
 // process is a child that runs.
 type process struct {
+	name string // of its connections
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  strings.Builder
@@ -119,11 +120,12 @@ type process struct {
 // spawn starts a process that kills itself where plan says.
 func (r *rig) spawn(plan string) *process {
 	r.t.Helper()
-	raw, err := json.Marshal(child{Conn: r.conn + "&application_name=child", Peer: r.peer.URL, Policies: r.roster.policies})
+	name := fmt.Sprintf("child%d", r.children.Add(1))
+	raw, err := json.Marshal(child{Conn: r.conn + "&application_name=" + name, Peer: r.peer.URL, Policies: r.roster.policies})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	p := &process{cmd: exec.CommandContext(r.t.Context(), os.Args[0]), done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.CommandContext(r.t.Context(), os.Args[0]), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), childEnv+"="+string(raw), fault.Env+"="+plan)
 	p.cmd.Stderr = &p.out
 	if p.in, err = p.cmd.StdinPipe(); err == nil {
@@ -169,10 +171,10 @@ func (r *rig) count(sql string, args ...any) (n int) {
 
 // buried returns how many leases a dead process has left, and lets the time go
 // by until they have run out. What the database has got from it is done first.
-func (r *rig) buried() int {
+func (r *rig) buried(p *process) int {
 	r.t.Helper()
 	eventually(r.t, "the dead process's connections end", func() bool {
-		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'child'`) == 0
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1`, p.name) == 0
 	})
 	n := r.count(`WITH l AS (UPDATE holdfast.delivery SET lease_until = lease_until - interval '1 minute' WHERE state = 'leased' RETURNING 1) SELECT count(*) FROM l`)
 	if _, err := r.pool.Exec(r.t.Context(), `UPDATE holdfast.alert_leader SET until = until - interval '1 minute'`); err != nil {
@@ -223,7 +225,7 @@ func TestNothingIsLostByKillNine(t *testing.T) {
 					deaths++
 				}
 				p.kill()
-				inFlight += r.buried()
+				inFlight += r.buried(p)
 				if settled() {
 					break
 				}

@@ -399,3 +399,42 @@ func TestATestIsSentAndAnswered(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// Who presses the button again and again does not make a phone ring again and again.
+func TestTestsAreCappedToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.contact("foo", "anna", channel.Voice)
+	for range 3 {
+		if _, err := r.a.Test(t.Context(), r.method("anna", channel.Voice), "omar"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		r.deliver()
+	}
+	if n := len(r.to(channel.Test)); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'held' AND held_reason LIKE '%had 1 messages within 1 min'`); n != 2 {
+		t.Errorf("%d are held, want 2", n)
+	}
+}
+
+// A resolved incident's message that was refused for good is not followed by its end: nobody has it.
+func TestWhoWasNotToldIsNotToldTheEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Webhook, channel.Email)}})
+	r.peer.says(func(m taken, _ int) int {
+		if m.Kind == channel.Webhook {
+			return 410
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email")
+}

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -193,5 +194,48 @@ func TestOnlyWhoWasToldCanAcknowledgeByNumber(t *testing.T) {
 	}
 	if d := r.incident("la"); d.AckedBy != "anna" {
 		t.Errorf("the only one that is open is not acknowledged: %+v", d.Incident)
+	}
+}
+
+// Whoever answers a call is not called again to hear that he has answered, and
+// the others hear of it without a call if they can.
+func TestNobodyIsCalledToHearWhoHasIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben, chris := r.contact("foo", "anna", channel.Voice), r.contact("foo", "ben", channel.Voice, channel.Email), r.contact("foo", "chris", channel.Voice)
+	r.policy(Customer, step{Contacts: []int64{anna, ben, chris}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if _, err := r.a.Acknowledge(t.Context(), channel.Ack{Delivery: r.delivery("anna/voice", channel.Trigger).ID, How: "voice"}); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(2 * time.Minute) // not within a minute of the page
+	r.deliver()
+	r.want("updates", r.to(channel.Update), "ben/email", "chris/voice")
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/voice", "ben/email", "ben/voice", "chris/voice")
+}
+
+// The next step of one incident cannot be found: the others' are taken.
+func TestAStepThatFailsHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna, ben := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.Email)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	r.pass(time.Minute)
+	r.roster.fail = "ny"
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email")
+	if got := r.audited(); !strings.Contains(got, "the next step of incident") {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.roster.fail = ""
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "ben/email")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
 	}
 }

@@ -302,16 +302,36 @@ func TestOneThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 	r.holds(r.offline("la"), r.offline("ny"), r.offline("sf"), r.offline("gone"))
 	r.turn()
 	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms")
-	r.a.audit(t.Context(), r.a.moment())
-	if f, ok := r.a.troubles(); !ok || !strings.Contains(f.Evidence[0], "offline of ny cannot be stored") {
-		t.Errorf("the auditor says %+v", f)
+	if got := r.audited(); !strings.Contains(got, "offline of ny cannot be stored") {
+		t.Errorf("the auditor finds %q", got)
 	}
 	r.roster.fail = ""
 	r.turn()
 	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms")
-	r.a.audit(t.Context(), r.a.moment())
-	if f, ok := r.a.troubles(); ok {
-		t.Errorf("the auditor still says %+v", f)
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+}
+
+func TestAFacilityThatIsNotThereCostsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.holds(r.offline("gone"))
+	r.look()
+	changed := r.a.Changed()
+	r.look()
+	select {
+	case <-changed:
+		t.Error("it was tried again at once")
+	default:
+	}
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant) VALUES ('gone', 'foo')`); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(strangeFor)
+	r.look()
+	if d := r.incident("gone"); d.Kind != "offline" {
+		t.Errorf("%+v", d.Incident)
 	}
 }
 

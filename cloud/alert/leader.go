@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,8 @@ const (
 	// staleAfter is how old a word may be: what does not change any more is no
 	// evidence that anything holds, or is over.
 	staleAfter = 10 * time.Second
+	// strangeFor is how long a finding waits whose facility is not in the table (yet, or any more).
+	strangeFor = 2 * time.Second
 	// quietWords is how often a summary alone is written anew.
 	quietWords = 10 * time.Second
 )
@@ -32,16 +35,23 @@ type leading struct {
 	renewAt   time.Time // when the lease is taken next
 	windowsAt time.Time // when is looked for announced work next
 	wordsAt   map[int64]time.Time
-	drillAt   time.Time // when the last drill began
+	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
+	drillAt   time.Time         // when the last drill began
 	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
-	trouble map[string]string
+	trouble map[string]trouble
+}
+
+// trouble is why something cannot be stored, and when that was last tried.
+type trouble struct {
+	why string
+	at  time.Time
 }
 
 // leadSession decides as long as this process is the leader, and tries to become it.
 func (a *Alerter) leadSession(ctx context.Context, up func()) error {
 	defer a.setLeading(false)
 	a.mu.Lock()
-	a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]string)}
+	a.lead = leading{wordsAt: make(map[int64]time.Time), strangers: make(map[key]time.Time), trouble: make(map[string]trouble)}
 	a.mu.Unlock()
 	tick := time.NewTicker(a.timing.poll)
 	defer tick.Stop()
@@ -134,6 +144,8 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	}
 	t := plan(a.word(now, open), open)
 	t.updates = a.worthWriting(now, t.updates)
+	maps.DeleteFunc(a.lead.strangers, func(_ key, until time.Time) bool { return !now.Before(until) })
+	t.opens = slices.DeleteFunc(t.opens, func(f detect.Finding) bool { return !a.lead.strangers[key{f.Kind, f.Facility}].IsZero() })
 	for _, part := range t.chunks(batchMax) {
 		if err := a.settle(ctx, now, part); err != nil {
 			return err
@@ -260,16 +272,24 @@ func (a *Alerter) steps(ctx context.Context, now time.Time) error {
 	take := func(ids []int64) error {
 		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids) })
 	}
-	if err = take(ids); err == nil || a.fatal(ctx, err) {
+	if err = take(ids); err == nil {
+		for _, id := range ids {
+			a.setTrouble(stepOfIncident(id), nil)
+		}
+		return nil
+	}
+	if a.fatal(ctx, err) {
 		return err
 	}
 	for _, id := range ids {
-		if err := a.bear(ctx, fmt.Sprintf("the next step of incident %d", id), take([]int64{id})); err != nil {
+		if err := a.bear(ctx, stepOfIncident(id), take([]int64{id})); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func stepOfIncident(id int64) string { return fmt.Sprintf("the next step of incident %d", id) }
 
 // fatal reports whether an error is about more than what was being stored.
 func (a *Alerter) fatal(ctx context.Context, err error) bool {
@@ -293,10 +313,10 @@ func (a *Alerter) setTrouble(name string, err error) {
 		delete(a.lead.trouble, name)
 		return
 	}
-	if a.lead.trouble[name] == "" {
+	if _, known := a.lead.trouble[name]; !known {
 		a.log.Error("what was decided could not be stored, will try again", "what", name, "err", err)
 	}
-	a.lead.trouble[name] = err.Error()
+	a.lead.trouble[name] = trouble{err.Error(), a.moment()}
 }
 
 // commit runs fn in one transaction, in which this process is the leader, and

@@ -218,8 +218,12 @@ func (r *roster) Policies(_ context.Context, _ pgx.Tx, s Subject) ([]int64, erro
 	return ids, nil
 }
 
-func (r *roster) Step(ctx context.Context, tx pgx.Tx, id int64, no int, _ Subject, _ time.Time) (Step, bool, error) {
+func (r *roster) Step(ctx context.Context, tx pgx.Tx, id int64, no int, s Subject, _ time.Time) (Step, bool, error) {
 	r.mu.Lock()
+	if r.fail != "" && r.fail == s.Facility {
+		r.mu.Unlock()
+		return Step{}, false, fmt.Errorf("the roster of %s is unreadable", s.Facility)
+	}
 	i := slices.IndexFunc(r.policies, func(p policy) bool { return p.ID == id })
 	r.mu.Unlock()
 	if i < 0 || no >= len(r.policies[i].Steps) {
@@ -259,9 +263,10 @@ type rig struct {
 	c      Config
 	a      *Alerter
 
-	skew atomic.Int64
-	mu   sync.Mutex
-	word detect.Word
+	skew     atomic.Int64
+	children atomic.Int64
+	mu       sync.Mutex
+	word     detect.Word
 }
 
 func newRig(t testing.TB, facilities ...string) *rig {
@@ -312,7 +317,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.a = a
-	r.a.lead = leading{wordsAt: make(map[int64]time.Time), trouble: make(map[string]string)}
+	r.a.lead = leading{wordsAt: make(map[int64]time.Time), strangers: make(map[key]time.Time), trouble: make(map[string]trouble)}
 }
 
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }

@@ -126,7 +126,7 @@ func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
 	t.Cleanup(second.kill)
 	second.holds(t, append(list, r.offline("f2")))
 	first.kill()
-	r.buried()
+	r.buried(first)
 	eventually(t, "the second is told", told(2))
 	if n := len(r.peer.got(channel.Trigger)); n != 2 {
 		t.Errorf("%d messages, want 2", n)

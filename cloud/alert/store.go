@@ -82,13 +82,17 @@ ORDER BY d.incident, d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 
 	// The same for what people should know meanwhile; $5 knows it already. Of an
-	// audience, and of a policy, unless empty.
+	// audience, and of a policy, unless empty. Nobody is called for it who can be
+	// told in another way.
 	sqlUpdates = `
 INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, tenant, contact, method, channel, priority, created_at, not_before)
 SELECT DISTINCT ON (d.method) d.incident, d.policy, d.round, d.step, 'update', d.audience, d.tenant, d.contact, d.method, d.channel,
        CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
 FROM holdfast.delivery d
-WHERE d.incident = $1 AND d.event = 'trigger' AND d.method IS NOT NULL AND d.method <> $5 AND ($6 = '' OR d.audience = $6) AND ($7::bigint IS NULL OR d.policy = $7) AND ` + sqlHanded + `
+WHERE d.incident = $1 AND d.event = 'trigger' AND d.method IS NOT NULL AND d.method <> $5 AND ($6 = '' OR d.audience = $6) AND ($7::bigint IS NULL OR d.policy = $7)
+  AND (d.channel <> 'voice' OR NOT EXISTS (SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.contact = d.contact
+                                           AND o.event = 'trigger' AND o.channel <> 'voice'))
+  AND ` + sqlHanded + `
 ORDER BY d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 

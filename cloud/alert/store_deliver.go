@@ -110,7 +110,7 @@ SELECT ARRAY(SELECT s.at FROM (
 
 	// A delivery by its id, or by what the provider calls it.
 	sqlFindDelivery = `
-SELECT d.id::text, d.incident, d.state, d.channel, d.event, coalesce(c.name, ''), CASE WHEN d.tenant <> '' THEN d.policy END FROM holdfast.delivery d
+SELECT d.id::text, d.incident, d.state, d.channel, d.event, coalesce(c.name, ''), CASE WHEN d.tenant <> '' THEN d.policy END, d.method FROM holdfast.delivery d
 LEFT JOIN holdfast.contact c ON c.id = d.contact
 WHERE CASE WHEN $1 <> '' THEN d.id = nullif($1, '')::uuid ELSE d.provider = $2 AND d.provider_id = $3 AND d.provider_id <> '' END`
 

@@ -21,6 +21,8 @@ func TestWhatIsWrongWithTheConfigurationIsSaidAtOnce(t *testing.T) {
 		"public_url: https://a.example\ntwilio: {account_sid: " + sid + "}":              "auth_token_file",
 		"public_url: https://a.example\ntwilio: {account_sid: SK1, auth_token_file: /x}": "account_sid",
 		"twilio: {from_sms: \"+12135550100\"}":                                           "account_sid",
+		"twilio: {base_url: \"http://127.0.0.1:8090/twilio\"}":                           "",
+		"twilio: {base_url: \"http://twilio.example.com\"}":                              "base_url",
 		"twilio: {base_url: nowhere}":                                                    "base_url",
 		"public_url: https://a.example\ntwilio: {account_sid: " + sid + ", auth_token_file: /x, from_sms: Foo, from_voice: \"555\"}": "from_voice",
 		"twilio: {auth_token: secret}": "auth_token",

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -219,6 +220,24 @@ func TestWhatComesFromElsewhereIsNoMarkup(t *testing.T) {
 		}
 		if strings.Contains(marked, "<script>") || strings.Contains(marked, "<https") || kind == Teams && strings.Contains(marked, "[here](") {
 			t.Errorf("%s:\n%s", kind, marked)
+		}
+	}
+}
+
+func TestWhatToDoIsSaidOfEveryCondition(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []detect.Kind{
+		detect.Offline, detect.TunnelDown, detect.TelemetryDown, detect.Unstable, detect.QueueFilling, detect.DiskFilling, detect.DatabaseDown,
+		detect.NoProgress, detect.ClockOff, detect.Watchdog, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
+		detect.Blind, detect.Outage, detect.Alerting, detect.Drill, "what is new",
+	} {
+		got := Actions(kind, "Ops, +1 213 555 0100")
+		if len(got) < 2 || got[len(got)-1] != "Call Ops, +1 213 555 0100." {
+			t.Errorf("%s: %q", kind, got)
+		}
+		again := Actions(kind, "")
+		if again[len(again)-1] != "Call your IT support." || len(again) != len(got) {
+			t.Errorf("%s: %q", kind, again)
 		}
 	}
 }

@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/twilio/twilio-go/client"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -33,10 +35,12 @@ type twilioHooks struct {
 	check   client.RequestValidator
 	replies replies
 	pressed seen // calls of which somebody pressed a key
+	// refused keeps strangers from filling the log.
+	refused rate.Sometimes
 }
 
 func newTwilioHooks(t *Twilio, inbox Inbox, log *slog.Logger) *twilioHooks {
-	return &twilioHooks{t: t, inbox: inbox, log: log.With("part", "twilio"), check: client.NewRequestValidator(t.token)}
+	return &twilioHooks{t: t, inbox: inbox, log: log.With("part", "twilio"), check: client.NewRequestValidator(t.token), refused: rate.Sometimes{Interval: time.Minute}}
 }
 
 func (h *twilioHooks) mount(mux *http.ServeMux) {
@@ -73,7 +77,9 @@ func (h *twilioHooks) signed(next hook) http.Handler {
 			at = h.t.public + r.RequestURI // as it was written, not as it is read
 		}
 		if !h.check.ValidateBody(at, body, r.Header.Get(signature)) {
-			h.log.Warn("a request that Twilio did not sign was refused", "path", r.URL.Path, "err", errUnsigned)
+			h.refused.Do(func() {
+				h.log.Warn("a request that Twilio did not sign was refused; others within the minute are not told of", "path", r.URL.Path, "err", errUnsigned)
+			})
 			http.Error(w, errUnsigned.Error()+" for this region's public_url", http.StatusForbidden)
 			return
 		}

@@ -38,7 +38,14 @@ func (h *twilioHooks) line(text string) twimlSay {
 
 // say says a message; first, the name of a phrase, before it.
 func (h *twilioHooks) say(r *http.Request, m Message, first string) (*twiml, error) {
-	m.Kind = Voice
+	// What has happened since the call was placed is said as it is.
+	switch m.Kind = Voice; {
+	case m.Event == Test:
+	case !m.Incident.Resolved.IsZero():
+		m.Event = Resolve
+	case m.Incident.AckedBy != "":
+		m.Event = Update
+	}
 	said, err := h.t.texts.Render(m)
 	if err != nil {
 		return h.excuse(), err

@@ -70,9 +70,14 @@ func (v voice) Find(ctx context.Context, m Message, since time.Time) (Result, bo
 	var found []*twilio.ApiV2010Call
 	for i := range page.Calls {
 		call := &page.Calls[i]
-		if !created(call.DateCreated).Before(since.Add(-findSlack)) && strings.HasPrefix(text(call.Direction), "outbound") && v.t.seen.may(text(call.Sid), m.Delivery) {
-			found = append(found, call)
+		if created(call.DateCreated).Before(since.Add(-findSlack)) || !strings.HasPrefix(text(call.Direction), "outbound") || !v.t.seen.may(text(call.Sid), m.Delivery) {
+			continue
 		}
+		if v.t.seen.is(text(call.Sid), m.Delivery) {
+			r, err := v.result(call, m.Delivery)
+			return r, err == nil, err
+		}
+		found = append(found, call)
 	}
 	if len(found) != 1 {
 		return Result{}, false, nil

@@ -15,7 +15,8 @@ import (
 )
 
 // What is open here is so on purpose; the API itself asks who calls, which
-// cloud/api tests for each of its operations.
+// cloud/api tests for each of its operations; what comes to the hooks is signed,
+// which cloud/channel tests.
 func TestNoPageIsShownWithoutSignIn(t *testing.T) {
 	t.Parallel()
 	pool := pgtest.New(t).Pool(t)
@@ -26,12 +27,12 @@ func TestNoPageIsShownWithoutSignIn(t *testing.T) {
 	}
 	ui, err := New(Deps{
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Parked: parked.New(pool, nil, nil), Log: log,
-		API: http.NotFoundHandler(), Metrics: http.NotFoundHandler(),
+		API: http.NotFoundHandler(), Hooks: http.NotFoundHandler(), Metrics: http.NotFoundHandler(),
 		// Nobody gets as far as these.
 		Alerts: new(alert.Alerter), OnCall: new(oncall.Room), Texts: new(channel.Texts),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	webtest.Closed(t, ui, ui.mux, "/api/", "GET /metrics", "GET /healthz", "GET /readyz", "/")
+	webtest.Closed(t, ui, ui.mux, "/api/", "/hooks/", "/ack/", "GET /metrics", "GET /healthz", "GET /readyz", "/")
 }

@@ -59,9 +59,6 @@ type Deps struct {
 	Roster alert.Roster
 	// Texts, if set, has a page that shows what each channel says.
 	Texts Texts
-	// Public serves /hooks/ and /ack/, for those who have no session: providers
-	// and the readers of a message (cloud/channel). May be nil.
-	Public http.Handler
 	// Word is what was judged last (cloud/detect). May be nil.
 	Word func() detect.Word
 	// Compare says how a facility's table differs from the region's
@@ -71,6 +68,9 @@ type Deps struct {
 	Stop    <-chan struct{}
 	Log     *slog.Logger
 	Version string
+	// Hooks, if set, serves /hooks/ and /ack/ (cloud/channel): what comes back from
+	// providers and from links in messages. It needs no sign-in: it is signed.
+	Hooks http.Handler
 	// API, if set, is served below /api/ and itself asks who calls. Metrics, if
 	// set, is served at /metrics.
 	API, Metrics http.Handler
@@ -159,9 +159,9 @@ func New(d Deps) (*UI, error) {
 	if d.Alerts != nil {
 		u.mountAlerts(mux)
 	}
-	if d.Public != nil {
-		mux.Handle("/hooks/", d.Public)
-		mux.Handle("/ack/", d.Public)
+	if d.Hooks != nil {
+		mux.Handle("/hooks/", d.Hooks)
+		mux.Handle("/ack/", d.Hooks)
 	}
 	if d.API != nil {
 		mux.Handle("/api/", d.API)

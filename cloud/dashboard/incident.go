@@ -26,6 +26,7 @@ type incidentView struct {
 	Parts      []incidentLine
 	Actions    []string
 	Next       []nextStep
+	Held       []heldBy
 	Zone       *time.Location // of the facility
 	Wrong      *wrong
 	Note       string // what was typed
@@ -102,7 +103,7 @@ func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentVie
 	}
 	if v.Open() {
 		v.Actions = channel.Actions(detect.Kind(d.Kind), "")
-		if v.Next, err = u.nextSteps(ctx, d.Incident); err != nil {
+		if v.Next, v.Held, err = u.nextSteps(ctx, d.Incident); err != nil {
 			return incidentView{}, err
 		}
 	}

@@ -128,6 +128,9 @@ func (i incidentLine) What() string { return wordOf(incidentKinds, i.Kind) }
 // Open reports that it is not over.
 func (i incidentLine) Open() bool { return i.ResolvedAt == nil }
 
+// Drill reports that nothing is wrong: it is the daily proof of the channels.
+func (i incidentLine) Drill() bool { return i.Kind == "drill" }
+
 // Waits reports that nobody has taken it on yet.
 func (i incidentLine) Waits() bool { return i.Open() && i.AckedAt == nil }
 

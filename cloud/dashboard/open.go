@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	openEvery   = 500 * time.Millisecond // how old the open incidents may be that all viewers share
+	openEvery   = time.Second // how old the open incidents may be that all viewers share
 	openTimeout = 2 * time.Second
 	openPage    = 500
 	openMax     = 2000 // what the pages look at; beyond it they say "more"
@@ -90,7 +90,7 @@ func (u *UI) incidentBadgeOf(ctx context.Context) (number, of string) {
 	list, err := u.open.now(ctx)
 	n := 0
 	for _, i := range list {
-		if i.Parent == nil {
+		if i.Parent == nil && !i.Drill() {
 			n++
 		}
 	}
@@ -125,6 +125,8 @@ type alertsBanner struct {
 	Since    time.Time // zero: not known
 	Why      string
 	Problem  bool // the incidents could not be read
+	// Work is announced work at the facility that goes on now; nil for none.
+	Work *v1.Maintenance
 }
 
 // Kind is how bad it is.
@@ -163,8 +165,16 @@ func (u *UI) alertsBanner(ctx context.Context, facility string) alertsBanner {
 	}
 	list, err := u.open.now(ctx)
 	b.Problem = err != nil
+	if facility != "" {
+		now := time.Now()
+		work, err := u.d.OnCall.ListMaintenance(ctx, facility, false, 1, now) // the soonest
+		b.Problem = b.Problem || err != nil
+		if len(work) > 0 && !work[0].StartsAt.After(now) {
+			b.Work = &work[0]
+		}
+	}
 	for _, i := range list {
-		if facility != "" && i.Facility != facility || facility == "" && i.Parent != nil {
+		if facility != "" && i.Facility != facility || facility == "" && (i.Parent != nil || i.Drill()) {
 			continue
 		}
 		b.Open = append(b.Open, i)

@@ -156,21 +156,24 @@ func (s store) factTables(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// dueStep is a step that an incident's escalation takes next.
+// dueStep is a step that an incident's escalation takes next, or an escalation
+// that somebody has answered.
 type dueStep struct {
-	Policy int64
-	Name   string
-	Step   int
-	At     time.Time
-	Early  *time.Time
+	Policy    int64
+	Name      string
+	Step      int
+	At, Early *time.Time
+	Tenant    string // whose facilities it is about, of a region's incident
+	AckedAt   *time.Time
+	AckedBy   string
 }
 
 // dueSteps lists them, the next first.
 func dueSteps(ctx context.Context, tx pgx.Tx, incident int64) ([]dueStep, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT e.policy, coalesce(p.name, ''), e.step, e.next_at, e.early_at
+		SELECT e.policy, coalesce(p.name, ''), e.step, e.next_at, e.early_at, e.tenant, e.acked_at, e.acked_by
 		  FROM holdfast.escalation e LEFT JOIN holdfast.escalation_policy p ON p.id = e.policy
-		 WHERE e.incident = $1 AND e.next_at IS NOT NULL ORDER BY e.next_at, e.policy LIMIT 20`, incident)
+		 WHERE e.incident = $1 AND (e.next_at IS NOT NULL OR e.acked_at IS NOT NULL) ORDER BY e.next_at, e.tenant, e.policy LIMIT 200`, incident)
 	if err != nil {
 		return nil, fmt.Errorf("read the escalation: %w", err)
 	}

@@ -118,6 +118,7 @@ CREATE TABLE holdfast.delivery (
 CREATE UNIQUE INDEX delivery_once ON holdfast.delivery (incident, policy, round, step, event, method);
 CREATE INDEX delivery_due ON holdfast.delivery (channel, priority DESC, not_before) WHERE state IN ('pending', 'held', 'leased');
 CREATE INDEX delivery_of ON holdfast.delivery (incident, created_at);
+CREATE INDEX delivery_created ON holdfast.delivery (created_at);
 CREATE INDEX delivery_method ON holdfast.delivery (method, accepted_at) WHERE accepted_at IS NOT NULL;
 CREATE INDEX delivery_provider ON holdfast.delivery (provider, provider_id) WHERE provider_id <> '';
 

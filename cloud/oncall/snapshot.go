@@ -37,7 +37,7 @@ type snapshot struct {
 type plan struct {
 	policy
 	steps  []stepRow
-	people *people // of a policy that was removed; nil: the snapshot's
+	people *people // of one that is not in the snapshot; nil: the snapshot's
 }
 
 // look returns what the transaction has read of a tenant and of operations, and
@@ -132,9 +132,10 @@ func (r *Room) fill(ctx context.Context, tx pgx.Tx, p *people, found []policy, i
 	return nil
 }
 
-// removed is a policy that does not count any more, for incidents that run through it.
-func (r *Room) removed(ctx context.Context, tx pgx.Tx, id int64, at time.Time) (plan, bool, error) {
-	found, err := removedRule(ctx, tx, id)
+// other reads a policy that is none of the tenant's for an incident that runs through
+// it: it was removed meanwhile, or the incident is the region's and tells a customer.
+func (r *Room) other(ctx context.Context, tx pgx.Tx, id int64, at time.Time) (plan, bool, error) {
+	found, err := rule(ctx, tx, id)
 	if err != nil || len(found) == 0 {
 		return plan{}, false, err
 	}

@@ -145,8 +145,8 @@ func rules(ctx context.Context, db querier, tenants []string) ([]policy, error) 
 		 WHERE removed_at IS NULL AND ($1::text[] IS NULL OR tenant = ANY($1))`, tenants)
 }
 
-// removedRule is one that was removed, if it is there at all.
-func removedRule(ctx context.Context, db querier, id int64) ([]policy, error) {
+// rule is one of them, also when it was removed, if it is there at all.
+func rule(ctx context.Context, db querier, id int64) ([]policy, error) {
 	return list(ctx, db, "policy", pgx.RowToStructByPos[policy], `
 		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy WHERE id = $1`, id)
 }

@@ -32,19 +32,25 @@ type Override struct {
 // Turn is who is on call at a moment.
 type Turn struct {
 	Contact  int64     // 0: nobody
-	Until    time.Time // when that changes; zero: not within a year
+	Until    time.Time // when that changes; zero: not within a year, as far as could be looked
 	Override bool
 }
 
-// lookAhead is how far At looks for the end of a turn.
-const lookAhead = 366 * 24 * time.Hour
+const (
+	// lookAhead is how far At looks for the end of a turn.
+	lookAhead = 366 * 24 * time.Hour
+	// looksMax is how many moments it looks at: enough for a year of days with two
+	// rotations, and little enough that nobody waits for the answer.
+	looksMax = 1500
+)
 
 // At says who is on call at a moment, and until when.
 func (s Schedule) At(now time.Time) Turn {
 	turn := s.who(now)
-	for t := now; t.Sub(now) < lookAhead; {
+	t := now
+	for range looksMax {
 		next := s.next(t)
-		if next.IsZero() {
+		if next.IsZero() || next.Sub(now) > lookAhead {
 			return turn
 		}
 		if then := s.who(next); then.Contact != turn.Contact || then.Override != turn.Override {
@@ -89,18 +95,23 @@ func (s Schedule) next(t time.Time) time.Time {
 	}
 	for _, r := range s.Rotations {
 		k := r.turn(t, s.Zone)
-		take(r.begins(max(k, -1)+1, s.Zone))
+		if k < 0 || len(r.Contacts) > 1 {
+			take(r.begins(max(k, -1)+1, s.Zone))
+		}
 		if r.always() {
 			continue
 		}
-		today := dayOf(t.In(s.Zone))
-		for n := -1; n <= 8; n++ { // some day of the week ahead is covered
+		// Some day of the week ahead is covered; the first edges to come are enough.
+		today, begins, ends := dayOf(t.In(s.Zone)), false, false
+		for n := -1; n <= 8 && !(begins && ends); n++ {
 			d := today.plus(n)
-			if r.Days[d.weekday()] {
-				from, to := r.hours(d, s.Zone)
-				take(from)
-				take(to)
+			if !r.Days[d.weekday()] {
+				continue
 			}
+			from, to := r.hours(d, s.Zone)
+			take(from)
+			take(to)
+			begins, ends = begins || from.After(t), ends || to.After(t)
 		}
 	}
 	return first

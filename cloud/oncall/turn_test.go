@@ -181,3 +181,51 @@ func TestUntilIsWhenTheAnswerChanges(t *testing.T) {
 		}
 	}
 }
+
+// The widest schedule that can be written has an answer, and one moment costs little.
+func TestTheWidestScheduleIsNotLookedThroughForEver(t *testing.T) {
+	var rotations []v1.Rotation
+	for i := range rotationsMax {
+		r := daily("2026-01-01", "09:00", ana, ana)
+		r.From, r.To = minuteText(i*60+7), minuteText(i*60+60)
+		rotations = append(rotations, r)
+	}
+	rotations[0] = daily("2026-01-01", "09:00", ana)
+	s := turns(t, berli, rotations...)
+	now := moment(t, "2026-03-01 12:00 +0100")
+	if got := s.At(now); got.Contact != ana || !got.Until.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	s.Overrides = []Override{{ID: 1, Contact: ben, Starts: now.AddDate(0, 0, 7), Ends: now.AddDate(0, 0, 8)}}
+	if got := s.At(now); got.Contact != ana || !got.Until.Equal(now.AddDate(0, 0, 7)) {
+		t.Errorf("%+v", got)
+	}
+	rotations[0].Contacts = []int64{ben}
+	s = turns(t, berli, rotations[:2]...)
+	if got := s.At(now.AddDate(0, 0, 1)); got.Contact != ben || !got.Until.After(now) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func FuzzSchedule(f *testing.F) {
+	f.Add("Europe/Berlin", "2026-03-28", "02:30", 1, "Mon-Fri", "22:00", "06:00", int64(1774746000))
+	f.Add("America/Los_Angeles", "2026-10-31", "01:30", 7, "", "", "", int64(1793520000))
+	f.Add("Pacific/Apia", "2011-12-29", "23:59", 366, "Sun", "00:00", "24:00", int64(1325239200))
+	f.Fuzz(func(t *testing.T, zone, first, handover string, days int, week, from, to string, at int64) {
+		doc := v1.Schedule{TimeZone: zone, Rotations: []v1.Rotation{
+			{Contacts: []int64{ana, ben}, FirstDay: first, Handover: handover, TurnDays: days, Days: week, From: from, To: to},
+		}}
+		s, err := parseSchedule(doc)
+		if err != nil {
+			return
+		}
+		now := time.Unix(at%(1<<33), 0)
+		turn := s.At(now)
+		if !turn.Until.IsZero() && !turn.Until.After(now) {
+			t.Fatalf("%+v: at %v until %v", doc, now, turn.Until)
+		}
+		if !turn.Until.IsZero() && s.who(turn.Until.Add(-time.Nanosecond)).Contact != turn.Contact {
+			t.Fatalf("%+v: at %v %d until %v, and it changed before", doc, now, turn.Contact, turn.Until)
+		}
+	})
+}

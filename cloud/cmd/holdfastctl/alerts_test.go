@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/agogsaas/holdfast/cloud/api/apitest"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/channel"
@@ -263,7 +265,36 @@ func deliverSMS(t *testing.T, r *apitest.Server, stop <-chan struct{}) error {
 		select {
 		case <-stop:
 			return nil
+		case <-t.Context().Done():
+			return t.Context().Err()
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+func TestEachAlertCommandHasAnExample(t *testing.T) {
+	t.Parallel()
+	a := &app{env: func(string) string { return "" }}
+	ours := map[string]bool{"incidents": true, "ack": true, "oncall": true, "channel": true, "contacts": true, "schedules": true, "policies": true, "maintenance": true}
+	n := 0
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		if !cmd.HasSubCommands() {
+			n++
+			if cmd.Example == "" || cmd.Short == "" {
+				t.Errorf("%s has no example", cmd.CommandPath())
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	for _, cmd := range a.root().Commands() {
+		if ours[cmd.Name()] {
+			look(cmd)
+		}
+	}
+	if n < 25 {
+		t.Errorf("only %d commands", n)
 	}
 }

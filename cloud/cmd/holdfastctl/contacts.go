@@ -171,7 +171,7 @@ func (a *app) contactsChange() *cobra.Command {
 }
 
 func (a *app) contactsRemove() *cobra.Command {
-	return a.dangerous("remove CONTACT", "Remove a contact", "Remove a contact, by name or number. Refused while a policy or a schedule needs it.",
+	cmd := a.dangerous("remove CONTACT", "Remove a contact", "Remove a contact, by name or number. Refused while a policy or a schedule needs it.",
 		"Contact %s will not be told of anything any more.",
 		func(cmd *cobra.Command, cl *v1.Client, ref string) error {
 			p, err := newBook(cl).contact(cmd.Context(), ref, "")
@@ -183,6 +183,8 @@ func (a *app) contactsRemove() *cobra.Command {
 			}
 			return a.show(map[string]any{"removed": p.ID}, func() error { a.printf("Removed contact %s.\n", p.Name); return nil })
 		})
+	cmd.Example = "  holdfastctl contacts remove 'Ana Lopez'"
+	return cmd
 }
 
 func (a *app) methodAdd() *cobra.Command {
@@ -285,7 +287,7 @@ func (a *app) methodCheck() *cobra.Command {
 }
 
 func (a *app) methodRemove() *cobra.Command {
-	return a.dangerous("remove METHOD", "Remove a way to reach a contact",
+	cmd := a.dangerous("remove METHOD", "Remove a way to reach a contact",
 		"Remove a way to reach a contact, by its number. Refused for the last one of somebody whom a policy or a schedule needs.",
 		"Nothing will be sent to method %s any more.",
 		func(cmd *cobra.Command, cl *v1.Client, arg string) error {
@@ -298,4 +300,6 @@ func (a *app) methodRemove() *cobra.Command {
 			}
 			return a.show(map[string]any{"removed": id}, func() error { a.printf("Removed method %d.\n", id); return nil })
 		})
+	cmd.Example = "  holdfastctl contacts method remove 7 --yes"
+	return cmd
 }

@@ -299,7 +299,7 @@ func (a *app) policiesSet() *cobra.Command {
 }
 
 func (a *app) policiesRemove() *cobra.Command {
-	return a.dangerous("remove POLICY", "Remove a policy", "Remove a policy, by name or number. Incidents that run through it go on to its end.",
+	cmd := a.dangerous("remove POLICY", "Remove a policy", "Remove a policy, by name or number. Incidents that run through it go on to its end.",
 		"Policy %s will not tell anybody of new incidents.",
 		func(cmd *cobra.Command, cl *v1.Client, ref string) error {
 			p, err := newBook(cl).policy(cmd.Context(), ref, "")
@@ -311,4 +311,6 @@ func (a *app) policiesRemove() *cobra.Command {
 			}
 			return a.show(map[string]any{"removed": p.ID}, func() error { a.printf("Removed policy %s.\n", p.Name); return nil })
 		})
+	cmd.Example = "  holdfastctl policies remove plant"
+	return cmd
 }

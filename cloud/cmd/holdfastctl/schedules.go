@@ -325,7 +325,7 @@ func (a *app) schedulesSet() *cobra.Command {
 }
 
 func (a *app) schedulesRemove() *cobra.Command {
-	return a.dangerous("remove SCHEDULE", "Remove a schedule", "Remove a schedule, by name or number. Refused while a policy needs it.",
+	cmd := a.dangerous("remove SCHEDULE", "Remove a schedule", "Remove a schedule, by name or number. Refused while a policy needs it.",
 		"Nobody will be on call of schedule %s any more.",
 		func(cmd *cobra.Command, cl *v1.Client, ref string) error {
 			s, err := newBook(cl).schedule(cmd.Context(), ref, "")
@@ -337,4 +337,6 @@ func (a *app) schedulesRemove() *cobra.Command {
 			}
 			return a.show(map[string]any{"removed": s.ID}, func() error { a.printf("Removed schedule %s.\n", s.Name); return nil })
 		})
+	cmd.Example = "  holdfastctl schedules remove plant"
+	return cmd
 }

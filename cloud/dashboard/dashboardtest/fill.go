@@ -20,6 +20,9 @@ import (
 	"github.com/agogsaas/holdfast/cloud/oncall"
 )
 
+// MariaPhone is the number of Maria Lopez.
+const MariaPhone = "+12135550101"
+
 // Ids of what Fill makes.
 type Ids struct {
 	Maria, Bo, Olga       int64 // contacts: of foo, of foo, of the region
@@ -29,66 +32,62 @@ type Ids struct {
 	Old                   int64 // resolved: la was offline
 }
 
-// Fill makes facilities la, frankfurt and shanghai of tenant foo where they are
-// missing, people who are told, and incidents with messages in each state. The
-// alerter does not run: nothing is sent, and what is there stays as it is.
-func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Alerter, *oncall.Room, Ids) {
+// filler writes rows.
+type filler struct {
+	testing.TB
+	ctx  context.Context //nolint:containedctx // of one call of Fill
+	pool *pgxpool.Pool
+	now  time.Time
+}
+
+func (f filler) exec(sql string, args ...any) {
+	f.Helper()
+	if _, err := f.pool.Exec(f.ctx, sql, args...); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f filler) row(to any, sql string, args ...any) {
+	f.Helper()
+	if err := f.pool.QueryRow(f.ctx, sql, args...).Scan(to); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// People makes facilities la, frankfurt and shanghai of tenant foo where they are
+// missing, contacts with ways to reach them, a schedule and policies.
+func People(t testing.TB, pool *pgxpool.Pool, room *oncall.Room) Ids {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	exec := func(sql string, args ...any) {
-		t.Helper()
-		if _, err := pool.Exec(ctx, sql, args...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	row := func(to any, sql string, args ...any) {
-		t.Helper()
-		if err := pool.QueryRow(ctx, sql, args...).Scan(to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exec(`INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES
+	f := filler{t, context.WithoutCancel(t.Context()), pool, time.Now()}
+	var ids Ids
+	f.exec(`INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES
 		('la', 'foo', 'Los Angeles', 'America/Los_Angeles'), ('frankfurt', 'foo', 'Frankfurt', 'Europe/Berlin'), ('shanghai', 'foo', 'Shanghai', 'Asia/Shanghai')
 		ON CONFLICT (id) DO UPDATE SET tenant = 'foo'`)
-
-	room := oncall.New(pool, nil, slog.New(slog.DiscardHandler))
-	now := time.Now()
-	var ids Ids
-	person := func(to *int64, tenant, name, zone string) {
-		c, err := room.AddContact(ctx, v1.Contact{Tenant: tenant, Name: name, TimeZone: zone}, "olga")
+	person := func(to *int64, tenant, name, zone string, ways ...string) {
+		c, err := room.AddContact(f.ctx, v1.Contact{Tenant: tenant, Name: name, TimeZone: zone}, "olga")
+		for i := 0; err == nil && i+1 < len(ways); i += 2 {
+			_, err = room.AddMethod(f.ctx, c.ID, v1.MethodAdd{Channel: ways[i], Address: ways[i+1]}, "olga", f.now)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		*to = c.ID
 	}
-	person(&ids.Maria, "foo", "Maria Lopez", "America/Los_Angeles")
-	person(&ids.Bo, "foo", "Bo Chen", "Asia/Shanghai")
-	person(&ids.Olga, "", "Olga Brandt", "Europe/Berlin")
-	way := func(contact int64, channel, address string) (id int64) {
-		m, err := room.AddMethod(ctx, contact, v1.MethodAdd{Channel: channel, Address: address}, "olga", now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return m.ID
-	}
-	mariaSMS, mariaCall, mariaMail := way(ids.Maria, "sms", "+12135550101"), way(ids.Maria, "voice", "+12135550101"), way(ids.Maria, "email", "maria@foo.example")
-	boSMS := way(ids.Bo, "sms", "+8613900001111")
-	olgaMail := way(ids.Olga, "email", "olga@region.example")
-	olgaDuty := way(ids.Olga, "pagerduty", "0123456789abcdef0123456789abcdef")
-	exec(`UPDATE holdfast.contact_method SET problem = '', checked_at = $1::timestamptz, proved_at = CASE WHEN channel = 'sms' THEN $1::timestamptz - interval '2 days' WHEN channel = 'email' THEN $1::timestamptz - interval '20 days' END WHERE channel <> 'pagerduty'`, now)
-
-	s, err := room.AddSchedule(ctx, v1.Schedule{
+	person(&ids.Maria, "foo", "Maria Lopez", "America/Los_Angeles", "sms", MariaPhone, "voice", MariaPhone, "email", "maria@foo.example")
+	person(&ids.Bo, "foo", "Bo Chen", "Asia/Shanghai", "sms", "+8613900001111")
+	person(&ids.Olga, "", "Olga Brandt", "Europe/Berlin", "email", "olga@region.example", "pagerduty", "0123456789abcdef0123456789abcdef")
+	s, err := room.AddSchedule(f.ctx, v1.Schedule{
 		Tenant: "foo", Name: "Plant", TimeZone: "America/Los_Angeles",
-		Rotations: []v1.Rotation{{Contacts: []int64{ids.Maria, ids.Bo}, FirstDay: now.AddDate(0, 0, -20).Format(time.DateOnly), TurnDays: 7}},
-	}, "olga", now)
+		Rotations: []v1.Rotation{{Contacts: []int64{ids.Maria, ids.Bo}, FirstDay: f.now.AddDate(0, 0, -20).Format(time.DateOnly), TurnDays: 7}},
+	}, "olga", f.now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ids.Plant = s.ID
-	if _, err := room.AddOverride(ctx, s.ID, v1.Override{Contact: ids.Bo, StartsAt: now.Add(30 * time.Hour), EndsAt: now.Add(54 * time.Hour)}, "olga", now); err != nil {
+	if _, err := room.AddOverride(f.ctx, s.ID, v1.Override{Contact: ids.Bo, StartsAt: f.now.Add(30 * time.Hour), EndsAt: f.now.Add(54 * time.Hour)}, "olga", f.now); err != nil {
 		t.Fatal(err)
 	}
-	p, err := room.AddPolicy(ctx, v1.Policy{
+	p, err := room.AddPolicy(f.ctx, v1.Policy{
 		Tenant: "foo", Name: "standard", Severity: "warning",
 		Steps: []v1.PolicyStep{
 			{Contacts: []int64{ids.Maria}},
@@ -100,9 +99,27 @@ func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Ale
 		t.Fatal(err)
 	}
 	ids.Policy = p.ID
-	if _, err := room.AddPolicy(ctx, v1.Policy{Name: "the region's people", Kinds: []string{"blind", "outage", "alerting"}, Severity: "info", Steps: []v1.PolicyStep{{Contacts: []int64{ids.Olga}}}}, "olga"); err != nil {
+	if _, err := room.AddPolicy(f.ctx, v1.Policy{Name: "the region's people", Kinds: []string{"blind", "outage", "alerting"}, Severity: "info", Steps: []v1.PolicyStep{{Contacts: []int64{ids.Olga}}}}, "olga"); err != nil {
 		t.Fatal(err)
 	}
+	return ids
+}
+
+// Fill makes People, and incidents with messages in each state. The alerter does
+// not run: nothing is sent, and what is there stays as it is.
+func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Alerter, *oncall.Room, Ids) {
+	t.Helper()
+	room := oncall.New(pool, nil, slog.New(slog.DiscardHandler))
+	ids := People(t, pool, room)
+	f := filler{t, context.WithoutCancel(t.Context()), pool, time.Now()}
+	exec, row, now, ctx := f.exec, f.row, f.now, f.ctx
+	exec(`UPDATE holdfast.contact_method SET problem = '', checked_at = $1::timestamptz, proved_at = CASE WHEN channel = 'sms' THEN $1::timestamptz - interval '2 days' WHEN channel = 'email' THEN $1::timestamptz - interval '20 days' END WHERE channel <> 'pagerduty'`, now)
+	way := func(contact int64, channel string) (id int64) {
+		row(&id, `SELECT id FROM holdfast.contact_method WHERE contact = $1 AND channel = $2`, contact, channel)
+		return id
+	}
+	mariaSMS, mariaCall, mariaMail, boSMS := way(ids.Maria, "sms"), way(ids.Maria, "voice"), way(ids.Maria, "email"), way(ids.Bo, "sms")
+	olgaMail, olgaDuty := way(ids.Olga, "email"), way(ids.Olga, "pagerduty")
 
 	for n := range 60 { // the weeks before, oldest first
 		i := 59 - n
@@ -127,7 +144,7 @@ func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Ale
 	incident(&ids.Outage, "outage", nil, "critical", "2 facilities fell silent within 10 s", []string{"The canaries are well: the broker and this region work"}, 4*time.Minute)
 	incident(&ids.Offline, "offline", &shanghai, "critical", "Nothing is heard of the facility", []string{"Last heartbeat 4 min 9 s ago; one is due every 5 s", "The tunnel does not answer: 2 tries of 1 s", "The last will has come: its connection to the broker broke"}, 4*time.Minute)
 	exec(`UPDATE holdfast.incident SET parent = $2 WHERE id = $1`, ids.Offline, ids.Outage)
-	exec(`INSERT INTO holdfast.escalation (incident, policy, step, next_at, started_at) VALUES ($1, $2, 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
+	exec(`INSERT INTO holdfast.escalation (incident, policy, audience, step, next_at, started_at) VALUES ($1, $2, 'customer', 1, $3, $4)`, ids.Offline, ids.Policy, now.Add(6*time.Minute), now.Add(-4*time.Minute))
 
 	told := func(contact, method int64, channel, state, held, failure string, step int, accepted bool) (id string) {
 		row(&id, `

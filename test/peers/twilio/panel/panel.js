@@ -10,6 +10,7 @@
     "busy": "Declined", "no-answer": "Missed call", "failed": "The call failed", "canceled": "The call was cancelled",
   };
   const live = ["ringing", "in-progress"];
+  const title = document.title;
 
   const post = (path, fields) => fetch(base + path, { method: "POST", body: new URLSearchParams(fields || {}) });
 
@@ -94,6 +95,7 @@
     try {
       const all = await (await fetch(base + "state", { cache: "no-store" })).json();
       document.getElementById("phones-none").hidden = all.some((p) => p.call || p.messages.length);
+      document.title = (all.some((p) => p.call && p.call.status === "ringing") ? "It rings · " : "") + title;
       for (const p of all) {
         const s = shown.get(p.number) || make(p);
         drawCall(s, p.call);
