@@ -70,7 +70,17 @@ func TestRulesBoardAndManualSayWhatIsMeasured(t *testing.T) {
 	})
 	t.Run("manual", func(t *testing.T) { wantTable(t, m) })
 	t.Run("rules", func(t *testing.T) { wantRules(t, m) })
-	t.Run("board", func(t *testing.T) { wantBoard(t, m) })
+	var panels []string
+	t.Run("board", func(t *testing.T) { panels = wantBoard(t, m) })
+	t.Run("prometheus", func(t *testing.T) {
+		p := startPrometheus(t, s.Ports.HTTP, la.HTTP)
+		p.wantAnswers(t, m, panels)
+		p.wantAlerts(t, "HoldfastWatchdog")
+		la.Cut()
+		p.wantAlerts(t, "HoldfastFacilityOffline eu-central la", "HoldfastWatchdog")
+		la.Restore()
+		p.wantAlerts(t, "HoldfastWatchdog")
+	})
 }
 
 // family is a metric as it is exported.
@@ -314,8 +324,8 @@ func wantRules(t *testing.T, m measured) {
 	}
 }
 
-// wantBoard checks each expression of the Grafana board, and that it can be read.
-func wantBoard(t *testing.T, m measured) {
+// wantBoard checks the Grafana board, and returns its panels' expressions.
+func wantBoard(t *testing.T, m measured) (panels []string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(deployDir, "grafana/holdfast.json"))
 	if err != nil {
@@ -408,6 +418,7 @@ func wantBoard(t *testing.T, m measured) {
 			t.Errorf("%v: %s", err, e)
 		}
 		rules = append(rules, rule{fmt.Sprintf("board:expression:%d", i), e})
+		panels = append(panels, e)
 	}
 	out, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "board", "rules": rules}}})
 	if err != nil {
@@ -418,6 +429,7 @@ func wantBoard(t *testing.T, m measured) {
 		t.Fatal(err)
 	}
 	promtool(t, dir, "check", "rules", "--lint-fatal", "board.yml")
+	return panels
 }
 
 // promtool is Prometheus's own checker.
