@@ -64,10 +64,12 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	return nil
 }
 
-// dueTimer is a timer that is due, and whether its round has reached somebody.
+// dueTimer is a timer that is due, whether its round has reached somebody, and
+// whether all that it is about is over already: a customer's part of a region's
+// incident.
 type dueTimer struct {
 	timer
-	Reached bool
+	Reached, Over bool
 }
 
 func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTimer, error) {
@@ -85,6 +87,12 @@ func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTime
 func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, due dueTimer) error {
 	t := &due.timer
 	b.timers = append(b.timers, t)
+	if due.Over {
+		// His facilities are back, others' are not. It goes on if one of them joins again.
+		next := b.now.Add(partedAfter)
+		t.NextAt, t.EarlyAt = &next, nil
+		return nil
+	}
 	if t.NextAt == nil || t.NextAt.After(b.now) { // it is time to look whether somebody was reached
 		t.EarlyAt = nil
 		if due.Reached || t.NextAt == nil {

@@ -50,6 +50,7 @@ type taken struct {
 	Kind     channel.Kind
 	To       string
 	Repeat   bool
+	Again    bool
 	Incident channel.Incident
 	Refused  bool // it was not taken
 }
@@ -135,7 +136,7 @@ type httpSender struct {
 }
 
 func (s httpSender) Send(ctx context.Context, m channel.Message) (channel.Result, error) {
-	body, err := json.Marshal(taken{Delivery: m.Delivery, Event: m.Event, Kind: m.Kind, To: m.To, Repeat: m.Repeat, Incident: m.Incident})
+	body, err := json.Marshal(taken{Delivery: m.Delivery, Event: m.Event, Kind: m.Kind, To: m.To, Repeat: m.Repeat, Again: m.Again, Incident: m.Incident})
 	if err != nil {
 		return channel.Result{}, channel.Permanent(err)
 	}
