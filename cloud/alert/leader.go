@@ -37,6 +37,7 @@ var errNotLeader = errors.New("another process decides now")
 type leading struct {
 	renewAt   time.Time // when the lease is taken next
 	windowsAt time.Time // when is looked for announced work next
+	pruneAt   time.Time // when what is old is removed next
 	wordsAt   map[int64]time.Time
 	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
 	drillAt   time.Time         // when the last drill began
@@ -158,6 +159,12 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	if !now.Before(a.lead.windowsAt) {
 		a.lead.windowsAt = now.Add(a.timing.windows)
 		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
+			return err
+		}
+	}
+	if !now.Before(a.lead.pruneAt) {
+		a.lead.pruneAt = now.Add(pruneEvery)
+		if err := a.bear(ctx, "the removal of old incidents", a.prune(ctx, now)); err != nil {
 			return err
 		}
 	}
