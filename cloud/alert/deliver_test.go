@@ -416,7 +416,7 @@ func TestTestsAreCappedToo(t *testing.T) {
 	if n := len(r.to(channel.Test)); n != 1 {
 		t.Errorf("%d calls, want 1", n)
 	}
-	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'held' AND held_reason LIKE '%had 1 messages within 1 min'`); n != 2 {
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'held' AND held_reason LIKE '%had a message within 1 min'`); n != 2 {
 		t.Errorf("%d are held, want 2", n)
 	}
 }

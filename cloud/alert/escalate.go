@@ -127,8 +127,8 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		}
 		at := t.StartedAt.Add(next.after)
 		t.NextAt = &at
-		if next.offer != "" {
-			continue // an offer is made at its time and not before
+		if next.offer != "" || step.Covered {
+			continue // an offer is made at its time and not before; who was told by another policy has his time
 		}
 		early := b.now
 		if paged > 0 {
@@ -166,6 +166,8 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	switch {
 	case n > 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
+	case step.Covered:
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: another policy tells all of them", step.No+1, step.Audience))
 	case len(step.Targets) == 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}

@@ -41,6 +41,7 @@ type leading struct {
 	wordsAt   map[int64]time.Time
 	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
 	drillAt   time.Time         // when the last drill began
+	drillable bool              // the test contact can be told
 	stale     int               // looks in a row at which the word was old
 	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
 	trouble map[string]trouble
@@ -159,6 +160,9 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	if !now.Before(a.lead.windowsAt) {
 		a.lead.windowsAt = now.Add(a.timing.windows)
 		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
+			return err
+		}
+		if a.lead.drillable, err = a.store.hasWays(ctx, a.c.TestContact); err != nil {
 			return err
 		}
 	}

@@ -200,6 +200,7 @@ type step struct {
 	After    time.Duration
 	Contacts []int64
 	Offer    string
+	Covered  bool
 }
 
 var weight = map[detect.Severity]int{detect.Info: 0, detect.Warning: 1, detect.Critical: 2}
@@ -231,7 +232,7 @@ func (r *roster) Step(ctx context.Context, tx pgx.Tx, id int64, no int, s Subjec
 		return Step{}, false, nil
 	}
 	p := r.policies[i]
-	st := Step{Policy: id, No: no, After: p.Steps[no].After, Audience: p.Audience, Offer: p.Steps[no].Offer}
+	st := Step{Policy: id, No: no, After: p.Steps[no].After, Audience: p.Audience, Offer: p.Steps[no].Offer, Covered: p.Steps[no].Covered}
 	rows, err := tx.Query(ctx, `SELECT m.contact, m.id, c.name, m.channel, m.address, m.settings FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
 		WHERE m.contact = ANY($1) AND m.removed_at IS NULL ORDER BY m.id`, p.Steps[no].Contacts)
 	if err != nil {

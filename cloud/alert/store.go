@@ -186,6 +186,7 @@ WHERE d.id = $1 AND d.event = 'trigger' AND e.incident = d.incident AND e.policy
 	sqlTestMethods = `
 SELECT m.contact, m.id, c.name, m.channel FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
 WHERE m.contact = $1 AND m.removed_at IS NULL AND c.removed_at IS NULL ORDER BY m.id`
+	sqlHasWays = `SELECT EXISTS (` + sqlTestMethods + `)`
 )
 
 // store is the tables of incidents and messages.
@@ -255,6 +256,14 @@ func (s store) lastDrill(ctx context.Context) (at *time.Time, err error) {
 		return nil, fmt.Errorf("read when the last drill was: %w", err)
 	}
 	return at, nil
+}
+
+// hasWays reports whether a contact can be told in some way.
+func (s store) hasWays(ctx context.Context, contact int64) (yes bool, err error) {
+	if err := s.db.QueryRow(ctx, sqlHasWays, contact).Scan(&yes); err != nil {
+		return false, fmt.Errorf("look for the test contact's addresses: %w", err)
+	}
+	return yes, nil
 }
 
 func insert(ctx context.Context, tx pgx.Tx, now time.Time, list []detect.Finding) ([]subject, error) {

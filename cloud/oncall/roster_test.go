@@ -145,8 +145,8 @@ func TestWhatTwoPoliciesWouldTellAtOnceIsToldOnce(t *testing.T) {
 		{customer, 0, s, []string{"Ana email"}},
 		{ticket, 0, alert.Subject{Kind: detect.TunnelDown, Severity: detect.Warning, Tenant: "foo", Facility: "la"}, []string{"Operations email"}},
 	} {
-		if _, told, _ := r.step(c.policy, c.no, c.s); !slices.Equal(told, c.want) {
-			t.Errorf("policy %d step %d: %v, want %v", c.policy, c.no, told, c.want)
+		if step, told, _ := r.step(c.policy, c.no, c.s); !slices.Equal(told, c.want) || step.Covered != (c.want == nil) {
+			t.Errorf("policy %d step %d: %v, covered %t, want %v", c.policy, c.no, told, step.Covered, c.want)
 		}
 	}
 }
