@@ -436,3 +436,47 @@ func TestACustomerWhoseFacilitiesAreBackIsCalledNoMore(t *testing.T) {
 	r.turn()
 	r.want("resolves", r.to(channel.Resolve), "anna/email", "bernd/email", "birgit/email")
 }
+
+func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	ops := r.contact("", "ops", channel.Email)
+	r.policy(Operations, step{Contacts: []int64{ops}})
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	la, ny := r.offline("la"), r.offline("ny")
+	la.Of = detect.Outage
+	r.holds(outage, la, ny)
+	r.turn()
+	if _, err := r.a.Test(t.Context(), r.method("ops", channel.Email), "ben"); err != nil {
+		t.Fatal(err)
+	}
+	r.deliver()
+	count := func(table string) (n int) {
+		t.Helper()
+		if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.`+table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r.holds(ny) // one lasts
+	r.turn()
+	r.pass(keptFor - time.Hour)
+	r.look()
+	if n := count("incident"); n != 3 {
+		t.Fatalf("%d incidents are kept, want 3", n)
+	}
+	r.pass(2 * time.Hour)
+	r.look() // the parts
+	r.pass(pruneEvery)
+	r.look() // and the region's
+	if d := r.incident("ny"); d.ResolvedAt != nil {
+		t.Error("it is still so")
+	}
+	if n := count("incident"); n != 1 {
+		t.Errorf("%d incidents are kept, want 1", n)
+	}
+	var others int
+	if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.delivery d LEFT JOIN holdfast.incident i ON i.id = d.incident WHERE i.facility IS DISTINCT FROM 'ny'`).Scan(&others); err != nil || others != 0 {
+		t.Errorf("%d messages of what is gone are kept, %v", others, err)
+	}
+}

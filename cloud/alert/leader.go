@@ -37,6 +37,7 @@ var errNotLeader = errors.New("another process decides now")
 type leading struct {
 	renewAt   time.Time // when the lease is taken next
 	windowsAt time.Time // when is looked for announced work next
+	pruneAt   time.Time // when what is old is removed next
 	wordsAt   map[int64]time.Time
 	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
 	drillAt   time.Time         // when the last drill began
@@ -162,6 +163,12 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 			return err
 		}
 		if a.lead.drillable, err = a.store.hasWays(ctx, a.c.TestContact); err != nil {
+			return err
+		}
+	}
+	if !now.Before(a.lead.pruneAt) {
+		a.lead.pruneAt = now.Add(pruneEvery)
+		if err := a.bear(ctx, "the removal of old incidents", a.prune(ctx, now)); err != nil {
 			return err
 		}
 	}

@@ -323,7 +323,8 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 	if *lost = tag.RowsAffected() == 0; *lost {
 		return nil
 	}
-	if r.State == channel.Delivered || r.State == channel.Reached {
+	// The broker's word is all there can be: nobody answers what programs read.
+	if r.State == channel.Delivered || r.State == channel.Reached || j.Channel == channel.MQTT {
 		if _, err := tx.Exec(ctx, sqlProved, j.ID, now); err != nil {
 			return err
 		}
