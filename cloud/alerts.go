@@ -96,7 +96,7 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 		return nil, err
 	}
 	c := alert.Config{
-		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region,
+		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region, Support: conf.Alerts.Support,
 		Links: alert.Links{Ack: v.links.Ack, Offer: v.links.Offer}, TestContact: drill, Log: log,
 	}
 	if base := strings.TrimSuffix(conf.Alerts.PublicURL, "/"); base != "" {

@@ -308,7 +308,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop,
-		Alerts: alerts, OnCall: roster, Roster: roster, Texts: tell.texts, Word: members.Word,
+		Alerts: alerts, OnCall: roster, Roster: roster, Support: conf.Alerts.Support, Texts: tell.texts, Word: members.Word,
 		Hooks: tell.handler(conf.Alerts, alerts, log.With("part", "channel")), Log: log.With("part", "web"), Version: c.deps.Version,
 		API: api.New(api.Deps{
 			Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,

@@ -104,6 +104,20 @@ func TestWhatTheAuditorFindsIsAnIncidentAndStopsTheBeat(t *testing.T) {
 	}
 }
 
+func TestThereIsNoDrillAsLongAsItReachesNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.c.TestContact = r.contact("", "tess")
+	r.start()
+	r.holds()
+	for range 3 {
+		r.turn()
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.incident`); n != 0 {
+		t.Errorf("%d incidents of which nobody can be told", n)
+	}
+}
+
 func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

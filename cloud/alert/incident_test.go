@@ -385,3 +385,54 @@ func TestPlanDecidesFromTheLevel(t *testing.T) {
 		}
 	}
 }
+
+// Whoever judges cannot say that he hangs.
+func TestOperationsAreToldWhenNothingIsJudgedAnyMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.a.timing.poll = stuckAfter / 4
+	fresh := r.a.c.Word
+	last := r.now()
+	r.a.c.Word = func() detect.Word { return detect.Word{At: last} }
+	r.pass(time.Hour) // this process stood still: that alone is not it
+	for range 3 {
+		r.turn()
+	}
+	r.want("too early", r.to(channel.Trigger))
+	for range 2 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "ops/email")
+	if i := r.incident(""); i.Kind != string(detect.Blind) || i.Severity != string(detect.Critical) {
+		t.Errorf("%+v", i.Incident)
+	}
+	r.a.c.Word = fresh
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "ops/email")
+}
+
+func TestACustomerWhoseFacilitiesAreBackIsCalledNoMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant, name) VALUES ('bonn', 'bar', 'Werk Bonn')`); err != nil {
+		t.Fatal(err)
+	}
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("bar", "birgit", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("bar", "bernd", channel.Email)}})
+	r.roster.policies[1].Tenant = "bar"
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	la, bonn := r.offline("la"), r.offline("bonn")
+	la.Of, bonn.Of = detect.Outage, detect.Outage
+	r.holds(outage, la, bonn)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "birgit/email")
+	r.holds(outage, bonn)
+	r.turn()
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "bernd/email", "birgit/email")
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "bernd/email", "birgit/email")
+}

@@ -44,6 +44,8 @@ type Options struct {
 	Existing string
 	// MQTTLines are more lines of the section mqtt of the region's configuration.
 	MQTTLines []string
+	// Extra is added to the region's configuration file.
+	Extra string
 	// LogLevel of the programs; default info.
 	LogLevel string
 	// Host is where boxes reach the region; default 127.0.0.1.
@@ -133,7 +135,7 @@ mqtt:
   tls_listen: "%[2]s:%[5]d"
   plain_listen: "127.0.0.1:%[6]d"
   url: "tls://%[2]s:%[5]d"
-%[7]s`, s.regionHead(password), s.Host, p.Enrol, p.WireGuard, p.MQTT, p.MQTTPlain, lines(s.MQTTLines))
+%[7]s%[8]s`, s.regionHead(password), s.Host, p.Enrol, p.WireGuard, p.MQTT, p.MQTTPlain, lines(s.MQTTLines), s.Extra)
 	path := filepath.Join(dir, "cloud.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write the region's configuration: %w", err)
