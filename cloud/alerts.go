@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -96,7 +95,7 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 		return nil, err
 	}
 	c := alert.Config{
-		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region,
+		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region, Support: conf.Alerts.Support,
 		Links: alert.Links{Ack: v.links.Ack, Offer: v.links.Offer}, TestContact: drill, Log: log,
 	}
 	if base := strings.TrimSuffix(conf.Alerts.PublicURL, "/"); base != "" {
@@ -104,8 +103,8 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 	}
 	if file := conf.Alerts.DeadMan; file != "" {
 		secret, err := config.ReadSecret(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the dead man's switch's URL: %w", err)
+		if err != nil { // whoever watches the switch notices
+			log.Error("the dead man's switch is not fetched: its URL cannot be read", "err", err)
 		}
 		c.DeadMan = string(secret)
 	}

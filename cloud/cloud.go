@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -16,9 +15,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/agogsaas/holdfast/cloud/api"
 	"github.com/agogsaas/holdfast/cloud/broker"
@@ -35,6 +31,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/metrics"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -311,7 +308,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Defer("live pages", func() { close(stop) })
 	pages, err := dashboard.New(dashboard.Deps{
 		Region: conf.Region, Auth: auth, Fleet: members, Pool: pool, Parked: waiting, Compare: in.Compare, Stop: stop,
-		Alerts: alerts, OnCall: roster, Roster: roster, Texts: tell.texts, Word: members.Word,
+		Alerts: alerts, OnCall: roster, Roster: roster, Support: conf.Alerts.Support, Texts: tell.texts, Word: members.Word,
 		Hooks: tell.handler(conf.Alerts, alerts, log.With("part", "channel")), Log: log.With("part", "web"), Version: c.deps.Version,
 		API: api.New(api.Deps{
 			Log: log.With("part", "api"), DB: pool, Region: conf.Region, Version: c.deps.Version,
@@ -324,8 +321,9 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 				return nil
 			},
 		}),
-		Metrics: metrics(gate, mqtt, members, in, ways.router, alerts),
-		Ready:   ready(pool, members),
+		Metrics: metrics.Handler(c.deps.Version, metrics.DatabaseUp(func() bool { return db.Status().State == pgcluster.Up }),
+			gate, mqtt, members, in, ways.router, alerts),
+		Ready: ready(pool, members),
 	})
 	if err != nil {
 		return err
@@ -392,13 +390,6 @@ func batch(p apply.Progress) fleet.Batch {
 		Epoch: p.Position.Epoch, Seq: p.Position.Seq, CommitAt: p.Committed,
 		Transactions: uint64(p.Txs), Changes: uint64(p.Changes), Bytes: uint64(p.Bytes),
 	}
-}
-
-func metrics(own ...prometheus.Collector) http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.MustRegister(own...)
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 
 // ready says what keeps the region from its work, for /readyz.

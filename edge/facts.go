@@ -2,20 +2,20 @@ package edge
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/edge/heartbeat"
 	"github.com/agogsaas/holdfast/edge/localui"
 	"github.com/agogsaas/holdfast/edge/postgres"
 	"github.com/agogsaas/holdfast/edge/uplink"
+	"github.com/agogsaas/holdfast/internal/metrics"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/progress"
 	"github.com/agogsaas/holdfast/internal/queue"
@@ -209,48 +209,51 @@ func (f *facts) box() localui.Box {
 // metrics serves what a plant's own monitoring may want, by Prometheus's
 // naming rules.
 func (f *facts) metrics() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var all []prometheus.Collector
 	gauge := func(name, help string, value func() float64) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+		all = append(all, metrics.Gauge(name, help, value, nil))
 	}
-	gauge("holdfast_link_up", "1 while the stream to the region is up.", func() float64 { return number(f.up.LinkState().Up) })
-	gauge("holdfast_link_stuck", "1 while the region says that it cannot apply the changes.", func() float64 { return number(f.up.LinkState().Problem != nil) })
-	gauge("holdfast_capture_up", "1 while changes are read from the WAL.", func() float64 { return number(f.up.CaptureState().Running) })
-	gauge("holdfast_database_up", "1 while the local PostgreSQL answers.", func() float64 { return number(f.db.Ready() == nil) })
+	is := func(name, help string, value func() bool) {
+		gauge(name, help, func() float64 { return metrics.Bool(value()) })
+	}
+	count := func(name, help string, value func() float64) { all = append(all, metrics.Counter(name, help, value)) }
+
+	is("holdfast_link_up", "1 while the stream to the region is up.", func() bool { return f.up.LinkState().Up })
+	is("holdfast_link_stuck", "1 while the region says that it cannot apply the changes.", func() bool { return f.up.LinkState().Problem != nil })
+	count("holdfast_tunnel_received_bytes_total", "Bytes from the region through the tunnel, on the network.", func() float64 { return float64(f.protoTunnel().ReceivedBytes) })
+	count("holdfast_tunnel_sent_bytes_total", "Bytes to the region through the tunnel, on the network.", func() float64 { return float64(f.protoTunnel().SentBytes) })
+
+	is("holdfast_capture_up", "1 while changes are read from the WAL.", func() bool { return f.up.CaptureState().Running })
+	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
 	gauge("holdfast_queue_changes", "Row changes that wait to be acknowledged.", func() float64 { return float64(f.queue.Stats().Changes) })
 	gauge("holdfast_queue_bytes", "Bytes of frames that wait to be acknowledged.", func() float64 { return float64(f.queue.Stats().Bytes) })
 	gauge("holdfast_queue_limit_bytes", "Bytes that may wait.", func() float64 { return float64(f.queue.Stats().LimitBytes) })
 	gauge("holdfast_queue_disk_bytes", "Size of the queue's files.", func() float64 { return float64(f.queue.Stats().DiskBytes) })
-	gauge("holdfast_queue_oldest_seconds", "Age of the oldest change that waits.", func() float64 {
+	gauge("holdfast_queue_oldest_age_seconds", "Age of the oldest change that waits; 0 when none does.", func() float64 {
 		if o := f.queue.Stats().OldestCommit; !o.IsZero() {
-			return time.Since(o).Seconds()
+			return max(time.Since(o), 0).Seconds()
 		}
 		return 0
 	})
-	gauge("holdfast_down_up", "1 while changes from the region are applied.", func() float64 { return number(f.down.State().Running) })
-	gauge("holdfast_down_stuck", "1 while a change from the region cannot be applied.", func() float64 { return number(f.down.State().Problem != nil) })
-	gauge("holdfast_down_parked", "Changes from the region that the local database refuses, and what waits behind them.", func() float64 { return float64(f.down.State().Parked) })
-	gauge("holdfast_down_seq", "Last of the region's transactions that is on this box's disk.", func() float64 { return float64(f.down.State().Position.Seq) })
-	gauge("holdfast_queue_full_seconds", "Time until the queue is full at the rate at which it fills; -1 when that is not to be expected.", func() float64 {
+	gauge("holdfast_queue_full_seconds", "Time until the queue is full at the rate at which it fills; +Inf when that is not to be expected.", func() float64 {
 		if full, ok := f.forecast(); ok {
 			return full.In.Seconds()
 		}
-		return -1
+		return math.Inf(1)
 	})
-	for _, stage := range []progress.Stage{progress.Capture, progress.Transfer, progress.Acknowledge, progress.Load} {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "holdfast_stalled", Help: "1 while a stage has work and makes no progress.", ConstLabels: prometheus.Labels{"stage": string(stage)},
-		}, func() float64 { return number(stalled(f.live.now(), stage)) }))
-	}
-	gauge("holdfast_left_out", "Rows, and tables without a key, whose changes cannot be sent and were left out since the table was last sent.", func() float64 { return float64(f.up.LeftOut()) })
-	gauge("holdfast_wal_retained_bytes", "WAL that a replication slot holds back.", func() float64 { return float64(f.pg().WALRetainedBytes) })
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
-}
+	gauge("holdfast_left_out_rows", "Rows, and tables without a key, whose changes cannot be sent and were left out since the table was last sent.", func() float64 { return float64(f.up.LeftOut()) })
 
-func number(b bool) float64 {
-	if b {
-		return 1
+	is("holdfast_down_up", "1 while changes from the region are applied.", func() bool { return f.down.State().Running })
+	is("holdfast_down_stuck", "1 while a change from the region cannot be applied.", func() bool { return f.down.State().Problem != nil })
+	gauge("holdfast_down_parked_changes", "Changes from the region that the local database refuses, and what waits behind them.", func() float64 { return float64(f.down.State().Parked) })
+	gauge("holdfast_down_seq", "Last of the region's transactions that is on this box's disk.", func() float64 { return float64(f.down.State().Position.Seq) })
+
+	for _, stage := range []progress.Stage{progress.Capture, progress.Transfer, progress.Acknowledge, progress.Load} {
+		all = append(all, metrics.Gauge("holdfast_stalled", "1 while a stage has work and makes no progress.",
+			func() float64 { return metrics.Bool(stalled(f.live.now(), stage)) }, prometheus.Labels{"stage": string(stage)}))
 	}
-	return 0
+	gauge("holdfast_disk_free_bytes", "Free space on the disk of the state directory.", func() float64 { return float64(f.box().DiskFree) })
+	gauge("holdfast_disk_size_bytes", "Size of the disk of the state directory.", func() float64 { return float64(f.box().DiskTotal) })
+	all = append(all, metrics.DatabaseUp(func() bool { return f.db.Ready() == nil }))
+	return metrics.Handler(f.version, all...)
 }

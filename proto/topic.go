@@ -52,6 +52,17 @@ func MirrorTopic(tenant, facility, what string) string {
 	return topicRoot + mirrorTenant + "/" + tenant + "/" + facility + "/" + what
 }
 
+// MirrorOf is the facility whose mirror a topic is; ok is false for any other
+// topic, such as one of the region itself.
+func MirrorOf(topic string) (tenant, facility string, ok bool) {
+	rest, ok := strings.CutPrefix(topic, topicRoot+mirrorTenant+"/")
+	parts := strings.SplitN(rest, "/", 3)
+	if !ok || len(parts) != 3 || CheckTenant(parts[0]) != nil || CheckID(parts[1]) != nil {
+		return "", "", false
+	}
+	return parts[0], parts[1], true
+}
+
 // canaryTenant takes the tenant's place in the topics of the region's own canaries.
 const canaryTenant = "canary"
 

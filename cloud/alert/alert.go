@@ -37,7 +37,9 @@ type Config struct {
 	// Word is what holds now. It is asked several times a second.
 	Word   func() detect.Word
 	Region string // the region's name
-	Links  Links
+	// Support is whom people call for help, in words; see channel.Actions.
+	Support string
+	Links   Links
 	// DeadMan is a URL that is fetched each minute while the auditor finds nothing
 	// wrong: who misses that calls somebody. It is a secret. "" for none.
 	DeadMan string
@@ -75,7 +77,7 @@ type timing struct {
 	renew    time.Duration // how often the leader says that he is there
 	lease    time.Duration // how long one attempt may take, with all around it
 	send     time.Duration // how long a provider may take
-	sendCall time.Duration // how long for a voice call, which it has to set up
+	sendSlow time.Duration // how long for a voice call, which it has to set up, and a talk with a mail server
 	early    time.Duration // when nobody was reached until then, the next is told
 	remind   time.Duration // when what was acknowledged is told again
 	windows  time.Duration // how often is looked for announced work
@@ -89,7 +91,7 @@ type timing struct {
 func defaultTiming() timing {
 	return timing{
 		poll: 250 * time.Millisecond, leader: 5 * time.Second, renew: time.Second,
-		lease: 20 * time.Second, send: 5 * time.Second, sendCall: 8 * time.Second,
+		lease: 20 * time.Second, send: 5 * time.Second, sendSlow: 8 * time.Second,
 		early: 90 * time.Second, remind: 2 * time.Hour, windows: 5 * time.Second,
 		audit: 30 * time.Second, deadMan: time.Minute, watch: time.Second,
 		retries: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute},

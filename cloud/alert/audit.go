@@ -185,8 +185,8 @@ func (a *Alerter) beat(ctx context.Context) error {
 	return nil
 }
 
-// drill returns the incident that is none while it is time for it. Whoever leads
-// next knows by the table when the last one was.
+// drill returns the incident that is none while it is time for it, and the test
+// contact can be told. Whoever leads next knows by the table when the last one was.
 func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 	if a.c.TestContact == 0 {
 		return detect.Finding{}, false
@@ -198,6 +198,9 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 		}
 	}
 	since := now.Sub(a.lead.drillAt)
+	if !under && !a.lead.drillable {
+		return detect.Finding{}, false
+	}
 	if under && since >= drillFor || !under && since < drillEvery {
 		return detect.Finding{}, false
 	}

@@ -104,6 +104,20 @@ func TestWhatTheAuditorFindsIsAnIncidentAndStopsTheBeat(t *testing.T) {
 	}
 }
 
+func TestThereIsNoDrillAsLongAsItReachesNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.c.TestContact = r.contact("", "tess")
+	r.start()
+	r.holds()
+	for range 3 {
+		r.turn()
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.incident`); n != 0 {
+		t.Errorf("%d incidents of which nobody can be told", n)
+	}
+}
+
 func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -256,5 +270,23 @@ func TestIncidentsAreListedByWhatIsAsked(t *testing.T) {
 	}
 	if _, err := r.a.Detail(t.Context(), 1000); err == nil {
 		t.Error("there is an incident that is not there")
+	}
+}
+
+// Nobody can answer what is read by programs, so the broker's word is its proof.
+func TestTheBrokersWordProvesMQTT(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "scada", channel.MQTT)}})
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days'`); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.audited(); !strings.Contains(got, "mqtt has not been proved") {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.holds(r.offline("la"))
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
 	}
 }

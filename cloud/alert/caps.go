@@ -57,7 +57,11 @@ func (a *Alerter) cap(ctx context.Context, k channel.Kind, j job, now time.Time)
 	if !until.After(now) {
 		return outcome{}, false, nil
 	}
-	why := fmt.Sprintf("this number has had %d messages within %s", by.most, span(by.within))
+	had := fmt.Sprintf("%d messages", by.most)
+	if by.most == 1 {
+		had = "a message"
+	}
+	why := fmt.Sprintf("this number has had %s within %s", had, span(by.within))
 	if until.Sub(j.CreatedAt) > expiries[j.Event] {
 		return outcome{state: "capped", err: why}, true, nil
 	}

@@ -84,7 +84,7 @@ func (d *deliverer) send(ctx context.Context, up func(), under *errgroup.Group) 
 // round claims what is due and for which there is room, and begins to send it.
 // more is true when there may be more.
 func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool, err error) {
-	now := d.a.moment()
+	now, began := d.a.moment(), time.Now()
 	allowed, until, why := d.breaker.allow(now)
 	if allowed == 0 {
 		if until.After(now) {
@@ -120,8 +120,10 @@ func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool
 		under.Go(func() error {
 			defer func() { d.free <- struct{}{}; d.again() }()
 			// What was begun is ended, also when the program stops.
-			// Not for long then: what is cut off is looked for again.
-			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), time.Now().Add(d.a.timing.lease))
+			// Not for long then: what is cut off is looked for again. The time is
+			// counted from before the claim: when this process stood still since,
+			// another has it, and may have told already that it is over.
+			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), began.Add(d.a.timing.lease))
 			defer cancel()
 			defer context.AfterFunc(ctx, func() { time.AfterFunc(stopMax, cancel) })()
 			d.finish(work, j, d.attempt(work, j))
@@ -171,7 +173,7 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 	case now.Sub(j.CreatedAt) > expiries[j.Event]:
 		d.breaker.untried()
 		return outcome{state: "expired", err: "it could not be sent for " + span(expiries[j.Event])}
-	case j.Method == nil || j.Gone:
+	case j.Method == nil || j.Address == nil || j.Gone && j.Event != channel.Resolve: // who was told learns that it is over
 		d.breaker.untried()
 		return outcome{state: "failed", attempt: "failed", err: "the contact does not have this address any more"}
 	case d.sender == nil:
@@ -197,8 +199,8 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 		}
 	}
 	timeout := d.a.timing.send
-	if d.kind == channel.Voice {
-		timeout = d.a.timing.sendCall
+	if d.kind == channel.Voice || d.kind == channel.Email {
+		timeout = d.a.timing.sendSlow
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

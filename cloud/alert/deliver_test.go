@@ -416,7 +416,7 @@ func TestTestsAreCappedToo(t *testing.T) {
 	if n := len(r.to(channel.Test)); n != 1 {
 		t.Errorf("%d calls, want 1", n)
 	}
-	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'held' AND held_reason LIKE '%had 1 messages within 1 min'`); n != 2 {
+	if n := r.count(`SELECT count(*) FROM holdfast.delivery WHERE state = 'held' AND held_reason LIKE '%had a message within 1 min'`); n != 2 {
 		t.Errorf("%d are held, want 2", n)
 	}
 }
@@ -437,4 +437,65 @@ func TestWhoWasNotToldIsNotToldTheEnd(t *testing.T) {
 	r.holds()
 	r.turn()
 	r.want("resolves", r.to(channel.Resolve), "anna/email")
+}
+
+// A process that stood still between its claim and its sending comes back when
+// another has told that it is over.
+func TestNoPageIsSentBehindItsEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Webhook)}})
+	r.holds(r.offline("la"))
+	r.look()
+	r.a.timing.lease = 100 * time.Millisecond
+	r.a.faults.Lease.Hold()
+	began := time.Now()
+	var under, g errgroup.Group
+	g.Go(func() error {
+		_, err := r.a.deliverers[channel.Webhook].round(t.Context(), &under)
+		return err
+	})
+	eventually(t, "the lease has run out", func() bool { return time.Since(began) > 3*r.a.timing.lease })
+	r.a.faults.Lease.Heal()
+	if err := errors.Join(g.Wait(), under.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	r.want("triggers", r.to(channel.Trigger))
+}
+
+func TestWhoWasToldLearnsTheEndWhenHisAddressIsRemoved(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.PagerDuty)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET removed_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/pagerduty")
+}
+
+func TestWhatIsToldAnewSaysSoOnceByEachWay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna := r.contact("foo", "anna", channel.PagerDuty)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{anna}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "ben", "cli", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(2*time.Hour + time.Second)
+	r.turn()
+	r.pass(10*time.Minute + time.Second)
+	r.turn()
+	var again []bool
+	for _, m := range r.peer.got(channel.Trigger) {
+		again = append(again, m.Again)
+	}
+	if !slices.Equal(again, []bool{false, true, false}) {
+		t.Errorf("%v", again)
+	}
 }

@@ -64,10 +64,12 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	return nil
 }
 
-// dueTimer is a timer that is due, and whether its round has reached somebody.
+// dueTimer is a timer that is due, whether its round has reached somebody, and
+// whether all that it is about is over already: a customer's part of a region's
+// incident.
 type dueTimer struct {
 	timer
-	Reached bool
+	Reached, Over bool
 }
 
 func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTimer, error) {
@@ -85,6 +87,12 @@ func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTime
 func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, due dueTimer) error {
 	t := &due.timer
 	b.timers = append(b.timers, t)
+	if due.Over {
+		// His facilities are back, others' are not. It goes on if one of them joins again.
+		next := b.now.Add(partedAfter)
+		t.NextAt, t.EarlyAt = &next, nil
+		return nil
+	}
 	if t.NextAt == nil || t.NextAt.After(b.now) { // it is time to look whether somebody was reached
 		t.EarlyAt = nil
 		if due.Reached || t.NextAt == nil {
@@ -119,8 +127,8 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		}
 		at := t.StartedAt.Add(next.after)
 		t.NextAt = &at
-		if next.offer != "" {
-			continue // an offer is made at its time and not before
+		if next.offer != "" || step.Covered {
+			continue // an offer is made at its time and not before; who was told by another policy has his time
 		}
 		early := b.now
 		if paged > 0 {
@@ -158,6 +166,8 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	switch {
 	case n > 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: %s", step.No+1, step.Audience, strings.Join(people, "; ")))
+	case step.Covered:
+		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: another policy tells all of them", step.No+1, step.Audience))
 	case len(step.Targets) == 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}

@@ -98,6 +98,22 @@ func TestAContactWhoCannotBeToldGivesWayAtOnce(t *testing.T) {
 	}
 }
 
+func TestWhoIsToldByAnotherPolicyHasHisTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	ben := r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Covered: true}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger))
+	r.pass(10 * time.Minute)
+	r.holds(r.offline("la"))
+	r.turn()
+	r.turn()
+	r.want("triggers after ten minutes", r.to(channel.Trigger), "ben/sms")
+}
+
 func TestAcknowledgingStopsTheRestAndTellsTheOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la")

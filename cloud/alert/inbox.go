@@ -128,7 +128,7 @@ func lockOne(ctx context.Context, tx pgx.Tx, f found) error {
 	if f.Incident == nil {
 		return nil
 	}
-	_, err := tx.Exec(ctx, sqlLockIncident, *f.Incident, f.ID)
+	_, err := tx.Exec(ctx, sqlLockIncident, *f.Incident)
 	return err
 }
 

@@ -385,3 +385,98 @@ func TestPlanDecidesFromTheLevel(t *testing.T) {
 		}
 	}
 }
+
+// Whoever judges cannot say that he hangs.
+func TestOperationsAreToldWhenNothingIsJudgedAnyMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.a.timing.poll = stuckAfter / 4
+	fresh := r.a.c.Word
+	last := r.now()
+	r.a.c.Word = func() detect.Word { return detect.Word{At: last} }
+	r.pass(time.Hour) // this process stood still: that alone is not it
+	for range 3 {
+		r.turn()
+	}
+	r.want("too early", r.to(channel.Trigger))
+	for range 2 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "ops/email")
+	if i := r.incident(""); i.Kind != string(detect.Blind) || i.Severity != string(detect.Critical) {
+		t.Errorf("%+v", i.Incident)
+	}
+	r.a.c.Word = fresh
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "ops/email")
+}
+
+func TestACustomerWhoseFacilitiesAreBackIsCalledNoMore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant, name) VALUES ('bonn', 'bar', 'Werk Bonn')`); err != nil {
+		t.Fatal(err)
+	}
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("bar", "birgit", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("bar", "bernd", channel.Email)}})
+	r.roster.policies[1].Tenant = "bar"
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	la, bonn := r.offline("la"), r.offline("bonn")
+	la.Of, bonn.Of = detect.Outage, detect.Outage
+	r.holds(outage, la, bonn)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "birgit/email")
+	r.holds(outage, bonn)
+	r.turn()
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "bernd/email", "birgit/email")
+	r.holds()
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "bernd/email", "birgit/email")
+}
+
+func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	ops := r.contact("", "ops", channel.Email)
+	r.policy(Operations, step{Contacts: []int64{ops}})
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	la, ny := r.offline("la"), r.offline("ny")
+	la.Of = detect.Outage
+	r.holds(outage, la, ny)
+	r.turn()
+	if _, err := r.a.Test(t.Context(), r.method("ops", channel.Email), "ben"); err != nil {
+		t.Fatal(err)
+	}
+	r.deliver()
+	count := func(table string) (n int) {
+		t.Helper()
+		if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.`+table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r.holds(ny) // one lasts
+	r.turn()
+	r.pass(keptFor - time.Hour)
+	r.look()
+	if n := count("incident"); n != 3 {
+		t.Fatalf("%d incidents are kept, want 3", n)
+	}
+	r.pass(2 * time.Hour)
+	r.look() // the parts
+	r.pass(pruneEvery)
+	r.look() // and the region's
+	if d := r.incident("ny"); d.ResolvedAt != nil {
+		t.Error("it is still so")
+	}
+	if n := count("incident"); n != 1 {
+		t.Errorf("%d incidents are kept, want 1", n)
+	}
+	var others int
+	if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.delivery d LEFT JOIN holdfast.incident i ON i.id = d.incident WHERE i.facility IS DISTINCT FROM 'ny'`).Scan(&others); err != nil || others != 0 {
+		t.Errorf("%d messages of what is gone are kept, %v", others, err)
+	}
+}

@@ -21,6 +21,9 @@ const (
 	// staleAfter is how old a word may be: what does not change any more is no
 	// evidence that anything holds, or is over.
 	staleAfter = 10 * time.Second
+	// stuckAfter is from when on that is told, in looks: a region that starts takes
+	// a while until it judges, and one that stood still goes on by itself.
+	stuckAfter = time.Minute
 	// strangeFor is how long a finding waits whose facility is not in the table (yet, or any more).
 	strangeFor = 2 * time.Second
 	// quietWords is how often a summary alone is written anew.
@@ -34,9 +37,12 @@ var errNotLeader = errors.New("another process decides now")
 type leading struct {
 	renewAt   time.Time // when the lease is taken next
 	windowsAt time.Time // when is looked for announced work next
+	pruneAt   time.Time // when what is old is removed next
 	wordsAt   map[int64]time.Time
 	strangers map[key]time.Time // findings of facilities that are not there, until they are tried again
 	drillAt   time.Time         // when the last drill began
+	drillable bool              // the test contact can be told
+	stale     int               // looks in a row at which the word was old
 	// trouble is what could not be stored, by what it is; the auditor reads it, so a.mu guards it.
 	trouble map[string]trouble
 }
@@ -156,6 +162,15 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
 			return err
 		}
+		if a.lead.drillable, err = a.store.hasWays(ctx, a.c.TestContact); err != nil {
+			return err
+		}
+	}
+	if !now.Before(a.lead.pruneAt) {
+		a.lead.pruneAt = now.Add(pruneEvery)
+		if err := a.bear(ctx, "the removal of old incidents", a.prune(ctx, now)); err != nil {
+			return err
+		}
 	}
 	timers, reminders, err := a.store.due(ctx, now)
 	if err != nil {
@@ -175,9 +190,15 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 // word is what is judged now, with what this room has to add.
 func (a *Alerter) word(now time.Time, open []subject) detect.Word {
 	w := a.c.Word()
-	if now.Sub(w.At) > staleAfter { // also: nothing was judged so far
+	a.lead.stale++
+	if now.Sub(w.At) <= staleAfter {
+		a.lead.stale = 0
+	} else { // also: nothing was judged so far
 		w.Held, w.Why = true, "nothing has been judged since "+w.At.Format(time.TimeOnly)
 		w.Findings = keep(open)
+		if f, ok := a.stuck(now, w.At); ok {
+			w.Findings = append(w.Findings, f)
+		}
 	}
 	w.Findings = append([]detect.Finding{}, w.Findings...) // it is not ours
 	if f, ok := a.troubles(); ok {
@@ -187,6 +208,20 @@ func (a *Alerter) word(now time.Time, open []subject) detect.Word {
 		w.Findings = append(w.Findings, f)
 	}
 	return w
+}
+
+// stuck is told when whoever judges hangs: he cannot say it himself.
+func (a *Alerter) stuck(now, judged time.Time) (detect.Finding, bool) {
+	if a.lead.stale < int(stuckAfter/a.timing.poll) {
+		return detect.Finding{}, false
+	}
+	if judged.IsZero() {
+		judged = now.Add(-stuckAfter)
+	}
+	return detect.Finding{
+		Kind: detect.Blind, Severity: detect.Critical, Since: judged, Summary: "This region does not judge its facilities any more: what does that hangs.",
+		Evidence: []string{"The last time that anything was judged: " + judged.UTC().Format(clock) + ".", "Facilities that fail now are not noticed. Restart the region's process."},
+	}, true
 }
 
 // keep returns findings of the region's own incidents as they are: for a moment

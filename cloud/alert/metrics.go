@@ -120,8 +120,8 @@ var (
 	descBreaker  = prometheus.NewDesc("holdfast_alert_channel_broken", "1 while a channel's provider fails and messages are held.", []string{"channel"}, nil)
 	descReady    = prometheus.NewDesc("holdfast_alert_channel_ready", "1 when a channel is set up.", []string{"channel"}, nil)
 	descProblems = prometheus.NewDesc("holdfast_alert_audit_problems", "What the auditor found wrong with the alerter at its last look.", nil, nil)
-	descBeats    = prometheus.NewDesc("holdfast_alert_deadman_total", "Fetches of the dead man's switch, by result.", []string{"result"}, nil)
-	descBeatAt   = prometheus.NewDesc("holdfast_alert_deadman_timestamp_seconds", "When the dead man's switch last answered.", nil, nil)
+	descBeats    = prometheus.NewDesc("holdfast_alert_deadman_fetches_total", "Fetches of the dead man's switch, by result; absent when none is set up.", []string{"result"}, nil)
+	descBeatAt   = prometheus.NewDesc("holdfast_alert_deadman_answered_timestamp_seconds", "When the dead man's switch last answered; absent before.", nil, nil)
 )
 
 // kinds are there in the metrics whether there is an incident or not, so that an
@@ -133,7 +133,16 @@ var kinds = []detect.Kind{
 }
 
 // Describe implements prometheus.Collector.
-func (a *Alerter) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(a, ch) }
+func (*Alerter) Describe(ch chan<- *prometheus.Desc) {
+	none := newCounters()
+	none.detect.Describe(ch)
+	none.tell.Describe(ch)
+	for _, d := range []*prometheus.Desc{
+		descOpen, descWaiting, descAttempts, descLeader, descBreaker, descReady, descProblems, descBeats, descBeatAt,
+	} {
+		ch <- d
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (a *Alerter) Collect(ch chan<- prometheus.Metric) {

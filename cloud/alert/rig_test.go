@@ -50,6 +50,7 @@ type taken struct {
 	Kind     channel.Kind
 	To       string
 	Repeat   bool
+	Again    bool
 	Incident channel.Incident
 	Refused  bool // it was not taken
 }
@@ -135,7 +136,7 @@ type httpSender struct {
 }
 
 func (s httpSender) Send(ctx context.Context, m channel.Message) (channel.Result, error) {
-	body, err := json.Marshal(taken{Delivery: m.Delivery, Event: m.Event, Kind: m.Kind, To: m.To, Repeat: m.Repeat, Incident: m.Incident})
+	body, err := json.Marshal(taken{Delivery: m.Delivery, Event: m.Event, Kind: m.Kind, To: m.To, Repeat: m.Repeat, Again: m.Again, Incident: m.Incident})
 	if err != nil {
 		return channel.Result{}, channel.Permanent(err)
 	}
@@ -199,6 +200,7 @@ type step struct {
 	After    time.Duration
 	Contacts []int64
 	Offer    string
+	Covered  bool
 }
 
 var weight = map[detect.Severity]int{detect.Info: 0, detect.Warning: 1, detect.Critical: 2}
@@ -230,7 +232,7 @@ func (r *roster) Step(ctx context.Context, tx pgx.Tx, id int64, no int, s Subjec
 		return Step{}, false, nil
 	}
 	p := r.policies[i]
-	st := Step{Policy: id, No: no, After: p.Steps[no].After, Audience: p.Audience, Offer: p.Steps[no].Offer}
+	st := Step{Policy: id, No: no, After: p.Steps[no].After, Audience: p.Audience, Offer: p.Steps[no].Offer, Covered: p.Steps[no].Covered}
 	rows, err := tx.Query(ctx, `SELECT m.contact, m.id, c.name, m.channel, m.address, m.settings FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
 		WHERE m.contact = ANY($1) AND m.removed_at IS NULL ORDER BY m.id`, p.Steps[no].Contacts)
 	if err != nil {

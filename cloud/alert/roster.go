@@ -36,6 +36,7 @@ type Step struct {
 	After    time.Duration // after the incident was opened
 	Audience Audience
 	Targets  []Target
+	Covered  bool   // there are no targets because another policy tells all of them at the same moment
 	Offer    string // "fallback", or ""
 }
 

@@ -159,7 +159,9 @@ ORDER BY incident LIMIT $2`
 
 	sqlDueTimers = `
 SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
-       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached'))
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached')),
+       e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
+                                      WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance)
 FROM holdfast.escalation e
 WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1)
 ORDER BY e.incident, e.policy FOR UPDATE OF e`
@@ -184,6 +186,7 @@ WHERE d.id = $1 AND d.event = 'trigger' AND e.incident = d.incident AND e.policy
 	sqlTestMethods = `
 SELECT m.contact, m.id, c.name, m.channel FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
 WHERE m.contact = $1 AND m.removed_at IS NULL AND c.removed_at IS NULL ORDER BY m.id`
+	sqlHasWays = `SELECT EXISTS (` + sqlTestMethods + `)`
 )
 
 // store is the tables of incidents and messages.
@@ -253,6 +256,14 @@ func (s store) lastDrill(ctx context.Context) (at *time.Time, err error) {
 		return nil, fmt.Errorf("read when the last drill was: %w", err)
 	}
 	return at, nil
+}
+
+// hasWays reports whether a contact can be told in some way.
+func (s store) hasWays(ctx context.Context, contact int64) (yes bool, err error) {
+	if err := s.db.QueryRow(ctx, sqlHasWays, contact).Scan(&yes); err != nil {
+		return false, fmt.Errorf("look for the test contact's addresses: %w", err)
+	}
+	return yes, nil
 }
 
 func insert(ctx context.Context, tx pgx.Tx, now time.Time, list []detect.Finding) ([]subject, error) {

@@ -32,9 +32,15 @@ noted AS (
 FROM taken d` + sqlJobJoins + `
 ORDER BY d.priority DESC, d.not_before`
 
+	// The first trigger of a round that is not the first, by one way.
+	sqlAgain = `(d.round > 0 AND d.event = 'trigger' AND EXISTS (
+         SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.method = d.method AND o.event = 'trigger' AND o.round < d.round AND o.accepted_at IS NOT NULL)
+     AND NOT EXISTS (
+         SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.method = d.method AND o.event = 'trigger' AND o.round = d.round AND o.accepted_at IS NOT NULL AND o.id <> d.id))`
+
 	// The order is that of job.
 	sqlJob = `
-SELECT d.id::text, coalesce(d.lease_token::text, ''), d.attempts, d.lost, d.event, d.channel, d.audience, d.tenant, d.offer, d.created_at, d.method, m.address,
+SELECT d.id::text, coalesce(d.lease_token::text, ''), d.attempts, d.lost, d.event, d.channel, d.audience, d.tenant, d.offer, ` + sqlAgain + `, d.created_at, d.method, m.address,
        coalesce(m.settings, '{}'), m.removed_at IS NOT NULL OR m.id IS NULL, coalesce(c.name, ''),
        EXISTS (SELECT FROM holdfast.delivery_attempt a WHERE a.delivery = d.id AND a.no < d.attempts AND a.outcome IN ('', 'unknown')),
        coalesce((SELECT min(a.began_at) FROM holdfast.delivery_attempt a WHERE a.delivery = d.id), d.created_at),
@@ -58,13 +64,17 @@ ORDER BY p.resolved_at IS NOT NULL, p.since, p.id LIMIT $3`
 
 	sqlOneJob = sqlJob + ` FROM (SELECT *, false AS lost FROM holdfast.delivery WHERE id = $1) d` + sqlJobJoins
 
-	// Who has it, as far as it concerns a message: see escalation.acked_at.
-	sqlLockIncident = `
+	sqlLockIncident = `SELECT FROM holdfast.incident WHERE id = $1 FOR NO KEY UPDATE`
+
+	// Who has it, as far as it concerns a message: see escalation.acked_at. It is
+	// asked when the incident is locked: a statement that waits for a lock sees the
+	// other tables as they were before.
+	sqlNow = `
 SELECT i.resolved_at IS NOT NULL, CASE WHEN d.tenant <> '' THEN e.acked_at IS NOT NULL ELSE i.acked_at IS NOT NULL END, i.maintenance
 FROM holdfast.incident i
 LEFT JOIN holdfast.delivery d ON d.id = $2
 LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
-WHERE i.id = $1 FOR NO KEY UPDATE OF i`
+WHERE i.id = $1`
 
 	// A receipt may have come before the provider's own answer; states only go forward.
 	sqlTaken = `
@@ -145,6 +155,7 @@ type job struct {
 	Audience                     Audience
 	Of                           string // whose facilities it is about, of a region's incident; "" for all
 	Offer                        string
+	Again                        bool // it was told by this way before, and not yet since nothing came of that
 	CreatedAt                    time.Time
 	Method                       *int64
 	Address                      *string
@@ -255,7 +266,10 @@ func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (l
 		}
 		var resolved, acked, maintenance bool
 		if j.Incident != nil {
-			if err := tx.QueryRow(ctx, sqlLockIncident, *j.Incident, j.ID).Scan(&resolved, &acked, &maintenance); err != nil {
+			if _, err := tx.Exec(ctx, sqlLockIncident, *j.Incident); err != nil {
+				return err
+			}
+			if err := tx.QueryRow(ctx, sqlNow, *j.Incident, j.ID).Scan(&resolved, &acked, &maintenance); err != nil {
 				return err
 			}
 		}
@@ -309,7 +323,8 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 	if *lost = tag.RowsAffected() == 0; *lost {
 		return nil
 	}
-	if r.State == channel.Delivered || r.State == channel.Reached {
+	// The broker's word is all there can be: nobody answers what programs read.
+	if r.State == channel.Delivered || r.State == channel.Reached || j.Channel == channel.MQTT {
 		if _, err := tx.Exec(ctx, sqlProved, j.ID, now); err != nil {
 			return err
 		}

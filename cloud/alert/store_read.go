@@ -33,7 +33,12 @@ LEFT JOIN LATERAL (
 WHERE ($1 = '' OR $1 = 'open' AND i.resolved_at IS NULL OR $1 = 'waiting' AND i.resolved_at IS NULL AND i.acked_at IS NULL
        OR $1 = 'acked' AND i.resolved_at IS NULL AND i.acked_at IS NOT NULL OR $1 = 'resolved' AND i.resolved_at IS NOT NULL)
   AND ($2 = '' OR i.facility = $2) AND ($3 = '' OR f.tenant = $3) AND ($4 = '' OR i.kind = $4) AND ($5::bigint = 0 OR i.id < $5)
-ORDER BY i.id DESC LIMIT $6`
+`
+	sqlListOrder = `ORDER BY i.id DESC LIMIT $6`
+	// Written out, so that those that are open are found by their own index: they
+	// are few, and asked for each second.
+	sqlListNotOver = `  AND i.resolved_at IS NULL
+`
 	sqlOneIncident = sqlIncident + `WHERE i.id = $1`
 	sqlParts       = sqlIncident + `WHERE i.parent = $1 ORDER BY i.resolved_at IS NOT NULL, f.name, i.id LIMIT 1000`
 
@@ -76,7 +81,11 @@ WHERE i.kind = $1 AND i.opened_at > $2 AND NOT i.maintenance`
 )
 
 func (s store) list(ctx context.Context, f Filter) ([]v1.Incident, error) {
-	return s.incidents(ctx, sqlListIncidents, f.State, f.Facility, f.Tenant, f.Kind, f.Before, f.Limit)
+	sql := sqlListIncidents
+	if f.State == Open || f.State == Waiting || f.State == Acked {
+		sql += sqlListNotOver
+	}
+	return s.incidents(ctx, sql+sqlListOrder, f.State, f.Facility, f.Tenant, f.Kind, f.Before, f.Limit)
 }
 
 func (s store) incidents(ctx context.Context, sql string, args ...any) ([]v1.Incident, error) {

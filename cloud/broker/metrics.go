@@ -9,7 +9,11 @@ var (
 )
 
 // Describe implements prometheus.Collector.
-func (b *Broker) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(b, ch) }
+func (*Broker) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descUp
+	ch <- descStarts
+	ch <- descKnown
+}
 
 // Collect implements prometheus.Collector. An external broker has no figures here.
 func (b *Broker) Collect(ch chan<- prometheus.Metric) {

@@ -27,7 +27,7 @@ type Event string
 // The events.
 const (
 	Trigger Event = "trigger"
-	Update  Event = "update" // such as an acknowledgement, or a reminder
+	Update  Event = "update" // such as an acknowledgement
 	Resolve Event = "resolve"
 	Test    Event = "test"
 )
@@ -47,6 +47,9 @@ type Message struct {
 	Incident Incident
 	// Repeat is true when an attempt before may have arrived.
 	Repeat bool
+	// Again is true when the incident was told before, by this way perhaps, and is
+	// told anew because nothing came of it: it must call people again.
+	Again bool
 }
 
 // Incident is what a message tells of.
@@ -71,6 +74,9 @@ type Incident struct {
 	Offer    string    // what else is offered, in words; "" for nothing
 	OfferURL string    // signed
 	Affected []string  // the facilities of a regional incident
+	// Of is the region's condition that a customer is told of, as far as it is
+	// about his facilities; "" for any other incident.
+	Of string
 }
 
 // State is how far a message has come. It only goes forward.

@@ -31,7 +31,9 @@ type Publisher func(ctx context.Context, topic string, payload []byte) error
 //	hf/v1/json/{tenant}/{facility}/{to}/{kind}
 //
 // where {to} is the method's address, mostly "incident". A resolved incident
-// stays there as resolved, so that nobody reads an old alarm as a new one.
+// stays there as resolved, so that nobody reads an old alarm as a new one. What a
+// customer is told of a region's incident has the level _region for the facility:
+// which of his facilities are in it changes, and its end must be at the same place.
 type MQTTSender struct {
 	publish Publisher
 	texts   *Texts
@@ -76,7 +78,10 @@ func checkLevel(to string) error {
 func mqttTopic(m Message) (string, error) {
 	i := m.Incident
 	tenant, facility, kind := i.Tenant, i.Facility, i.Kind
-	if facility == "" {
+	switch {
+	case i.Of != "":
+		facility, kind = mqttRegion, i.Of
+	case facility == "":
 		tenant, facility = mqttRegion, i.Region
 	}
 	if m.Event == Test {
@@ -86,7 +91,7 @@ func mqttTopic(m Message) (string, error) {
 		return "", err
 	}
 	for _, level := range []string{facility, kind} {
-		if err := proto.CheckID(level); err != nil {
+		if err := proto.CheckID(level); err != nil && level != mqttRegion {
 			return "", err
 		}
 	}

@@ -76,6 +76,13 @@ func TestNobodyReadsAnOldAlarmAsANewOne(t *testing.T) {
 	blind.Incident.Kind, blind.Incident.Facility, blind.Incident.Tenant = "blind", "", ""
 	mustSend(t, s, blind, channel.Accepted)
 	mustSend(t, s, message(channel.MQTT, channel.Test, "incident"), channel.Accepted)
+	// Of a region's incident a customer hears of one facility first, and of two in the end.
+	one := message(channel.MQTT, channel.Trigger, "incident")
+	one.Incident.Of = "outage"
+	mustSend(t, s, one, channel.Accepted)
+	two := message(channel.MQTT, channel.Resolve, "incident")
+	two.Incident.Of, two.Incident.Facility, two.Incident.Name = "outage", "", "2 facilities"
+	mustSend(t, s, two, channel.Accepted)
 	mustSend(t, s, message(channel.MQTT, channel.Resolve, "incident"), channel.Accepted)
 
 	// A program that comes only now reads how it is.
@@ -89,6 +96,7 @@ func TestNobodyReadsAnOldAlarmAsANewOne(t *testing.T) {
 		"hf/v1/json/foo/la/incident/disk_filling":   "open",
 		"hf/v1/json/_region/us-east/incident/blind": "open",
 		"hf/v1/json/_region/us-east/incident/test":  "test",
+		"hf/v1/json/foo/_region/incident/outage":    "resolved",
 	} {
 		brokertest.Eventually(t, topic+" says "+want, func() bool {
 			d, _ := r.read(topic)

@@ -47,11 +47,18 @@ func NewPagerDuty(c PagerDutyConfig, texts *Texts) *PagerDutySender {
 }
 
 // Send enqueues an event; the same one again changes nothing. A test is raised
-// and resolved at once, so that it does not stay.
+// and resolved at once, so that it does not stay. What is told anew is resolved and
+// raised again, so that it calls people again.
 func (p *PagerDutySender) Send(ctx context.Context, m Message) (Result, error) {
 	e, err := p.event(m)
 	if err != nil {
 		return Result{}, Permanent(fmt.Errorf("pagerduty: %w", err))
+	}
+	if e.Action == "trigger" && m.Again {
+		// A trigger of what is open there, acknowledged or not, calls nobody.
+		if err := p.enqueue(ctx, pagerduty.V2Event{RoutingKey: e.RoutingKey, Action: "resolve", DedupKey: e.DedupKey}); err != nil {
+			return Result{}, err
+		}
 	}
 	if err := p.enqueue(ctx, e); err != nil {
 		return Result{}, err

@@ -162,3 +162,21 @@ func TestPagerDutyKeyIsCheckedByItsForm(t *testing.T) {
 		wantError(t, err, permanent, bad)
 	}
 }
+
+func TestWhatIsToldAnewCallsPeopleAgainAtPagerDuty(t *testing.T) {
+	t.Parallel()
+	p, s := newPagerDuty(t, nil)
+	for _, event := range []channel.Event{channel.Trigger, channel.Update} { // somebody has it, and forgets it
+		mustSend(t, s, message(channel.PagerDuty, event, pdKey), channel.Accepted)
+	}
+	again := message(channel.PagerDuty, channel.Trigger, pdKey)
+	again.Again = true
+	mustSend(t, s, again, channel.Accepted)
+	if open := p.Open(); len(open) != 1 || open[0].State != pagerduty.Triggered || len(p.Alerts()) != 2 {
+		t.Errorf("%+v", p.Alerts())
+	}
+	mustSend(t, s, message(channel.PagerDuty, channel.Resolve, pdKey), channel.Accepted)
+	if open := p.Open(); len(open) != 0 {
+		t.Errorf("orphans: %+v", open)
+	}
+}

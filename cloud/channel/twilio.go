@@ -24,8 +24,6 @@ const (
 	twilioName = "twilio"
 	// twilioMaxBytes is far more than Twilio's answers have.
 	twilioMaxBytes = 1 << 20
-	// twilioWaitMax is the longest that Twilio may have us wait.
-	twilioWaitMax = 15 * time.Minute
 	// findSlack is how far our clock and Twilio's, which tells whole seconds, may be apart.
 	findSlack = 30 * time.Second
 	// findMax is how many of a number's last messages are looked through.
@@ -104,25 +102,12 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	x.status, x.after = resp.StatusCode, waitAfter(resp.Header, time.Now())
+	x.status, x.after = resp.StatusCode, retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.LimitReader(resp.Body, twilioMaxBytes), resp.Body}
 	return resp, nil
-}
-
-// waitAfter reads the header Retry-After (RFC 9110 section 10.2.3); 0 when it
-// says nothing.
-func waitAfter(h http.Header, now time.Time) time.Duration {
-	v := h.Get("Retry-After")
-	if n, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return min(time.Duration(n)*time.Second, twilioWaitMax)
-	}
-	if at, err := http.ParseTime(v); err == nil {
-		return min(max(at.Sub(now), 0), twilioWaitMax)
-	}
-	return 0
 }
 
 // transient are refusals with a status of 4xx that pass by themselves.

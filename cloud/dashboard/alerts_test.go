@@ -59,7 +59,7 @@ func newAlertDesk(t *testing.T) *alertDesk {
 	d.ids = ids
 	ui, err := dashboard.New(dashboard.Deps{
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Log: log,
-		Alerts: alerts, OnCall: room, Roster: room, Texts: texts, Word: word,
+		Alerts: alerts, OnCall: room, Roster: room, Texts: texts, Word: word, Support: "the desk, +1 213 555 0199",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestAnIncidentsPageSaysWhatIsKnownAndHowFarEachMessageIs(t *testing.T) {
 	d := newAlertDesk(t)
 	path := fmt.Sprintf("/incidents/%d", d.ids.Offline)
 	page := d.wants(d.viewer, path, "Shanghai: Offline", "Nothing is heard of the facility", "The tunnel does not answer: 2 tries of 1 s", "CST at the facility",
-		"Check that the box has power", "at the phone; nobody has answered yet", "by the carrier", "the number was busy (21219)",
+		"Check that the box has power", "Call the desk, &#43;1 213 555 0199.", "at the phone; nobody has answered yet", "by the carrier", "the number was busy (21219)",
 		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost 0.0150",
 		"Bo Chen", "step 2 of standard", "An operator can acknowledge it here", "the SMS is at the phone", "Nobody has acknowledged it yet")
 	d.lacks(page, "<form class=\"card take\"")
@@ -182,7 +182,7 @@ func TestFleetAndFacilitySayThatSomethingIsWrongAndThatTheRegionIsBlind(t *testi
 		t.Fatal(err)
 	}
 	d.until("/incidents", "The region: Drill")
-	d.wants(d.viewer, "/", "2 open incidents, 1 of them not taken on by anybody yet", "The region: Regional outage", "Maria Lopez takes care", fmt.Sprintf("/incidents/%d", d.ids.Disk))
+	d.wants(d.viewer, "/", `role="status">Open incidents: 2. Not taken on by anybody: 1.</p>`, "2 open incidents, 1 of them not taken on by anybody yet", "The region: Regional outage", "Maria Lopez takes care", fmt.Sprintf("/incidents/%d", d.ids.Disk))
 	page := d.wants(d.viewer, "/facilities/la", "1 open incident, taken on", "Disk filling")
 	d.lacks(page, "Regional outage", "cannot be judged")
 	d.word.Store(&detect.Word{Held: true, Why: "both canaries are late", Findings: []detect.Finding{{Kind: detect.Blind, Since: time.Now().Add(-3 * time.Minute)}}})

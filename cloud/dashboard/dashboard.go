@@ -57,6 +57,8 @@ type Deps struct {
 	Alerts Alerts
 	OnCall OnCall
 	Roster alert.Roster
+	// Support is whom people call for help, in words; see channel.Actions.
+	Support string
 	// Texts, if set, has a page that shows what each channel says.
 	Texts Texts
 	// Word is what was judged last (cloud/detect). May be nil.

@@ -2,8 +2,10 @@ package dashboard
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,6 +142,18 @@ func (b alertsBanner) Kind() string {
 		return "warn"
 	}
 	return "info"
+}
+
+// Said is for those who listen: without the times, which change all the while.
+func (b alertsBanner) Said() string {
+	var s []string
+	if b.Blind {
+		s = append(s, "It cannot be judged now how things are.")
+	}
+	if n := len(b.Open); n > 0 {
+		s = append(s, fmt.Sprintf("Open incidents: %d. Not taken on by anybody: %d.", n, b.Waiting))
+	}
+	return strings.Join(s, " ")
 }
 
 // Named are the incidents that are named.

@@ -112,6 +112,11 @@ func (d *Detector) obstacle(now time.Time, r Region) (since time.Time, why strin
 	return time.Time{}, ""
 }
 
+// hears reports whether what a canary said came back a moment ago.
+func (d *Detector) hears(now time.Time) bool {
+	return slices.ContainsFunc(d.region.Canaries, func(c time.Time) bool { return !c.IsZero() && now.Sub(c) <= deafAfter })
+}
+
 // over ends a blindness.
 func (d *Detector) over(now time.Time, lasted time.Duration, was blindness) {
 	d.blind = blindness{since: was.since, why: was.why, lasted: lasted}

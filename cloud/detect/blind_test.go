@@ -228,3 +228,27 @@ func TestBrokenCanariesDoNotBlindARegionThatHears(t *testing.T) {
 		w.each()
 	}
 }
+
+func TestOnlyACanaryThatIsHeardIsEvidence(t *testing.T) {
+	t.Parallel()
+	for _, heard := range []bool{true, false} {
+		w := newWorld(t, 2)
+		gone := w.boxes[0]
+		gone.pull(w, false)
+		for !w.has(Offline, gone.ID)() && w.now.Before(start.Add(time.Hour)) {
+			w.now = w.now.Add(tick)
+			for _, b := range w.boxes {
+				b.tick(w)
+			}
+			w.region.Canaries = []time.Time{{}, {}}
+			if heard {
+				w.region.Canaries[1] = w.now
+			}
+			w.word = w.d.Step(Snapshot{Now: w.now, Region: w.region, Facilities: w.facts()})
+		}
+		f, _ := w.found(Offline, gone.ID)
+		if said := strings.Contains(strings.Join(f.Evidence, "\n"), "canaries"); said != heard || len(f.Evidence) == 0 {
+			t.Errorf("canaries heard: %t; evidence: %q", heard, f.Evidence)
+		}
+	}
+}

@@ -47,7 +47,7 @@ func (d *Detector) episodes(f *Facts, m *memory, v Verdict, now time.Time) {
 	case !m.down:
 		if v.State == StateOffline && !d.waits(f, now) {
 			m.begin(f, v, now)
-			if len(d.region.Canaries) > 0 {
+			if d.hears(now) {
 				m.evidence = append(m.evidence, "The region hears: what its own canaries say comes back through the broker.")
 			}
 			if m.part = d.partOfOutage(m, now); m.part {

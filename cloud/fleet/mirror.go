@@ -105,7 +105,11 @@ func (f *Fleet) unretain(ctx context.Context, id string, sent map[string]sentMir
 	if !ok {
 		return nil
 	}
-	for _, what := range []string{"state", "status"} {
+	incidents, err := f.store.mirrored(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, what := range append(incidents, "state", "status") {
 		if err := f.retain(ctx, proto.MirrorTopic(last.tenant, id, what), nil); err != nil {
 			return err
 		}
@@ -151,8 +155,17 @@ func (f *Fleet) mirror(ctx context.Context, id string, status bool, sent map[str
 }
 
 // Publish retains a document for other people's programs on the broker, and
-// returns once the broker has it.
+// returns once the broker has it. Of a facility that was removed nothing is
+// retained any more: what was at the topic is forgotten.
 func (f *Fleet) Publish(ctx context.Context, topic string, payload []byte) error {
+	if tenant, id, ok := proto.MirrorOf(topic); ok {
+		f.mu.Lock()
+		fac := f.facilities[id]
+		f.mu.Unlock()
+		if fac == nil || fac.tenant != tenant {
+			payload = nil
+		}
+	}
 	return f.client.Publish(ctx, mqttclient.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true})
 }
 

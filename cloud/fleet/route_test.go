@@ -114,8 +114,8 @@ func TestWALThatDoesNotReachTheWayDownIsToldOfEveryFacility(t *testing.T) {
 			metrics[fam.GetName()] += m.GetGauge().GetValue()
 		}
 	}
-	if metrics["holdfast_router_capture_error"] != 1 || metrics["holdfast_router_seq"] != 2 || metrics["holdfast_router_wal_unrouted_bytes"] <= 0 ||
-		metrics["holdfast_router_wal_retained_bytes"] <= 0 || metrics["holdfast_stalled"] != 2 {
+	if metrics["holdfast_router_capture_up"] != 0 || metrics["holdfast_router_seq"] != 2 || metrics["holdfast_router_wal_unrouted_bytes"] <= 0 ||
+		metrics["holdfast_router_wal_retained_bytes"] <= 0 || metrics["holdfast_fleet_stalled"] != 2 {
 		t.Errorf("metrics: %v", metrics)
 	}
 	disk.Heal()

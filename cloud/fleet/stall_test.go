@@ -158,14 +158,14 @@ func TestStallsAndForecastAreToldToAll(t *testing.T) {
 	}
 	stalled := map[string]float64{}
 	for _, fam := range families {
-		if fam.GetName() != "holdfast_stalled" {
+		if fam.GetName() != "holdfast_facility_stalled" {
 			continue
 		}
 		for _, m := range fam.GetMetric() {
 			stalled[m.GetLabel()[1].GetValue()] = m.GetGauge().GetValue()
 		}
 	}
-	if len(stalled) != len(allStages) || stalled["apply"] != 1 || stalled["capture"] != 1 || stalled["load"] != 0 {
+	if len(stalled) != 3 || stalled["apply"] != 1 || stalled["capture"] != 1 || stalled["receive"] != 1 {
 		t.Errorf("metrics: %v", stalled)
 	}
 }

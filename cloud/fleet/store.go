@@ -48,6 +48,13 @@ FROM holdfast.incident i
 LEFT JOIN holdfast.incident p ON p.id = i.parent
 WHERE i.resolved_at IS NULL`
 
+	// What programs were told of a facility's incidents: the topics below its own.
+	sqlMirrored = `
+SELECT DISTINCT m.address || '/' || i.kind FROM holdfast.incident i
+JOIN holdfast.delivery d ON d.incident = i.id
+JOIN holdfast.contact_method m ON m.id = d.method
+WHERE i.facility = $1 AND d.channel = 'mqtt' AND d.attempts > 0`
+
 	// What the watcher counts; the order is that of the struct.
 	sqlCounted = `
 SELECT f.id, coalesce(p.epoch, 0), coalesce(p.seq, 0), coalesce(k.n, 0), coalesce(k.tried, 0), coalesce(d.n, 0), coalesce(d.rows, 0),
@@ -123,6 +130,20 @@ func (s store) pulse(ctx context.Context, now time.Time) error {
 		return fmt.Errorf("write the pulse: %w", err)
 	}
 	return nil
+}
+
+// mirrored lists the topics, below a facility's own, of what programs were told
+// of its incidents.
+func (s store) mirrored(ctx context.Context, facility string) ([]string, error) {
+	rows, err := s.db.Query(ctx, sqlMirrored, facility)
+	if err != nil {
+		return nil, fmt.Errorf("list what is retained of %s: %w", facility, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list what is retained of %s: %w", facility, err)
+	}
+	return list, nil
 }
 
 // open lists what was found and is not over.

@@ -18,6 +18,8 @@ type counters struct {
 	store store
 	mu    sync.Mutex
 	sums  map[counterKey]counter
+
+	txs, changes, bytes uint64 // of all, since the start
 }
 
 type counterKey struct{ facility, schema, table string }
@@ -32,11 +34,19 @@ func newCounters(s store) *counters { return &counters{store: s, sums: map[count
 func (c *counters) add(facility string, p apply.Progress) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.txs, c.changes, c.bytes = c.txs+uint64(p.Txs), c.changes+uint64(p.Changes), c.bytes+uint64(p.Bytes)
 	for _, t := range p.Tables {
 		k := counterKey{facility, t.Schema, t.Name}
 		sum := c.sums[k]
 		c.sums[k] = counter{sum.changes + t.Changes, p.Position.Seq}
 	}
+}
+
+// applied returns how much that was since the start.
+func (c *counters) applied() (txs, changes, bytes uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.txs, c.changes, c.bytes
 }
 
 func (c *counters) take() map[counterKey]counter {

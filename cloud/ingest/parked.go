@@ -3,8 +3,6 @@ package ingest
 import (
 	"context"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/agogsaas/holdfast/internal/apply"
 )
 
@@ -24,17 +22,4 @@ func (in *Ingest) loading(ctx context.Context, facility, table string) bool {
 		in.cfg.Log.Debug("it is not known whether a table is being sent", "facility", facility, "table", table, "err", err)
 	}
 	return yes || err != nil
-}
-
-var descParked = prometheus.NewDesc("holdfast_facility_parked_changes",
-	"Changes of a facility that the region's database refused, and what waits behind them.", []string{"facility"}, nil)
-
-// Describe implements prometheus.Collector.
-func (in *Ingest) Describe(out chan<- *prometheus.Desc) { out <- descParked }
-
-// Collect implements prometheus.Collector. A facility of which nothing waits is left out.
-func (in *Ingest) Collect(out chan<- prometheus.Metric) {
-	for facility, n := range in.pool.Parked() {
-		out <- prometheus.MustNewConstMetric(descParked, prometheus.GaugeValue, float64(n), facility)
-	}
 }

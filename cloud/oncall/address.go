@@ -25,8 +25,10 @@ var (
 	e164       = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 	routingKey = regexp.MustCompile(`^[A-Za-z0-9]{32}$`)
 	topicLevel = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	settingKey = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
-	dialling   = strings.NewReplacer("(0)", "", " ", "", "\u00a0", "", "-", "", ".", "", "/", "", "(", "", ")", "")
+	// slackChannel is a channel's id, which the app's bot posts to; see cloud/channel.
+	slackChannel = regexp.MustCompile(`^[CDG][A-Z0-9]{8,20}$`)
+	settingKey   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
+	dialling     = strings.NewReplacer("(0)", "", " ", "", "\u00a0", "", "-", "", ".", "", "/", "", "(", "", ")", "")
 )
 
 // Normalise brings an address into the one form in which it is kept, or says
@@ -41,7 +43,12 @@ func Normalise(kind channel.Kind, address string) (string, error) {
 		return phone(address)
 	case channel.Email:
 		return mailbox(address)
-	case channel.Teams, channel.Slack, channel.Webhook:
+	case channel.Slack:
+		if slackChannel.MatchString(address) {
+			return address, nil
+		}
+		return webAddress(address)
+	case channel.Teams, channel.Webhook:
 		return webAddress(address)
 	case channel.PagerDuty:
 		if !routingKey.MatchString(address) {
@@ -132,7 +139,7 @@ func secretIs(kind channel.Kind) bool {
 // Shown is an address as people may see it: enough of a secret to tell it from
 // another, and not enough to use it.
 func Shown(kind channel.Kind, address string) string {
-	if !secretIs(kind) {
+	if !secretIs(kind) || kind == channel.Slack && slackChannel.MatchString(address) {
 		return address
 	}
 	tail := ""

@@ -53,7 +53,9 @@ func (r *Room) Step(ctx context.Context, tx pgx.Tx, policyID int64, no int, s al
 	}
 	if step.After == 0 {
 		told := seen.toldAtOnce(plan.policy, s, at)
+		all := len(out.Targets)
 		out.Targets = slices.DeleteFunc(out.Targets, func(t alert.Target) bool { return told[t.Method] })
+		out.Covered = all > 0 && len(out.Targets) == 0
 	}
 	return out, true, nil
 }

@@ -39,6 +39,8 @@ func TestEachIncidentRunsThroughThePoliciesThatConcernIt(t *testing.T) {
 		{"operations' business", subject(detect.TunnelDown, detect.Warning, "foo", "la"), []int64{1}},
 		{"unless a policy names it", subject(detect.Mismatch, detect.Warning, "foo", "la"), []int64{1, 5}},
 		{"the region's own", subject(detect.Blind, detect.Critical, "", ""), []int64{1, 2}},
+		{"what stands still for all", subject(detect.NoProgress, detect.Warning, "", ""), []int64{1}},
+		{"the region's clock", subject(detect.ClockOff, detect.Warning, "", ""), []int64{1}},
 		{"an outage of many", subject(detect.Outage, detect.Critical, "", ""), []int64{1, 2}},
 		{"the drill only where it is named", subject(detect.Drill, detect.Critical, "", ""), []int64{7}},
 		{"a kind of a later build is everybody's", subject("volcano", detect.Critical, "foo", "la"), []int64{1, 2, 3, 4}},
@@ -143,8 +145,8 @@ func TestWhatTwoPoliciesWouldTellAtOnceIsToldOnce(t *testing.T) {
 		{customer, 0, s, []string{"Ana email"}},
 		{ticket, 0, alert.Subject{Kind: detect.TunnelDown, Severity: detect.Warning, Tenant: "foo", Facility: "la"}, []string{"Operations email"}},
 	} {
-		if _, told, _ := r.step(c.policy, c.no, c.s); !slices.Equal(told, c.want) {
-			t.Errorf("policy %d step %d: %v, want %v", c.policy, c.no, told, c.want)
+		if step, told, _ := r.step(c.policy, c.no, c.s); !slices.Equal(told, c.want) || step.Covered != (c.want == nil) {
+			t.Errorf("policy %d step %d: %v, covered %t, want %v", c.policy, c.no, told, step.Covered, c.want)
 		}
 	}
 }

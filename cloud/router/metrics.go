@@ -1,6 +1,10 @@
 package router
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/agogsaas/holdfast/internal/metrics"
+)
 
 var (
 	descEpoch  = prometheus.NewDesc("holdfast_router_epoch", "Epoch of the way down.", nil, nil)
@@ -9,11 +13,15 @@ var (
 	descLog    = prometheus.NewDesc("holdfast_router_log_bytes", "Bytes that are kept for the slowest facility.", nil, nil)
 	descFrames = prometheus.NewDesc("holdfast_router_frames_total", "Frames: opened ones came from the WAL, sealed ones went into the log, read ones came from its disk.", []string{"step"}, nil)
 	descLeft   = prometheus.NewDesc("holdfast_router_left_out_total", "Rows that no frame can hold, and tables without a key, that were left out of the way down.", nil, nil)
-	descErr    = prometheus.NewDesc("holdfast_router_capture_error", "1 while the region's WAL cannot be read, with the reason.", []string{"reason"}, nil)
+	descUp     = prometheus.NewDesc("holdfast_router_capture_up", "1 while nothing keeps the region's WAL from being read.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
-func (r *Router) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(r, ch) }
+func (*Router) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descEpoch, descSeq, descLSN, descLog, descFrames, descLeft, descUp} {
+		ch <- d
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (r *Router) Collect(ch chan<- prometheus.Metric) {
@@ -29,7 +37,5 @@ func (r *Router) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(descFrames, prometheus.CounterValue, float64(n), step)
 	}
 	ch <- prometheus.MustNewConstMetric(descLeft, prometheus.CounterValue, float64(s.LeftOut))
-	if s.CaptureErr != "" {
-		gauge(descErr, 1, s.CaptureErr)
-	}
+	gauge(descUp, metrics.Bool(s.CaptureErr == ""))
 }

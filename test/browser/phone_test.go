@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -83,7 +84,7 @@ func TestAVisitorSeesTheSMSAnswersTheCallAndPressesTheKey(t *testing.T) {
 		desk.mu.Unlock()
 		must0(tw.Senders()[kind].Send(t.Context(), m))(t)
 	}
-	const one, two = "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4e"
+	const one, two, three = "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4e", "6f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4f"
 
 	tb := newBrowser(t).open(t, page.URL)
 	tb.size(1200, 900, false)
@@ -96,6 +97,9 @@ func TestAVisitorSeesTheSMSAnswersTheCallAndPressesTheKey(t *testing.T) {
 
 	tell(channel.Voice, two)
 	tb.wait(`document.querySelector(".phone.rings .answer") !== null`)
+	before := value(tb, chromedp.Evaluate[int](`document.querySelectorAll(".messages li").length`))
+	tell(channel.SMS, three) // is shown although it rings
+	tb.wait(fmt.Sprintf(`document.querySelectorAll(".messages li").length === %d`, before+1))
 	tb.do(chromedp.Click(chromedp.CSS(".phone .answer")))
 	tb.text("This is Holdfast, with an alert for Ana Lima.")
 	tb.wait(`document.querySelector(".keypad").offsetParent !== null`)

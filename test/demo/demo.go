@@ -20,6 +20,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/internal/workspace"
+	"github.com/agogsaas/holdfast/test/rig/people"
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
 
@@ -39,7 +40,9 @@ type demo struct {
 	place place
 	log   *slog.Logger
 	site  *site.Site
-	parts *run.Stack
+	// people are those whom the region tells of an outage.
+	people *people.People
+	parts  *run.Stack
 	// serving is the control socket, until it is closed.
 	serving sync.WaitGroup
 
@@ -112,6 +115,9 @@ func (d *demo) start(ctx context.Context, o options, out io.Writer) error {
 			WireGuard: regionWireGuard, MQTT: regionMQTT, MQTTPlain: regionMQTTPlain,
 		},
 	}
+	if err := d.startPeople(&opts); err != nil {
+		return err
+	}
 	opts.MQTTLines = []string{fmt.Sprintf("integrations: [{name: demo, password_file: %q}]", opts.PasswordFile())}
 	s, err := site.Start(ctx, opts)
 	if err != nil {
@@ -127,6 +133,9 @@ func (d *demo) start(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	if err := d.syncTables(ctx); err != nil {
+		return err
+	}
+	if err := d.setUpPeople(ctx); err != nil {
 		return err
 	}
 	if err := d.writeFiles(); err != nil {

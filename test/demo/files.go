@@ -133,10 +133,12 @@ Try the outage:
   1. Watch the fleet:       bin/holdfastctl fleet --watch      or the region's page
   2. Cut the cable of la:   bin/holdfastctl demo cut la
      Its people work on: take an order yourself at %s/orders
+     Who is told of it:     %s   (phones, mail and chats of the demo)
+     Within 15 seconds the phone rings: answer it there, press 4, and the incident is yours
   3. Compare:               scripts/psql la     -c 'select count(*) from orders'
                             scripts/psql region -c "select facility_id, count(*) from orders group by 1"
-  4. Bring it back:         bin/holdfastctl demo restore la
-     and see it catch up:   bin/holdfastctl sync status la
+  4. Bring it back:         bin/holdfastctl demo restore la     and all are told so
+     See it catch up:       bin/holdfastctl sync status la
   5. The other way:         scripts/psql region -c "update customers set contact = 'new' where name like 'Blue%%'"
                             scripts/psql la     -c "select name, contact from customers where contact <> ''"
   6. Both sides at once:    bin/holdfastctl demo conflict la
@@ -146,5 +148,5 @@ Try the outage:
 API: %s/api/openapi.json and, of a facility, %s/api/workspace/v1/openapi.json
 Logs: .demo/*/log
 MQTT: 127.0.0.1:%d, user and client id demo, the same password; it reads the JSON below hf/v1/json/
-`, strings.ReplaceAll(strings.TrimRight(string(sign), "\n"), "\n", "\n  ")+"\n", plants[0].URL(), regionURL(), plants[0].URL(), regionMQTTPlain)
+`, strings.ReplaceAll(strings.TrimRight(string(sign), "\n"), "\n", "\n  ")+"\n", plants[0].URL(), pageURL(), regionURL(), plants[0].URL(), regionMQTTPlain)
 }

@@ -20,6 +20,8 @@ const (
 	regionMQTT      = 8883
 	regionMQTTPlain = 1883
 	regionWireGuard = 51820
+	peoplePage      = 4020
+	peopleMail      = 4025
 )
 
 // plant is one facility of the demo.
@@ -35,6 +37,8 @@ var plants = []plant{
 }
 
 func (p plant) URL() string { return "http://127.0.0.1:" + strconv.Itoa(p.HTTP) }
+
+func pageURL() string { return "http://127.0.0.1:" + strconv.Itoa(peoplePage) }
 
 func regionURL() string { return "http://127.0.0.1:" + strconv.Itoa(regionHTTP) }
 
@@ -52,6 +56,8 @@ func doors() []door {
 		{"tcp", regionMQTT, "MQTT over TLS"},
 		{"tcp", regionMQTTPlain, "MQTT"},
 		{"udp", regionWireGuard, "WireGuard"},
+		{"tcp", peoplePage, "the page of phones and chats"},
+		{"tcp", peopleMail, "the mail server of that page"},
 	}
 	for _, p := range plants {
 		list = append(list, door{"tcp", p.HTTP, p.ID + "'s pages"}, door{"tcp", p.Postgres, p.ID + "'s PostgreSQL"})

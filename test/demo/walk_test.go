@@ -90,7 +90,7 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 	})
 
 	out := c.run("holdfast-demo", "up")
-	for _, want := range []string{"http://127.0.0.1:8080", "http://127.0.0.1:4010", "http://127.0.0.1:4011", "demo cut la", "make demo-down"} {
+	for _, want := range []string{"http://127.0.0.1:8080", "http://127.0.0.1:4010", "http://127.0.0.1:4011", "http://127.0.0.1:4020", "demo cut la", "make demo-down"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("up does not say %q:\n%s", want, out)
 		}
@@ -117,6 +117,16 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 	}
 	if again := c.run("holdfast-demo", "up"); !strings.Contains(again, "runs already") {
 		t.Errorf("a second up: %s", again)
+	}
+	told := func() (list string, n int) {
+		for _, what := range []string{"contacts", "schedules", "policies"} {
+			list += c.run("holdfastctl", what, "list", "--json")
+		}
+		return list, strings.Count(list, `"id":`)
+	}
+	people, count := told()
+	if !strings.Contains(people, "Pat, shift lead") {
+		t.Errorf("nobody is told of an outage:\n%s", people)
 	}
 	c.run("holdfast-demo", "down")
 	c.nothingRuns()
@@ -145,6 +155,9 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 		}
 	}
 	t.Logf("second start ready after %s", time.Since(began).Round(100*time.Millisecond))
+	if after, n := told(); n != count {
+		t.Errorf("who is told, before the second start:\n%s\nand after it:\n%s", people, after)
+	}
 	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

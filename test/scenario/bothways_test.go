@@ -181,7 +181,7 @@ func (p *plants) refusedAtTheFacility(t *testing.T) {
 	if out, err := ctl(t, p.site, "sync", "status", "la"); err != nil || !strings.Contains(out, "3 changes from the region") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if v, err := metric(t.Context(), p.la.URL(), "holdfast_down_parked"); err != nil || v != 3 {
+	if v, err := metric(t.Context(), p.la.URL(), "holdfast_down_parked_changes"); err != nil || v != 3 {
 		t.Errorf("the box counts %v, %v", v, err)
 	}
 	// Corrected from the region, it is so on both sides.

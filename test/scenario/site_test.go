@@ -46,7 +46,7 @@ func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	}
 	o.Tied = true
 	o.Ports = site.Ports{
-		HTTP: pgtest.Port(t), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
+		HTTP: cmp.Or(o.Ports.HTTP, pgtest.Port(t)), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
 		MQTT: cmp.Or(o.Ports.MQTT, pgtest.Port(t)), MQTTPlain: pgtest.Port(t),
 	}
 	s, err := site.Start(within(t, 2*time.Minute), o)

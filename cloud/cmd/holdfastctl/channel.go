@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func (a *app) sendTest(ctx context.Context, cl *v1.Client, method int64, wait ti
 	for deadline := time.Now().Add(wait); ; {
 		if now := d.State + a.deliveryNote(d); now != told && !a.asJSON {
 			told = now
-			a.printf("%s %s: %s %s\n", d.Name, d.Channel, deliveryCell(d).text, a.deliveryNote(d))
+			a.printf("%s\n", strings.TrimSpace(fmt.Sprintf("%s %s: %s %s", d.Name, d.Channel, deliveryCell(d).text, a.deliveryNote(d))))
 		}
 		if arrived(d) || gone(d) || !time.Now().Before(deadline) {
 			return d, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,9 @@ happened: every message, and whether it arrived.`,
 		Example: "  holdfastctl incidents\n  holdfastctl incidents --all --facility la\n  holdfastctl incidents show 17\n  holdfastctl ack 17 --note 'the provider is on it'",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
+				if id, err := strconv.ParseInt(args[0], 10, 64); err == nil {
+					return usageError{hint.Wrap(fmt.Errorf("there is no command %q under %s", args[0], cmd.CommandPath()), "Write it as: %s show %d", cmd.CommandPath(), id)}
+				}
 				return usageError{hint.Wrap(fmt.Errorf("there is no command %q under %s", args[0], cmd.CommandPath()), "See %s --help.", cmd.CommandPath())}
 			}
 			return nil
@@ -43,7 +47,7 @@ happened: every message, and whether it arrived.`,
 			if err != nil {
 				return err
 			}
-			return a.show(page.Items, func() error { a.printIncidents(page, all); return nil })
+			return a.show(page.Items, func() error { a.printIncidents(page, all, f.Facility+f.Tenant+f.Kind != ""); return nil })
 		},
 	}
 	fl := cmd.Flags()
@@ -57,11 +61,14 @@ happened: every message, and whether it arrived.`,
 	return cmd
 }
 
-func (a *app) printIncidents(page v1.Page[v1.Incident], all bool) {
+func (a *app) printIncidents(page v1.Page[v1.Incident], all, narrowed bool) {
 	if len(page.Items) == 0 {
-		if all {
+		switch {
+		case narrowed:
+			a.printf("No incident is as you asked for. holdfastctl incidents --all shows all that there were.\n")
+		case all:
 			a.printf("No incidents.\n")
-		} else {
+		default:
 			a.printf("Nothing is wrong now. holdfastctl incidents --all shows what was.\n")
 		}
 		return
@@ -85,6 +92,8 @@ func incidentCell(i v1.Incident) cell {
 		return cell{"○ over", grey}
 	case i.AckedAt != nil:
 		return cell{"◆ " + i.AckedBy + " has it", yellow}
+	case i.Kind == "drill":
+		return cell{"○ a test", grey}
 	case i.Quiet:
 		return cell{"◇ announced work", grey}
 	}
@@ -232,7 +241,11 @@ func (a *app) deliveryNote(d v1.Delivery) string {
 	case d.Error != "":
 		return d.Error
 	case d.HeldReason != "" && d.DoneAt == nil && d.AcceptedAt == nil:
-		return "held until " + a.clockTime(&d.NotBefore) + ", because " + d.HeldReason
+		why := d.HeldReason // it begins with the time, which is said here with how far it is
+		if _, reason, ok := strings.Cut(why, ", because "); ok {
+			why = reason
+		}
+		return "held until " + a.clockTime(&d.NotBefore) + ", because " + why
 	case d.Provider != "":
 		return "by " + d.Provider
 	}

@@ -109,7 +109,12 @@ func (p *Peer) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHT
 
 // AddWebhook makes an incoming webhook of a channel and returns its address.
 func (p *Peer) AddWebhook(channel string) string {
-	path := "/services/T0000HOLD/B0000FAST/" + token()
+	return p.AddWebhookWith(channel, token())
+}
+
+// AddWebhookWith does so for an address that people have from an earlier run.
+func (p *Peer) AddWebhookWith(channel, token string) string {
+	path := "/services/T0000HOLD/B0000FAST/" + token
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hooks[path] = channel

@@ -378,7 +378,7 @@ func (s *Server) Entries() (out []panel.Entry) {
 		if err != nil {
 			subject = m.Header.Get("Subject")
 		}
-		out = append(out, panel.Entry{At: m.At, Title: subject, Lines: strings.Split(strings.TrimSpace(m.Plain), "\n"), Note: "To " + m.To})
+		out = append(out, panel.Entry{At: m.At, Title: subject, Lines: append([]string{"To " + m.To, ""}, strings.Split(strings.TrimSpace(m.Plain), "\n")...)})
 	}
 	return out
 }

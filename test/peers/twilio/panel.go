@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/agogsaas/holdfast/test/peers"
@@ -125,7 +124,7 @@ func (t *Twilio) shown() []shownPhone {
 		}
 		if len(p.calls) > 0 {
 			c := p.calls[len(p.calls)-1]
-			s.Call = &shownCall{c.SID, c.From, c.Status, c.listens, slices.Clone(c.heard)}
+			s.Call = &shownCall{c.SID, c.From, c.Status, c.listens, append([]string{}, c.heard...)}
 		}
 		all = append(all, s)
 	}

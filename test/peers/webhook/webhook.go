@@ -7,6 +7,7 @@
 package webhook
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -147,7 +148,11 @@ func (p *Peer) Entries() (out []panel.Entry) {
 			Title string `json:"title"`
 		}
 		_ = json.Unmarshal(r.Body, &doc) // it has no title then
-		out = append(out, panel.Entry{At: r.At, Title: doc.Title, Lines: []string{string(r.Body)}, Note: r.Event})
+		var body bytes.Buffer
+		if json.Indent(&body, r.Body, "", "  ") != nil {
+			body = *bytes.NewBuffer(r.Body)
+		}
+		out = append(out, panel.Entry{At: r.At, Title: doc.Title, Lines: []string{body.String()}, Note: r.Event})
 	}
 	return out
 }

@@ -84,7 +84,7 @@
       li.textContent = m.body;
       li.classList.toggle("mine", m.mine);
       at.dateTime = m.at;
-      at.textContent = new Date(m.at).toLocaleTimeString();
+      at.textContent = new Date(m.at).toISOString().slice(11, 19) + " UTC";
       li.append(at);
       list.append(li);
       list.scrollTop = list.scrollHeight;
@@ -92,19 +92,21 @@
   };
 
   const draw = async () => {
+    let all;
     try {
-      const all = await (await fetch(base + "state", { cache: "no-store" })).json();
-      document.getElementById("phones-none").hidden = all.some((p) => p.call || p.messages.length);
-      document.title = (all.some((p) => p.call && p.call.status === "ringing") ? "It rings · " : "") + title;
-      for (const p of all) {
-        const s = shown.get(p.number) || make(p);
-        drawCall(s, p.call);
-        drawMessages(s, p.messages);
-      }
+      all = await (await fetch(base + "state", { cache: "no-store" })).json();
     } catch {
       // The demo stops or starts again: ask later.
     }
     setTimeout(draw, 500);
+    if (!all) return;
+    document.getElementById("phones-none").hidden = all.some((p) => p.call || p.messages.length);
+    document.title = (all.some((p) => p.call && p.call.status === "ringing") ? "It rings · " : "") + title;
+    for (const p of all) {
+      const s = shown.get(p.number) || make(p);
+      drawCall(s, p.call);
+      drawMessages(s, p.messages);
+    }
   };
   draw();
 })();

@@ -1,0 +1,404 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/test/rig/people"
+	"github.com/agogsaas/holdfast/test/rig/site"
+)
+
+// toldWithin is how long people may take to be told on a machine that does much
+// else; what it really takes is in the log and in docs/bench.md.
+const toldWithin = 60 * time.Second
+
+// town is a region with two facilities and the people who are told of them.
+type town struct {
+	t      *testing.T
+	site   *site.Site
+	people *people.People
+	la     *site.Edge
+}
+
+func newTown(t *testing.T) *town {
+	t.Helper()
+	dir, http := folder(t), pgtest.Port(t)
+	p, err := people.Start(people.Options{Dir: filepath.Join(dir, "people"), Region: fmt.Sprintf("http://127.0.0.1:%d", http), Page: pgtest.Port(t), Mail: pgtest.Port(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	extra, err := p.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &town{t: t, people: p, site: startSiteWith(t, site.Options{Dir: dir, Ports: site.Ports{HTTP: http}, Extra: extra})}
+	w.la = addEdgeWith(t, w.site, site.EdgeOptions{ID: "la", Name: "Los Angeles", TimeZone: "America/Los_Angeles"})
+	addEdgeWith(t, w.site, site.EdgeOptions{ID: "frankfurt", Name: "Frankfurt", TimeZone: "Europe/Berlin"})
+	if err := p.SetUp(within(t, time.Minute), w.site.API, "foo"); err != nil {
+		t.Fatal(err)
+	}
+	w.online()
+	return w
+}
+
+// online waits until both facilities are.
+func (w *town) online() {
+	w.t.Helper()
+	eventually(w.t, 2*time.Minute, func(ctx context.Context) error {
+		for _, id := range []string{"la", "frankfurt"} {
+			f, err := w.site.API.FacilityStatus(ctx, id)
+			if err != nil || f.State != v1.StateOnline {
+				return errors.Join(err, fmt.Errorf("%s is %s", id, f.State))
+			}
+		}
+		return nil
+	})
+}
+
+// incidents are all that there were, without the daily drill, which is none.
+func (w *town) incidents(ctx context.Context) ([]v1.Incident, error) {
+	page, err := w.site.API.Incidents(ctx, v1.IncidentFilter{State: "all"}, 100, "")
+	return slices.DeleteFunc(page.Items, func(i v1.Incident) bool { return i.Kind == "drill" }), err
+}
+
+// incident waits for la's.
+func (w *town) incident(d time.Duration) (found v1.Incident) {
+	w.t.Helper()
+	eventually(w.t, d, func(ctx context.Context) error {
+		all, err := w.incidents(ctx)
+		for _, i := range all {
+			if i.Kind == "offline" && i.Facility == "la" {
+				found = i
+				return nil
+			}
+		}
+		return errors.Join(err, fmt.Errorf("no incident of la among %v", all))
+	})
+	return found
+}
+
+// page asks the page of phones and chats, as its scripts do.
+func (w *town) page(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.people.URL()+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// phone is what the page shows of Pat's.
+type phone struct {
+	Number   string
+	Messages []struct {
+		Mine bool
+		Body string
+	}
+	Call *struct {
+		SID, Status string
+		Listens     bool
+		Heard       []string
+	}
+}
+
+func (w *town) phone(ctx context.Context) (phone, error) {
+	var all []phone
+	err := w.page(ctx, "/twilio/panel/state", &all)
+	for _, p := range all {
+		if p.Number == people.PatsNumber {
+			return p, err
+		}
+	}
+	return phone{}, errors.Join(err, errors.New("Pat has no phone on the page"))
+}
+
+// press presses a button of the phone that is in a call.
+func (w *town) press(sid, what string, form url.Values) {
+	w.t.Helper()
+	resp, err := http.PostForm(w.people.URL()+"/twilio/panel/calls/"+sid+"/"+what, form)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		text, _ := io.ReadAll(resp.Body) // for the message
+		w.t.Fatalf("%s: %s %s", what, resp.Status, text)
+	}
+}
+
+// chatIDs are the parts of the page, by the channel that they show.
+var chatIDs = map[string]string{"email": "mail", "slack": "slack", "teams": "teams", "pagerduty": "pagerduty", "webhook": "webhook"}
+
+// told says by which channels the page shows something of la that has the word.
+func (w *town) told(ctx context.Context, word string) (map[string]bool, error) {
+	got := map[string]bool{}
+	p, err := w.phone(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range p.Messages {
+		if !m.Mine && strings.Contains(strings.ToLower(m.Body), word) {
+			got["sms"] = true
+		}
+	}
+	if p.Call != nil {
+		got["voice"] = true
+	}
+	for channel, id := range chatIDs {
+		var entries []struct {
+			Title, Note string
+			Lines       []string
+		}
+		if err := w.page(ctx, "/"+id+"/panel/messages.json", &entries); err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			text := strings.Join(append(e.Lines, e.Title, e.Note), "\n")
+			if strings.Contains(text, "Los Angeles") && (channel == "pagerduty" && word == "offline" || strings.Contains(strings.ToLower(text), word)) {
+				got[channel] = true
+			}
+		}
+	}
+	return got, nil
+}
+
+// everybody waits until all channels have told something with the word, and
+// says when each did.
+func (w *town) everybody(word string, began time.Time, channels ...string) map[string]time.Duration {
+	w.t.Helper()
+	at := map[string]time.Duration{}
+	eventually(w.t, toldWithin, func(ctx context.Context) error {
+		got, err := w.told(ctx, word)
+		if err != nil {
+			return err
+		}
+		missing := []string{}
+		for _, c := range channels {
+			if _, was := at[c]; got[c] && !was {
+				at[c] = time.Since(began).Round(10 * time.Millisecond)
+			}
+			if !got[c] {
+				missing = append(missing, c)
+			}
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("nothing with %q by %v", word, missing)
+		}
+		return nil
+	})
+	return at
+}
+
+var allChannels = []string{"sms", "voice", "email", "slack", "teams", "pagerduty", "webhook"}
+
+// TestACutCableMakesThePhoneRingAndKeyFourAcknowledges is the demo's promise, by
+// the buttons of its page: cut, told on every channel, answered by a key,
+// restored, and told so on every channel.
+func TestACutCableMakesThePhoneRingAndKeyFourAcknowledges(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	if all, err := w.incidents(t.Context()); err != nil || len(all) > 0 {
+		t.Fatalf("before anything happened: %+v, %v", all, err)
+	}
+	// Whoever sets up twice doubles nothing.
+	count := func() (n [3]int) {
+		contacts, err1 := w.site.API.Contacts(t.Context(), "")
+		schedules, err2 := w.site.API.Schedules(t.Context(), "")
+		policies, err3 := w.site.API.Policies(t.Context(), "")
+		if err := errors.Join(err1, err2, err3); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range contacts {
+			n[0] += 1 + len(c.Methods)
+		}
+		return [3]int{n[0], len(schedules), len(policies)}
+	}
+	before := count()
+	if err := w.people.SetUp(within(t, time.Minute), w.site.API, "foo"); err != nil {
+		t.Fatal(err)
+	}
+	if after := count(); after != before {
+		t.Errorf("contacts with methods, schedules, policies: %v, then %v", before, after)
+	}
+
+	began := time.Now()
+	w.la.Cut()
+	at := w.everybody("offline", began, allChannels...)
+	slowest := slices.Max(slices.Collect(maps.Values(at)))
+	t.Logf("cut -> all channels: %s %v", slowest, at)
+	found := w.incident(time.Second)
+
+	var p phone
+	ringing := func(status string) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			if p, err = w.phone(ctx); err == nil && p.Call.Status != status {
+				err = fmt.Errorf("the call is %s, want %s", p.Call.Status, status)
+			}
+			return err
+		}
+	}
+	eventually(t, toldWithin, ringing("ringing"))
+	w.press(p.Call.SID, "answer", nil)
+	eventually(t, toldWithin, func(ctx context.Context) error {
+		if err := ringing("in-progress")(ctx); err != nil {
+			return err
+		}
+		if !p.Call.Listens {
+			return errors.New("nobody waits for a key")
+		}
+		return nil
+	})
+	w.press(p.Call.SID, "key", url.Values{"key": {"4"}})
+	eventually(t, toldWithin, ringing("completed"))
+	eventually(t, toldWithin, func(ctx context.Context) error {
+		i, err := w.site.API.Incident(ctx, found.ID)
+		if err != nil || i.AckedHow != "voice" || i.AckedBy != people.Pat {
+			return errors.Join(err, fmt.Errorf("acknowledged by %q by %q; the call said %q", i.AckedBy, i.AckedHow, p.Call.Heard))
+		}
+		return nil
+	})
+	if shown := w.dashboard(fmt.Sprintf("/incidents/%d", found.ID)); !strings.Contains(shown, people.Pat) || !strings.Contains(shown, "voice") {
+		t.Errorf("the incident's page does not show who took it on, and how:\n%s", shown)
+	}
+
+	began = time.Now()
+	w.la.Restore()
+	at = w.everybody("resolved", began, "sms", "email", "slack", "teams", "pagerduty", "webhook")
+	t.Logf("restored -> all channels: %s %v", slices.Max(slices.Collect(maps.Values(at))), at)
+	all, err := w.incidents(t.Context())
+	if err != nil || len(all) != 1 || all[0].ResolvedAt == nil {
+		t.Errorf("after it: %+v, %v", all, err)
+	}
+	if wrong := errors.Join(append(w.people.Teams.Failed(), w.people.Webhook.Refused()...)...); wrong != nil {
+		t.Errorf("the providers could not show what they were sent: %v", wrong)
+	}
+}
+
+// dashboard reads a page of the region as somebody who has signed in.
+func (w *town) dashboard(path string) string {
+	w.t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	client := &http.Client{Jar: jar, Timeout: 20 * time.Second}
+	read := func(resp *http.Response, err error) string {
+		w.t.Helper()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		raw, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			w.t.Fatalf("%s: %s, %v", resp.Request.URL, resp.Status, err)
+		}
+		return string(raw)
+	}
+	read(client.PostForm(w.site.URL()+"/sign-in", url.Values{"name": {"admin"}, "password": {w.site.AdminPassword}}))
+	return read(client.Get(w.site.URL() + path))
+}
+
+// TestARegionThatDiesAsItTellsTellsEverybodyOnce lets the region die right after
+// it has opened an incident, while it tells the first people. Restarts alone are
+// nobody's incident.
+func TestARegionThatDiesAsItTellsTellsEverybodyOnce(t *testing.T) {
+	t.Parallel()
+	w := newTown(t)
+	again := func() {
+		t.Helper()
+		if err := w.site.Cloud.Kill9(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.site.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.site.Cloud.Env = []string{"HOLDFAST_FAULT=alert.send=crash:3"} // as kill -9 at that moment
+	again()
+	w.online()
+	if all, err := w.incidents(t.Context()); err != nil || len(all) > 0 {
+		t.Fatalf("a restart alone: %+v, %v", all, err)
+	}
+
+	w.la.Cut()
+	eventually(t, 2*time.Minute, func(context.Context) error {
+		if w.site.Cloud.Running() {
+			return errors.New("the region has not died")
+		}
+		return nil
+	})
+	killed := time.Now()
+	w.site.Cloud.Env = nil
+	if err := w.site.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found := w.incident(time.Second) // it was stored before anybody was told
+	t.Logf("killed -> all channels: %v", w.everybody("offline", killed, allChannels...))
+	// What was sent before the kill is known after it.
+	var detail v1.IncidentDetail
+	eventually(t, toldWithin, func(ctx context.Context) (err error) {
+		detail, err = w.site.API.Incident(ctx, found.ID)
+		if err == nil && detail.Waiting > 0 {
+			err = fmt.Errorf("%d messages wait", detail.Waiting)
+		}
+		return err
+	})
+	type key struct {
+		method int64
+		event  string
+		step   int
+	}
+	keys := map[key][]string{}
+	for _, d := range detail.Deliveries {
+		k := key{*d.Method, d.Event, d.Step}
+		if keys[k] = append(keys[k], d.ID); len(keys[k]) > 1 {
+			t.Errorf("%s is told twice by %s: %v", d.Name, d.Channel, keys[k])
+		}
+	}
+	mails := map[string]map[string]bool{}
+	for _, m := range w.people.Mail.Mails() {
+		if mails[m.To] == nil {
+			mails[m.To] = map[string]bool{}
+		}
+		mails[m.To][m.Header.Get("Message-Id")] = true
+	}
+	for to, ids := range mails {
+		if len(ids) != 1 {
+			t.Errorf("%s got mail with %d keys", to, len(ids))
+		}
+	}
+	if pages := w.people.PagerDuty.Alerts(); len(pages) != 1 || pages[0].Pages != 1 {
+		t.Errorf("PagerDuty: %+v", pages)
+	}
+	if got := w.people.Webhook.Received(); len(got) != 1 {
+		t.Errorf("the webhook got %d deliveries", len(got))
+	}
+	w.la.Restore()
+	w.everybody("resolved", time.Now(), "sms", "email", "slack", "teams", "pagerduty", "webhook")
+	if all, err := w.incidents(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("after it: %+v, %v", all, err)
+	}
+}
