@@ -75,6 +75,7 @@ func (l *lab) newCrowd(boxes []*box, tunnels *keepers, every time.Duration, o *o
 	if o != nil {
 		c.addrs, c.conf = o.addrs, nil
 	}
+	tunnels.up = &c.up
 	for i, b := range boxes {
 		m := &member{box: b, c: c, first: tunnels.all[i].opened}
 		m.boot = proto.BootID([]byte(fmt.Sprintf("%016d", b.no)))
@@ -220,13 +221,13 @@ func (m *member) dial(ctx context.Context) (net.Conn, error) {
 	return (&tls.Dialer{NetDialer: d, Config: conf}).DialContext(ctx, "tcp", addr)
 }
 
-func (m *member) session64() uint64 { return proto.SessionEpoch(1, 1) }
+func (m *member) epoch() uint64 { return proto.SessionEpoch(1, 1) }
 
 func (m *member) word(s proto.ConnState) ([]byte, error) {
 	m.mu.Lock()
 	n := m.connections
 	m.mu.Unlock()
-	return proto.Conn{Tenant: m.tenant, Facility: m.facility, BootID: m.boot, Session: m.session64(), Connection: n, State: s, WallMs: time.Now().UnixMilli(), Agent: "bench"}.Encode()
+	return proto.Conn{Tenant: m.tenant, Facility: m.facility, BootID: m.boot, Session: m.epoch(), Connection: n, State: s, WallMs: time.Now().UnixMilli(), Agent: "bench"}.Encode()
 }
 
 // greet subscribes, and says that the box is there and how it is.
@@ -245,7 +246,7 @@ func (m *member) greet(out *bufio.Writer) error {
 	}
 	now := time.Now()
 	status, err := proto.Status{
-		Tenant: m.tenant, Facility: m.facility, BootID: m.boot, Session: m.session64(), MonoMs: uint64(now.UnixMilli()), WallMs: now.UnixMilli(),
+		Tenant: m.tenant, Facility: m.facility, BootID: m.boot, Session: m.epoch(), MonoMs: uint64(now.UnixMilli()), WallMs: now.UnixMilli(),
 		BootedMs: now.UnixMilli(), StartedMs: now.UnixMilli(), Versions: proto.Versions{Agent: "bench", Postgres: "15.18", Hardware: "bench"},
 		Database: proto.Database{State: "up", Slot: "active"}, Tunnel: proto.Tunnel{State: "up"},
 	}.Encode()
@@ -269,7 +270,7 @@ func (m *member) beat(conn net.Conn, out *bufio.Writer) error {
 	m.seq++
 	now := time.Now()
 	payload, err := proto.Heartbeat{
-		Who: proto.WhoDigest(m.tenant, m.facility), BootID: m.boot, Session: m.session64(), Seq: m.seq, MonoMs: uint64(now.UnixMilli()),
+		Who: proto.WhoDigest(m.tenant, m.facility), BootID: m.boot, Session: m.epoch(), Seq: m.seq, MonoMs: uint64(now.UnixMilli()),
 		WallMs: now.UnixMilli(), StatusDigest: m.digest, EverySeconds: uint16(m.c.every / time.Second),
 	}.Encode()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/blake2s"
@@ -38,6 +39,7 @@ const (
 	// handshakesAtOnce are under way at most: a hub with more of them in its queue
 	// answers with cookies.
 	handshakesAtOnce = 64
+	aheadMax         = 256
 )
 
 // keeper is the box's end of one tunnel.
@@ -67,6 +69,10 @@ type keepers struct {
 	mu       sync.Mutex
 	all      []*keeper
 	underway int // handshakes that are not answered yet
+	opened   int // tunnels that have had their first
+	// up is how many of their boxes are connected to the broker: the tunnels are
+	// not far ahead of them.
+	up *atomic.Int64
 }
 
 func newKeepers(boxes []*box, hub tunnel.PublicKey, port int) (*keepers, error) {
@@ -127,7 +133,7 @@ func (k *keepers) act(one *keeper, now time.Time) {
 			one.ephemeral = nil
 			k.underway--
 		}
-		if k.underway >= handshakesAtOnce {
+		if k.underway >= handshakesAtOnce || one.send == nil && k.opened-int(k.up.Load()) >= aheadMax {
 			return // it has its turn when others have ended
 		}
 		one.next = now.Add(retryEvery)
@@ -241,6 +247,7 @@ func (k *keepers) answered(one *keeper, msg []byte) {
 	}
 	kdf(c[:], nil, &send, &get)
 	if one.send == nil {
+		k.opened++
 		close(one.opened)
 	}
 	now := time.Now()
