@@ -117,6 +117,24 @@ $(NPM_DONE): $(ASSETS)/package-lock.json
 bench: test-setup ## Measure; writes docs/bench.md and docs/bench.json
 	go run ./test/bench
 
+# SOAK is how long it is watched, KILLS how often it is killed, CROWD how many
+# connections there are.
+SOAK  ?= 30m
+KILLS ?= 200
+CROWD ?= 19000
+
+.PHONY: soak
+soak: test-setup ## Look for false alarms on bad lines for SOAK (30m)
+	go run ./test/bench -only false_offline -soak $(SOAK)
+
+.PHONY: crash
+crash: test-setup ## Kill the alerter KILLS (200) times where it hurts
+	go run ./test/bench -only killed -kills $(KILLS)
+
+.PHONY: load
+load: test-setup ## Connect CROWD (19000) boxes to a region, and measure it
+	go run ./test/bench -only fleet -crowd $(CROWD)
+
 # FROM is the first seed, SEEDS how many (0: until Ctrl-C), STEPS how long each is.
 FROM  ?= 1
 SEEDS ?= 0

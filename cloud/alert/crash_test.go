@@ -193,7 +193,7 @@ func TestNothingIsLostByKillNine(t *testing.T) {
 	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email, channel.Slack, channel.Webhook)}}) // they have no caps
 	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}})
 	points := []string{"alert.commit=crash-after", "alert.lease=crash-after", "alert.send=crash-after", "alert.complete=crash"}
-	deaths, twice, before := 0, 0, 0
+	deaths, twice, before, leases := 0, 0, 0, 0
 	for round := range *rounds {
 		rng := rand.New(rand.NewPCG(uint64(round), 4))
 		plan := func() string {
@@ -239,6 +239,7 @@ func TestNothingIsLostByKillNine(t *testing.T) {
 			}
 		}
 		before += 4 * len(list)
+		leases += inFlight
 		all := len(r.peer.got(channel.Trigger)) + len(r.peer.got(channel.Resolve))
 		if more := all - 2*before - twice; more > inFlight {
 			t.Errorf("round %d: %d came twice, and %d were on their way", round, more, inFlight)
@@ -248,7 +249,7 @@ func TestNothingIsLostByKillNine(t *testing.T) {
 			t.Errorf("round %d: %d messages are not done", round, n)
 		}
 	}
-	t.Logf("%d rounds: %d messages, killed %d times, %d came twice", *rounds, 2*before, deaths, twice)
+	t.Logf("%d rounds: %d messages, killed %d times, %d came twice, %d were on their way", *rounds, 2*before, deaths, twice, leases)
 	if deaths == 0 {
 		t.Error("nothing was killed")
 	}

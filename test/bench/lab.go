@@ -33,8 +33,13 @@ type lab struct {
 	loadRows int64
 	// facilities are those that are simulated.
 	facilities int
-	dir        string
-	bin        string
+	// cuts is how many simulated facilities are cut off, soak how long it is tried
+	// to have one taken for offline, crowd how many connections there are at once,
+	// and kills how often the alerter is killed.
+	cuts, crowd, kills int
+	soak               time.Duration
+	dir                string
+	bin                string
 
 	site   *site.Site
 	edge   *site.Edge
@@ -53,7 +58,10 @@ func newLab(o options) (*lab, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("open the laboratory's folder: %w", err)
 	}
-	return &lab{log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities, dir: dir, bin: o.bin}, nil
+	return &lab{
+		log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities,
+		cuts: o.cuts, crowd: o.crowd, kills: o.kills, soak: o.soak, dir: dir, bin: o.bin,
+	}, nil
 }
 
 // build makes the programs as they are delivered.

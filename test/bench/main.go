@@ -40,11 +40,24 @@ var measurements = []measurement{
 	{"delivery to many", []string{"fanout_p99_s"}, benchFanLive},
 	{"agent at rest", []string{"agent_rss_idle_mb", "agent_cpu_idle_pct"}, benchIdle},
 	{"black hole", []string{"tunnel_recover_s"}, benchBlackHole},
+	{"told", []string{"tell_p99_s", "tell_visible_p99_s"}, benchTold},
+	{"never wrong", []string{"false_offline"}, benchCalm},
+	{"storm", []string{"storm_commit_s"}, benchStorm},
+	{"fleet", []string{"fleet_cores", "fleet_rss_gb", "fleet_ingest_p99_ms", "fleet_reconnect_s", "fleet_false_pages"}, benchFleet},
+	{"cluster", []string{"cluster_reconnect_s", "cluster_false_pages"}, benchCluster},
+	{"killed", []string{"tell_lost", "tell_duplicates"}, benchKilled},
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == tunnelChild {
 		if err := tunnelServe(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 2 && os.Args[1] == clusterChild {
+		if err := clusterServe(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -65,11 +78,18 @@ func main() {
 		return err
 	})
 	facilities := flag.Int("facilities", 1000, "simulated facilities")
+	cuts := flag.Int("cuts", 200, "how many simulated facilities are cut off, each by its cable and by its death")
+	soak := flag.Duration("soak", 30*time.Minute, "how long facilities on bad lines are watched")
+	crowd := flag.Int("crowd", 19_000, "connections to the broker at once; each takes a descriptor here and there")
+	kills := flag.Int("kills", 200, "how often the alerter is killed")
 	flag.Parse()
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	if err := bench(ctx, options{log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, loadRows: loadRows, facilities: *facilities, bin: os.Getenv("HOLDFAST_BIN_DIR")}); err != nil {
+	if err := bench(ctx, options{
+		log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, loadRows: loadRows, facilities: *facilities,
+		cuts: *cuts, soak: *soak, crowd: *crowd, kills: *kills, bin: os.Getenv("HOLDFAST_BIN_DIR"),
+	}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -86,7 +106,10 @@ type options struct {
 	// loadRows is for the first load, facilities for the way down.
 	loadRows   int64
 	facilities int
-	bin        string
+	// cuts, soak, crowd and kills are for detection and alerts.
+	cuts, crowd, kills int
+	soak               time.Duration
+	bin                string
 }
 
 func bench(ctx context.Context, o options) error {

@@ -84,7 +84,7 @@
       li.textContent = m.body;
       li.classList.toggle("mine", m.mine);
       at.dateTime = m.at;
-      at.textContent = new Date(m.at).toLocaleTimeString();
+      at.textContent = new Date(m.at).toISOString().slice(11, 19) + " UTC";
       li.append(at);
       list.append(li);
       list.scrollTop = list.scrollHeight;
