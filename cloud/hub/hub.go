@@ -63,6 +63,7 @@ type member struct {
 	conns map[*conn]struct{}
 
 	rx, tx    uint64    // wireguard's counters at the last look
+	reachable bool      // wireguard knew an address of it then
 	forgotten time.Time // see forgetAfter
 }
 
@@ -215,9 +216,15 @@ func (h *Hub) Listener() net.Listener { return h.stream }
 func (h *Hub) Probe(ctx context.Context, id string) (time.Duration, error) {
 	h.mu.Lock()
 	m := h.byID[id]
+	reachable := m != nil && m.reachable
 	h.mu.Unlock()
-	if m == nil {
+	switch {
+	case m == nil:
 		return 0, fmt.Errorf("probe facility %s: it is not known to the hub", id)
+	case !reachable:
+		// WireGuard would keep the question and try for a minute and a half to agree on
+		// keys with nobody: of thousands that have not called yet that is all it does.
+		return 0, fmt.Errorf("probe facility %s: it has not called, so nobody knows where it is", id)
 	}
 	start := time.Now()
 	c, err := h.tun.DialTCP(ctx, netip.AddrPortFrom(proto.FacilityAddress(m.Number), probePort))

@@ -275,6 +275,20 @@ func TestTheLinkShowsThatTheBoxIsThere(t *testing.T) {
 	}
 }
 
+func TestWhoHasNotCalledIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	_, key := box(t, newHub(t), 1) // of another hub
+	if err := h.Add(hub.Facility{ID: "la", Number: 1, PublicKey: key}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := h.Probe(ctx, "la"); err == nil || ctx.Err() != nil {
+		t.Errorf("probe: %v, %v", err, ctx.Err())
+	}
+}
+
 func TestTheHubKeepsItsKey(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "hub.key")

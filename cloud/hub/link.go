@@ -89,7 +89,7 @@ func (m *member) note(s tunnel.PeerStats, now time.Time) {
 	m.link.Rx += s.RxBytes - m.rx
 	m.link.Tx += s.TxBytes - m.tx
 	m.rx, m.tx = s.RxBytes, s.TxBytes
-	if s.Endpoint != "" {
+	if m.reachable = s.Endpoint != ""; m.reachable {
 		m.link.Endpoint = s.Endpoint
 	}
 	if !s.LastHandshake.IsZero() {
@@ -105,7 +105,7 @@ func (h *Hub) forgetLocked(m *member, now time.Time) error {
 	if err := h.tun.ForgetPeer(m.PublicKey); err != nil {
 		return err
 	}
-	m.rx, m.tx, m.forgotten = 0, 0, now
+	m.rx, m.tx, m.forgotten, m.reachable = 0, 0, now, false
 	return nil
 }
 

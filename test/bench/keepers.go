@@ -35,6 +35,9 @@ const (
 	retryEvery = 5 * time.Second
 
 	handshakesApart = 6 * time.Millisecond
+	// handshakesAtOnce are under way at most: a hub with more of them in its queue
+	// answers with cookies.
+	handshakesAtOnce = 64
 )
 
 // keeper is the box's end of one tunnel.
@@ -61,8 +64,9 @@ type keepers struct {
 	hub  *ecdh.PublicKey
 	mac1 [blake2s.Size]byte
 
-	mu  sync.Mutex
-	all []*keeper
+	mu       sync.Mutex
+	all      []*keeper
+	underway int // handshakes that are not answered yet
 }
 
 func newKeepers(boxes []*box, hub tunnel.PublicKey, port int) (*keepers, error) {
@@ -119,8 +123,16 @@ func (k *keepers) run(ctx context.Context) {
 // act begins a handshake when it is time for one, and says that it is there otherwise.
 func (k *keepers) act(one *keeper, now time.Time) {
 	if one.send == nil || !one.rekey.After(now) {
+		if one.ephemeral != nil { // it was not answered
+			one.ephemeral = nil
+			k.underway--
+		}
+		if k.underway >= handshakesAtOnce {
+			return // it has its turn when others have ended
+		}
 		one.next = now.Add(retryEvery)
 		if msg, err := k.initiate(one, now); err == nil {
+			k.underway++
 			_, _ = k.conn.Write(msg) // a packet may be lost: it is sent again
 		}
 		return
@@ -233,6 +245,7 @@ func (k *keepers) answered(one *keeper, msg []byte) {
 	}
 	now := time.Now()
 	one.send, one.get, one.peerIndex, one.counter, one.ephemeral = aead(send), aead(get), binary.LittleEndian.Uint32(msg[4:]), 0, nil
+	k.underway--
 	one.rekey, one.next = now.Add(rekeyEvery), now.Add(keepEvery)
 	k.say(one, nil) // it tells the hub that the keys are good
 }
