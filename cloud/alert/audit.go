@@ -56,10 +56,12 @@ ORDER BY i.id LIMIT 20`
 SELECT min(not_before) FROM holdfast.delivery
 WHERE state = 'pending' AND not_before < CASE WHEN event IN ('trigger', 'test') THEN $1::timestamptz ELSE $2::timestamptz END`
 
-	// The last drill went to a real person by real ways.
+	// The last drill went to a real person by real ways. That he did not answer his
+	// phone is no fault of the channel, and what has worked since is mended.
 	sqlFailedDrill = `
-SELECT DISTINCT channel FROM holdfast.delivery
-WHERE incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND event = 'trigger' AND state IN ('failed', 'expired') ORDER BY 1`
+SELECT DISTINCT d.channel FROM holdfast.delivery d LEFT JOIN holdfast.contact_method m ON m.id = d.method
+WHERE d.incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND d.event = 'trigger' AND d.state IN ('failed', 'expired')
+  AND d.accepted_at IS NULL AND (m.proved_at IS NULL OR m.proved_at < d.created_at) ORDER BY 1`
 
 	sqlUnproved = `
 SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])

@@ -19,7 +19,7 @@ var _ channel.Inbox = (*Alerter)(nil)
 const (
 	eventIDMaxBytes = 200
 	nameMaxBytes    = 200
-	noteMaxBytes    = 500
+	noteMaxBytes    = 2000 // 500 characters of any script
 )
 
 var (

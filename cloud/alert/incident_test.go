@@ -480,3 +480,13 @@ func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 		t.Errorf("%d messages of what is gone are kept, %v", others, err)
 	}
 }
+
+func TestNobodyIsRefusedForHisAlphabet(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.holds(r.offline("la"))
+	r.turn()
+	if d, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "omar", "dashboard", strings.Repeat("ж", 500)); err != nil || d.AckedBy != "omar" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}

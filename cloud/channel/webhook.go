@@ -3,10 +3,8 @@ package channel
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -22,7 +20,6 @@ import (
 )
 
 const (
-	webhookSecretPrefix = "hfwh_"
 	// webhookSecretMin is what a secret must have: shorter ones can be guessed
 	// from one signature.
 	webhookSecretMin = 24
@@ -33,7 +30,7 @@ var errPrivate = Permanent(hint.Wrap(errors.New("the address is in a private net
 	"Webhooks reach public addresses only; whoever runs the region can allow a network in alerts.webhook.private_networks."))
 
 // WebhookSender posts signed JSON to any URL. Its method's setting "secret"
-// signs; NewWebhookSecret makes one, which people are shown once.
+// signs.
 type WebhookSender struct {
 	post    *poster
 	guard   func(netip.Addr) error
@@ -62,13 +59,6 @@ func NewWebhook(c WebhookConfig, texts *Texts) (*WebhookSender, error) {
 	w.guard = w.allowed
 	w.post = newPoster(w.allowed)
 	return w, nil
-}
-
-// NewWebhookSecret makes the secret of a method. It is shown to people once.
-func NewWebhookSecret() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails
-	return webhookSecretPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
 // Send posts the document. What the receiver answers with 2xx it has.
@@ -148,7 +138,7 @@ func (w *WebhookSender) secretOf(settings map[string]string) (string, error) {
 	}
 	if len(secret) < webhookSecretMin {
 		return "", hint.Wrap(fmt.Errorf("the webhook has no secret of at least %d characters to sign with", webhookSecretMin),
-			"Make the method again: its secret is shown once.")
+			"Make the method again with a secret: holdfastctl contacts method add NAME webhook URL --secret-file FILE; openssl rand -hex 32 makes one.")
 	}
 	return secret, nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/agogsaas/holdfast/test/peers/webhook"
 )
 
+const webhookSecret = "hfwh_0123456789abcdefghijklmnopqrstuv"
+
 type receiver struct {
 	*webhook.Peer
 	url    string
@@ -23,7 +25,7 @@ type receiver struct {
 
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
-	r := &receiver{secret: channel.NewWebhookSecret()}
+	r := &receiver{secret: webhookSecret}
 	r.Peer = webhook.New(r.secret)
 	r.url = serve(t, func(string) http.Handler { return r.Peer }) + "/in?key=verysecretkey"
 	var err error
@@ -126,7 +128,7 @@ func TestAWebhookReachesNoPrivateNetwork(t *testing.T) {
 	}
 	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
 	defer inside.Close()
-	settings := map[string]string{"secret": channel.NewWebhookSecret()}
+	settings := map[string]string{"secret": webhookSecret}
 	port := inside.URL[strings.LastIndex(inside.URL, ":"):]
 	for _, to := range []string{
 		inside.URL, "http://localhost" + port, "https://127.0.0.1" + port, "https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/",

@@ -30,6 +30,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/hub"
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/router"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
 )
 
 // What is for other people's Prometheus and Grafana, from here.
@@ -68,7 +69,10 @@ func TestRulesBoardAndManualSayWhatIsMeasured(t *testing.T) {
 			}
 		}
 	})
-	t.Run("manual", func(t *testing.T) { wantTable(t, m) })
+	t.Run("manual", func(t *testing.T) {
+		wantTable(t, m)
+		wantNames(t, m)
+	})
 	t.Run("rules", func(t *testing.T) { wantRules(t, m) })
 	var panels []string
 	t.Run("board", func(t *testing.T) { panels = wantBoard(t, m) })
@@ -238,6 +242,28 @@ func wantTable(t *testing.T, m measured) {
 			t.Errorf("the manual has too much: %s", r)
 		}
 		t.Error("go test ./test/scenario -run TestRulesBoardAndManual -update writes the table anew")
+	}
+}
+
+// wantNames finds metrics that a page of the manual names and nothing exports.
+func wantNames(t *testing.T, m measured) {
+	t.Helper()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 5 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	roles := []string{pgcluster.Capture, pgcluster.Apply, pgcluster.App, pgcluster.Monitor}
+	names := regexp.MustCompile(`\bholdfast_\w+`)
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names.FindAllString(string(text), -1) {
+			if m.family(name) == nil && m.all[name] == nil && !slices.Contains(roles, name) {
+				t.Errorf("%s: nothing exports %s", page, name)
+			}
+		}
 	}
 }
 

@@ -273,7 +273,7 @@ hours, it is told again.`,
 				return err
 			}
 			return a.show(i, func() error {
-				a.printf("%s has incident %d: %s.\n", i.AckedBy, i.ID, i.Summary)
+				a.printf("%s has incident %d: %s.\n", i.AckedBy, i.ID, strings.TrimSuffix(i.Summary, "."))
 				if i.RemindAt != nil {
 					a.printf("It is told again %s, unless it is over by then.\n", a.when(*i.RemindAt))
 				}
