@@ -59,6 +59,10 @@ func New(cfg Config, now time.Time) *Detector {
 	return &Detector{cfg: cfg, clear: now, last: now, long: true, facilities: make(map[string]*memory)}
 }
 
+// Begin says what the region has, for what is judged before the first step: a
+// heartbeat alone is not enough where there are tunnels.
+func (d *Detector) Begin(r Region) { d.region = r }
+
 // of is what is remembered of a facility. There are many, and they are looked at
 // often, so the facts keep the way there.
 func (d *Detector) of(f *Facts) *memory {

@@ -140,6 +140,7 @@ func New(cfg Config) (*Fleet, error) {
 		return nil, fmt.Errorf("fleet: %w", err)
 	}
 	mc.Subscriptions = append(mc.Subscriptions, sub)
+	f.detector.Begin(f.regionLocked())
 	f.client, err = mqttclient.New(cfg.Client(mc))
 	if err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)

@@ -65,7 +65,7 @@ func tellIfFailed(t *testing.T, s *site.Site) {
 			}
 			for _, sql := range []string{
 				`SELECT row_to_json(p)::text FROM holdfast.position p`, `SELECT row_to_json(e)::text FROM holdfast.stream_event e`,
-				`SELECT left(row_to_json(c)::text, 600) FROM holdfast.conflict c WHERE key->>'code' LIKE 'own-%'`,
+				`SELECT left(row_to_json(c)::text, 600) FROM holdfast.conflict c ORDER BY at DESC LIMIT 20`,
 			} {
 				rows, err := conn.Query(ctx, sql)
 				if err != nil {

@@ -379,8 +379,12 @@ func TestRevokedBoxIsOut(t *testing.T) {
 	onEachBroker(t, func(t *testing.T, b mqttBroker) {
 		r := newRegion(t, b, nil)
 		out, stays := newBox(t, b, la, t.TempDir()), newBox(t, b, ffm, t.TempDir())
-		r.is(t, "la", fleet.StateOnline)
+		first := r.is(t, "la", fleet.StateOnline)
 		r.is(t, "frankfurt", fleet.StateOnline)
+		eventually(t, "a second beat is heard", func() bool { // with the first a region that has just begun to listen gives time
+			got, _ := r.Summary("la")
+			return got.LastHeardAt.Sub(*first.LastHeardAt) > time.Second
+		})
 		r.tunnel.Store(false)
 		b.revoke(t, la)
 		eventually(t, "the box is out and not let in again", func() bool {
