@@ -278,6 +278,7 @@ func (l *lab) tellFrom(ctx context.Context, e *ears, from int, facilities [][2]s
 			tenants, channels, addresses = append(tenants, f[0]), append(channels, string(k)), append(addresses, to[k])
 		}
 	}
+	l.region.Reset() // the region was started anew with these channels
 	_, err := l.region.Exec(ctx, `
 		WITH c AS (INSERT INTO holdfast.contact (tenant, name, created_by) SELECT t, 'Ana of ' || t, 'bench' FROM unnest($1::text[]) t RETURNING id, tenant),
 		     m AS (INSERT INTO holdfast.contact_method (contact, channel, address)
