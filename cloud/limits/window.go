@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agogsaas/holdfast/cloud/week"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -29,12 +30,10 @@ type Limit struct {
 // Window is a time of the week with a limit of its own. One that ends before it
 // begins goes on past midnight, and belongs to the day on which it began.
 type Window struct {
-	Days     [7]bool // by time.Weekday
-	From, To int     // minutes of the day; To may be 24:00
-	KBps     int     // 0: no limit
+	Days     week.Days
+	From, To int // minutes of the day; To may be 24:00
+	KBps     int // 0: no limit
 }
-
-var days = [7]string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
 
 // ParseWindow reads 'Mon-Fri 06:00-22:00=100', 'Sat,Sun 00:00-24:00=none' or,
 // for every day, '22:00-06:00=2000'.
@@ -59,10 +58,10 @@ func parseWindow(s string) (Window, error) {
 	}
 	switch f := strings.Fields(when); len(f) {
 	case 1:
-		w.Days = [7]bool{true, true, true, true, true, true, true}
+		w.Days = week.EveryDay
 		when = f[0]
 	case 2:
-		if w.Days, err = parseDays(f[0]); err != nil {
+		if w.Days, err = week.ParseDays(f[0]); err != nil {
 			return w, err
 		}
 		when = f[1]
@@ -73,13 +72,13 @@ func parseWindow(s string) (Window, error) {
 	if !ok {
 		return w, fmt.Errorf("%q is not from-to", when)
 	}
-	if w.From, err = minutes(from); err != nil {
+	if w.From, err = week.ParseMinute(from); err != nil {
 		return w, err
 	}
-	if w.To, err = minutes(to); err != nil {
+	if w.To, err = week.ParseMinute(to); err != nil {
 		return w, err
 	}
-	if w.From == w.To || w.From == 24*60 {
+	if w.From == w.To || w.From == week.Minutes {
 		return w, fmt.Errorf("from %s to %s is no time", from, to)
 	}
 	return w, nil
@@ -106,53 +105,10 @@ func CheckKBps(n int) error {
 	return nil
 }
 
-func parseDays(s string) (set [7]bool, err error) {
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		a, err := weekday(first)
-		if err != nil {
-			return set, err
-		}
-		b := a
-		if isRange {
-			if b, err = weekday(last); err != nil {
-				return set, err
-			}
-		}
-		for d := a; ; d = (d + 1) % 7 {
-			set[d] = true
-			if d == b {
-				break
-			}
-		}
-	}
-	return set, nil
-}
-
-func weekday(s string) (int, error) {
-	for i, name := range days {
-		if strings.EqualFold(name, s) {
-			return i, nil
-		}
-	}
-	return 0, fmt.Errorf("%q is no day (Mon, Tue, Wed, Thu, Fri, Sat, Sun)", s)
-}
-
-func minutes(s string) (int, error) {
-	if s == "24:00" {
-		return 24 * 60, nil
-	}
-	t, err := time.Parse("15:04", s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no time of day", s)
-	}
-	return t.Hour()*60 + t.Minute(), nil
-}
-
 // String is what ParseWindow reads.
 func (w Window) String() string {
 	var b strings.Builder
-	if w.Days != [7]bool{true, true, true, true, true, true, true} {
+	if w.Days != week.EveryDay {
 		b.WriteString(w.dayText())
 		b.WriteByte(' ')
 	}
@@ -175,10 +131,10 @@ func (w Window) dayText() string {
 		}
 		switch {
 		case n >= 3:
-			parts = append(parts, days[(i+1)%7]+"-"+days[(i+n)%7])
+			parts = append(parts, week.Names[(i+1)%7]+"-"+week.Names[(i+n)%7])
 			i += n
 		case n > 0:
-			parts = append(parts, days[(i+1)%7])
+			parts = append(parts, week.Names[(i+1)%7])
 		}
 	}
 	return strings.Join(parts, ",")

@@ -6,6 +6,7 @@ import (
 	"time"
 	_ "time/tzdata" // the region's machine may have no time zones of its own
 
+	"github.com/agogsaas/holdfast/cloud/week"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -53,57 +54,10 @@ func loadZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-var weekdays = [7]string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
-
-// parseDays reads 'Mon-Fri' or 'Sat,Sun'; nothing is every day.
-func parseDays(s string) (set [7]bool, err error) {
+// parseDays is week.ParseDays; nothing is every day.
+func parseDays(s string) (week.Days, error) {
 	if strings.TrimSpace(s) == "" {
-		return [7]bool{true, true, true, true, true, true, true}, nil
+		return week.EveryDay, nil
 	}
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, isRange := strings.Cut(part, "-")
-		a, err := weekday(first)
-		if err != nil {
-			return set, err
-		}
-		b := a
-		if isRange {
-			if b, err = weekday(last); err != nil {
-				return set, err
-			}
-		}
-		for d := a; ; d = (d + 1) % 7 {
-			set[d] = true
-			if d == b {
-				break
-			}
-		}
-	}
-	return set, nil
+	return week.ParseDays(s)
 }
-
-func weekday(s string) (int, error) {
-	s = strings.TrimSpace(s)
-	for i, name := range weekdays {
-		if strings.EqualFold(name, s) {
-			return i, nil
-		}
-	}
-	return 0, hint.Wrap(fmt.Errorf("%q is no day of the week", s), "Write days as Mon-Fri, or Sat,Sun; nothing is every day.")
-}
-
-const dayMinutes = 24 * 60
-
-// parseMinute reads a time of day; 24:00 is its end.
-func parseMinute(s string) (int, error) {
-	if s == "24:00" {
-		return dayMinutes, nil
-	}
-	t, err := time.Parse("15:04", s)
-	if err != nil {
-		return 0, hint.Wrap(fmt.Errorf("%q is no time of day", s), "Write it as 09:00 or 22:30.")
-	}
-	return t.Hour()*60 + t.Minute(), nil
-}
-
-func minuteText(m int) string { return fmt.Sprintf("%02d:%02d", m/60, m%60) }

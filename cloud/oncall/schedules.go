@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/week"
 )
 
 const (
@@ -183,9 +184,9 @@ func checkSchedule(ctx context.Context, tx pgx.Tx, id int64, in *v1.Schedule) er
 	}
 	for i, r := range s.Rotations {
 		doc := &in.Rotations[i]
-		doc.FirstDay, doc.Handover = time.Time(r.First).Format(time.DateOnly), minuteText(r.Handover)
+		doc.FirstDay, doc.Handover = time.Time(r.First).Format(time.DateOnly), week.MinuteText(r.Handover)
 		if doc.From != "" || doc.To != "" {
-			doc.From, doc.To = minuteText(r.From), minuteText(r.To)
+			doc.From, doc.To = week.MinuteText(r.From), week.MinuteText(r.To)
 		}
 		if err := checkPeople(ctx, tx, fmt.Sprintf("rotations[%d].contacts", i), in.Tenant, doc.Contacts); err != nil {
 			return err
@@ -222,7 +223,7 @@ func parseSchedule(doc v1.Schedule) (Schedule, error) {
 }
 
 func parseRotation(d v1.Rotation) (r Rotation, field string, err error) {
-	r = Rotation{Contacts: d.Contacts, TurnDays: d.TurnDays, To: dayMinutes}
+	r = Rotation{Contacts: d.Contacts, TurnDays: d.TurnDays, To: week.Minutes}
 	if len(d.Contacts) == 0 || len(d.Contacts) > turnsMax {
 		return r, "contacts", wrong("", fmt.Sprintf("%d contacts cannot take turns", len(d.Contacts)), "Name 1 to %d of them.", turnsMax)
 	}
@@ -236,7 +237,7 @@ func parseRotation(d v1.Rotation) (r Rotation, field string, err error) {
 	r.First = dayOf(first)
 	r.Handover = 9 * 60
 	if d.Handover != "" {
-		if r.Handover, err = parseMinute(d.Handover); err != nil {
+		if r.Handover, err = week.ParseMinute(d.Handover); err != nil {
 			return r, "handover", err
 		}
 	}
@@ -249,10 +250,10 @@ func parseRotation(d v1.Rotation) (r Rotation, field string, err error) {
 	if d.From == "" {
 		return r, "", nil
 	}
-	if r.From, err = parseMinute(d.From); err != nil || r.From == dayMinutes {
+	if r.From, err = week.ParseMinute(d.From); err != nil || r.From == week.Minutes {
 		return r, "from", wrong("", fmt.Sprintf("%.40q is no time of day to begin at", d.From), "Write it as 22:00.")
 	}
-	if r.To, err = parseMinute(d.To); err != nil {
+	if r.To, err = week.ParseMinute(d.To); err != nil {
 		return r, "to", err
 	}
 	return r, "", nil

@@ -1,6 +1,10 @@
 package oncall
 
-import "time"
+import (
+	"time"
+
+	"github.com/agogsaas/holdfast/cloud/week"
+)
 
 // Schedule says who is on call when: people who take turns, and others who
 // stand in for them.
@@ -149,7 +153,7 @@ func (r Rotation) begins(k int, zone *time.Location) time.Time {
 }
 
 func (r Rotation) always() bool {
-	return r.From == 0 && r.To == dayMinutes && r.Days == [7]bool{true, true, true, true, true, true, true}
+	return r.From == 0 && r.To == week.Minutes && r.Days == week.EveryDay
 }
 
 func (r Rotation) covers(t time.Time, zone *time.Location) bool {

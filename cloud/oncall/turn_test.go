@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/week"
 )
 
 const (
@@ -187,7 +188,7 @@ func TestTheWidestScheduleIsNotLookedThroughForEver(t *testing.T) {
 	var rotations []v1.Rotation
 	for i := range rotationsMax {
 		r := daily("2026-01-01", "09:00", ana, ana)
-		r.From, r.To = minuteText(i*60+7), minuteText(i*60+60)
+		r.From, r.To = week.MinuteText(i*60+7), week.MinuteText(i*60+60)
 		rotations = append(rotations, r)
 	}
 	rotations[0] = daily("2026-01-01", "09:00", ana)
