@@ -72,7 +72,7 @@ func words(err error) string {
 // what is wrong. They may be mended while the region runs.
 func (v *voices) verify(ctx context.Context, log *slog.Logger) error {
 	for kind, err := range v.chat.Verify(ctx) {
-		log.Warn("a channel cannot be used as it is set up", "channel", string(kind), "err", err)
+		log.Warn("a channel cannot be used as it is set up", "channel", string(kind), "err", words(err))
 	}
 	if v.twilio != nil {
 		return v.twilio.Watch(ctx, log)
@@ -104,7 +104,7 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 	if file := conf.Alerts.DeadMan; file != "" {
 		secret, err := config.ReadSecret(file)
 		if err != nil { // whoever watches the switch notices
-			log.Error("the dead man's switch is not fetched: its URL cannot be read", "err", err)
+			log.Error("the dead man's switch is not fetched: put its URL into the file (mode 0600) and start the region again", "file", file, "err", err)
 		}
 		c.DeadMan = string(secret)
 	}

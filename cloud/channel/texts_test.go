@@ -228,7 +228,7 @@ func TestWhatToDoIsSaidOfEveryCondition(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []detect.Kind{
 		detect.Offline, detect.TunnelDown, detect.TelemetryDown, detect.Unstable, detect.QueueFilling, detect.DiskFilling, detect.DatabaseDown,
-		detect.NoProgress, detect.ClockOff, detect.Watchdog, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
+		detect.NoProgress, detect.ClockOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
 		detect.Blind, detect.Outage, detect.Alerting, detect.Drill, "what is new",
 	} {
 		got := Actions(kind, "Ops, +1 213 555 0100")

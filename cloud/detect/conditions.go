@@ -24,8 +24,7 @@ const (
 )
 
 // rules are the conditions that follow from what a box tells and the region
-// counts. A box that is silent stays what it last told. Kind Watchdog is not
-// among them: no box tells yet whether its watchdog is armed.
+// counts. A box that is silent stays what it last told.
 //
 // Each reads a moment. It is given how bad it counts as now, so that a limit is
 // further away for who is past it; on and off are how long it must be worse, or better.
@@ -75,13 +74,18 @@ func (m *memory) latch(i int) *latch {
 	return &m.conditions[i]
 }
 
+// lastPacket says no more than the hub knows, so that it agrees with since when.
+func lastPacket(f *Facts) string {
+	return fmt.Sprintf("Last packet through the tunnel: %s, or up to %s later.", clock(f.Tunnel.Add(-TunnelWithin)), lasting(TunnelWithin))
+}
+
 func tunnelReading(f *Facts, v Verdict) reading {
 	if v.Degraded != PartTunnel {
 		return reading{}
 	}
 	r := reading{Warning, f.title() + "'s tunnel is down, so nothing is synced. Its heartbeats arrive.", nil}
 	if !f.Tunnel.IsZero() {
-		r.evidence = []string{"Last packet through the tunnel: " + clock(f.Tunnel) + "."}
+		r.evidence = []string{lastPacket(f)}
 	}
 	return r
 }

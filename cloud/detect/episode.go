@@ -88,7 +88,7 @@ func (m *memory) begin(f *Facts, v Verdict, now time.Time) {
 		say("Last heartbeat: %s.", clock(f.Heard))
 	}
 	if !f.Tunnel.IsZero() {
-		say("Last packet through the tunnel: %s.", clock(f.Tunnel))
+		m.evidence = append(m.evidence, lastPacket(f))
 	}
 	switch {
 	case f.gone(f.life()) && f.Bye:

@@ -17,7 +17,6 @@ const (
 	DatabaseDown  Kind = "database_down"
 	NoProgress    Kind = "no_progress"
 	ClockOff      Kind = "clock_off"
-	Watchdog      Kind = "watchdog_off"
 	Certificate   Kind = "certificate"
 	ParkedRows    Kind = "parked_rows"
 	Mismatch      Kind = "mismatch"

@@ -29,7 +29,6 @@ var kinds = map[detect.Kind]told{
 	detect.TelemetryDown: operations,
 	detect.NoProgress:    operations,
 	detect.ClockOff:      operations,
-	detect.Watchdog:      operations,
 	detect.Certificate:   operations,
 	detect.ParkedRows:    operations,
 	detect.Mismatch:      operations,
