@@ -22,6 +22,9 @@ type Stats struct {
 	LimitBytes int64
 	// Marked is the WAL position that Mark noted.
 	Marked uint64
+	// GaveWay is the last transaction of the newest epoch that GiveWay gave up
+	// and the other side has not been told of; 0 when there is none.
+	GaveWay uint64
 }
 
 // Stats is cheap and never waits for the disk.
@@ -37,6 +40,9 @@ func (q *Queue) Stats() Stats {
 	}
 	if q.acked.Epoch == x.tail.Epoch {
 		s.Acked = q.acked.Seq
+	}
+	if q.gaveWay.Epoch == x.tail.Epoch && q.acked.Before(q.gaveWay) {
+		s.GaveWay = q.gaveWay.Seq
 	}
 	if len(x.checkpoints) > 0 {
 		s.First = 1

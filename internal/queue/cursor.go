@@ -49,7 +49,8 @@ func (c *Cursor) Next(ctx context.Context) (change.Sealed, error) {
 		f, err := c.load(c.next)
 		if err != nil {
 			if c.dropped() {
-				return change.Sealed{}, ErrBehind
+				c.next = 0 // seek says what has become of it
+				continue
 			}
 			if err := c.lost(err); err != nil {
 				return change.Sealed{}, err
@@ -93,9 +94,13 @@ func (c *Cursor) seek(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		return false, c.find(start)
-	case c.next < x.first:
+	case c.next < x.first && !q.gaveWayAfter(c.pos):
 		q.mu.Unlock()
 		return false, ErrBehind
+	case c.next < x.first:
+		c.next = 0
+		q.mu.Unlock()
+		return false, nil
 	default:
 		c.next = x.skipVoid(c.next)
 		empty = c.next > x.visible
@@ -116,6 +121,11 @@ func (c *Cursor) start(x *index) (uint64, error) {
 	follows := change.Position{Epoch: c.pos.Epoch, Seq: c.pos.Seq + 1}
 	if x.checkpoints[0].index > x.first && c.pos.Before(oldest) {
 		return x.first, nil // the oldest frames cannot be read: they are lost, not dropped
+	}
+	if c.q.gaveWayAfter(c.pos) {
+		e := &LostError{Epoch: oldest.Epoch, First: follows.Seq, Last: c.q.gaveWay.Seq, Err: ErrGaveWay}
+		c.pos = c.q.gaveWay
+		return 0, e
 	}
 	if oldest.Epoch > c.pos.Epoch && oldest.Seq > 1 || oldest.Epoch == c.pos.Epoch && follows.Before(oldest) {
 		return 0, fmt.Errorf("%w: it is at %s, the oldest frame kept starts at %s", ErrBehind, c.pos, oldest)

@@ -117,6 +117,8 @@ type note struct {
 	// Tail is the last whole transaction at that time. A queue that ends before
 	// it has lost its end on the disk, and Mark is not true any more.
 	Tail change.Position
+	// GaveWay is the last transaction that GiveWay gave up.
+	GaveWay change.Position
 }
 
 type noteFile struct {

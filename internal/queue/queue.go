@@ -115,6 +115,7 @@ type Queue struct {
 	ix       index
 	acked    change.Position
 	held     *change.Position // see Hold
+	gaveWay  change.Position  // see GiveWay
 	marked   uint64
 	grown    chan struct{} // closed and replaced when the tail grows
 	closing  bool
@@ -197,7 +198,13 @@ func (q *Queue) open() (err error) {
 	}
 	q.acked = q.ix.clampAck(q.note.Acked)
 	q.moveAck(q.acked)
-	return nil
+	q.gaveWay = q.note.GaveWay
+	return q.finishGiveWay()
+}
+
+// noteNow is what is to be remembered; mu is held.
+func (q *Queue) noteNow() note {
+	return note{Mark: q.marked, Acked: q.acked, Tail: q.ix.tail, GaveWay: q.gaveWay}
 }
 
 // Opened tells what Open found.
@@ -335,7 +342,8 @@ func (q *Queue) Mark(lsn uint64) error {
 		return ErrClosed
 	}
 	q.mu.Lock()
-	n := note{Mark: max(lsn, q.marked), Acked: q.acked, Tail: q.ix.tail}
+	n := q.noteNow()
+	n.Mark = max(lsn, q.marked)
 	q.mu.Unlock()
 	if err := q.note.save(n); err != nil {
 		return fmt.Errorf("mark the queue: %w", err)
@@ -376,7 +384,7 @@ func (q *Queue) Ack(p change.Position) error {
 		return err
 	}
 	q.mu.Lock()
-	n, due := note{Mark: q.marked, Acked: q.acked, Tail: q.ix.tail}, time.Since(q.ackNoted) >= ackNoteEvery
+	n, due := q.noteNow(), time.Since(q.ackNoted) >= ackNoteEvery
 	if due {
 		q.ackNoted = time.Now()
 	}
@@ -446,7 +454,7 @@ func (q *Queue) Close() error {
 	q.closing = true
 	close(q.grown)
 	q.grown = make(chan struct{})
-	n := note{Mark: q.marked, Acked: q.acked, Tail: q.ix.tail}
+	n := q.noteNow()
 	q.mu.Unlock()
 	err := q.note.save(n)
 	q.walMu.Lock()

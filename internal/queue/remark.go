@@ -12,7 +12,8 @@ func (q *Queue) Remark(lsn uint64) error {
 		return ErrClosed
 	}
 	q.mu.Lock()
-	n := note{Mark: lsn, Acked: q.acked, Tail: q.ix.tail}
+	n := q.noteNow()
+	n.Mark = lsn
 	q.mu.Unlock()
 	if err := q.note.save(n); err != nil {
 		return fmt.Errorf("mark the queue: %w", err)
