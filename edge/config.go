@@ -52,7 +52,7 @@ type PostgresConfig struct {
 // QueueConfig is the queue of changes on disk.
 type QueueConfig struct {
 	Dir  string       `yaml:"dir" doc:"Where changes wait while the link is down. Default <state_dir>/queue."`
-	Max  config.Bytes `yaml:"max" doc:"How many bytes may wait. At the limit the facility keeps working and an alert says so."`
+	Max  config.Bytes `yaml:"max" doc:"How many bytes may wait. Near the limit what waited longest gives way and is sent again from the database later; at the limit the facility keeps working, changes wait in the WAL, and an alert says so."`
 	Keep config.Bytes `yaml:"keep" doc:"How many bytes of acknowledged changes are kept, so that a region restored from a backup can have them again."`
 }
 

@@ -151,6 +151,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	s.Go("transfer", up.Transfer)
 	s.Go("capture", up.Capture)
 	s.Go("tables", up.Tables)
+	s.Go("room in the queue", up.GiveWay)
 
 	// A heartbeat, on a way of its own.
 	keeper := enrol.NewKeeper(conf.StateDir, id, log.With("part", "enrol"))

@@ -264,18 +264,22 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 	}
 }
 
-// gap stands in for frames that the disk has lost: the region moves on past
-// them, and every table is sent again behind it. The tables are marked first:
+// gap stands in for frames that the disk has lost, or that gave way: the region
+// moves on past them, and every table is sent again behind it. The tables are marked first:
 // a crash in between only loads them once more.
 func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed, error) {
-	u.Log.Error("the queue lost changes on disk; the tables are sent again", "seq", lost.First, "last", lost.Last, "err", lost)
+	reason := "the box's queue was damaged on disk; its tables follow"
+	if errors.Is(lost, queue.ErrGaveWay) {
+		reason = "the box's queue was full and these gave way; its tables follow"
+	}
+	u.Log.Error("changes are lost; the tables are sent again", "seq", lost.First, "last", lost.Last, "err", lost)
 	if err := u.store.reload(ctx, nil, true); err != nil {
 		return change.Sealed{}, err
 	}
 	u.orders.give(order{})
 	return change.Seal(change.Header{
 		Kind: change.Gap, Epoch: lost.Epoch, First: lost.First, Last: lost.Last,
-		Reason: "the box's queue was damaged on disk; its tables follow",
+		Reason: reason,
 	}, &change.Body{})
 }
 

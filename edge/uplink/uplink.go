@@ -42,6 +42,9 @@ type Config struct {
 	Down *downlink.Downlink
 	// Linger is how long changes may gather while nobody waits for them.
 	Linger time.Duration
+	// GiveWayAfter is how long the link must be down before a queue that is nearly
+	// full gives way; 0 is a minute.
+	GiveWayAfter time.Duration
 	// Dial connects through the tunnel; Hub is the stream's host:port in it.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	Hub  string
@@ -50,8 +53,8 @@ type Config struct {
 	Log         *slog.Logger
 }
 
-// Uplink runs as three parts that need no order among themselves: Tables,
-// Capture and Transfer. Transfer works without the local database, so that a
+// Uplink runs as four parts that need no order among themselves: Tables, Capture,
+// Transfer and GiveWay. Transfer works without the local database, so that a
 // box whose PostgreSQL is down still delivers what is safe in its queue.
 type Uplink struct {
 	Config

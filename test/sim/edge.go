@@ -30,6 +30,8 @@ type edge struct {
 	cable  *cable
 	log    *slog.Logger
 
+	// queueMax is how many bytes the queue takes; 0 is no limit.
+	queueMax int64
 	// write and sync are the queue's way to its disk.
 	write, sync fault.Point
 
@@ -43,7 +45,7 @@ func (e *edge) start(_ context.Context) error {
 	e.stack = run.New(e.log)
 	var err error
 	e.queue, err = queue.Open(queue.Options{
-		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, KeepBytes: -1, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
+		Dir: filepath.Join(e.dir, "queue"), SegmentBytes: 1 << 20, KeepBytes: -1, MaxBytes: e.queueMax, WriteFault: &e.write, SyncFault: &e.sync, Log: e.log.With("part", "queue"),
 	})
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func (e *edge) start(_ context.Context) error {
 	})
 	e.up, err = uplink.New(uplink.Config{
 		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.db, CaptureConn: e.conn,
-		Queue: e.queue, Down: e.down, Linger: 20 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
+		Queue: e.queue, Down: e.down, Linger: 20 * time.Millisecond, GiveWayAfter: 100 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
 	})
 	if err != nil {
 		return err
@@ -68,6 +70,7 @@ func (e *edge) start(_ context.Context) error {
 	e.stack.Go("transfer", e.up.Transfer)
 	e.stack.Go("capture", e.up.Capture)
 	e.stack.Go("tables", e.up.Tables)
+	e.stack.Go("room in the queue", e.up.GiveWay)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +22,8 @@ var facilities = []string{"la", "frankfurt"}
 type lane struct {
 	region *pgtest.Server
 	edges  map[string]*pgtest.Server
+	// queueMax bounds the queues of the edges; 0 is no limit.
+	queueMax int64
 }
 
 // The tables of a seed. doc is what both sides change; its rows are whole in
@@ -46,7 +49,8 @@ const (
 	edgeTemplate   = "edge_template"
 )
 
-func newLane(t *testing.T) *lane {
+// newLane starts a lane's servers. Tables may be left out of what is synced.
+func newLane(t *testing.T, unsynced ...string) *lane {
 	t.Helper()
 	o := pgtest.Options{NoFsync: true, Settings: map[string]string{
 		"max_connections": "60", "deadlock_timeout": "50ms", "shared_buffers": "32MB", "autovacuum": "off",
@@ -73,6 +77,9 @@ func newLane(t *testing.T) *lane {
 		edge.Exec(t, `INSERT INTO pair VALUES ($1, 1, 0), ($1, 2, 0)`, f)
 	}
 	for _, table := range syncedTables {
+		if slices.Contains(unsynced, table.name) {
+			continue
+		}
 		region.Exec(t, `INSERT INTO holdfast.synced_table (schema_name, table_name, class, facility_column, added_by) VALUES ('public', $1, $2, $3, 'sim')`,
 			table.name, table.class, table.column)
 	}

@@ -58,7 +58,7 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 	for i, id := range facilities {
 		addr := netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i + 2)})
 		r.addrs[addr] = id
-		e := &edge{id: id, server: l.edges[id], dir: filepath.Join(dir, id), cable: newCable(addr, accept), log: log.With("side", id)}
+		e := &edge{id: id, server: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
 		if e.db, e.conn, drop, err = fresh(ctx, l.edges[id], edgeTemplate, name); err != nil {
 			return w, err
 		}
