@@ -388,7 +388,7 @@ func devices(ctx context.Context, boxes *provision.Provision) ([]broker.Device, 
 func batch(p apply.Progress) fleet.Batch {
 	return fleet.Batch{
 		Epoch: p.Position.Epoch, Seq: p.Position.Seq, CommitAt: p.Committed,
-		Transactions: uint64(p.Txs), Changes: uint64(p.Changes), Bytes: uint64(p.Bytes),
+		Transactions: uint64(p.Txs), Changes: uint64(p.Changes),
 	}
 }
 

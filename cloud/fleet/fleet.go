@@ -93,6 +93,7 @@ type Fleet struct {
 	facilities map[string]*facility
 	work       map[string]time.Time // announced, by facility, and until when
 	route      route
+	moments    moments
 	listening  time.Time           // since when heartbeats can be heard; zero while not
 	subs       map[*sub]struct{}   // who wants to know of changes
 	mirrors    map[string]bool     // facilities whose mirrors are to be published; true: the status too

@@ -1,7 +1,7 @@
 package fleet
 
 import (
-	"math"
+	"slices"
 	"time"
 )
 
@@ -12,57 +12,77 @@ const (
 
 // Batch is what ingest has committed of a facility's stream.
 type Batch struct {
-	Epoch, Seq                   uint64 // the last transaction in it
-	Transactions, Changes, Bytes uint64
+	Epoch, Seq            uint64 // the last transaction in it
+	Transactions, Changes uint64
 	// CommitAt is when the last transaction was committed at the facility, by
 	// the facility's clock; zero when that is not known.
 	CommitAt time.Time
 }
 
-// Point is one moment of a facility's history. Figures that do not fit are cut
-// to the largest that does.
+// Point is one moment of a facility's history. Large figures are rounded, see figure.
 type Point struct {
 	At                int64  `json:"at"`     // seconds since 1970
-	LagMs             uint32 `json:"lag_ms"` // commit at the facility to visible here
-	QueueTransactions uint32 `json:"queue_transactions"`
-	QueueChanges      uint32 `json:"queue_changes"`
-	QueueKiB          uint32 `json:"queue_kib"`
-	Transactions      uint32 `json:"transactions"` // applied since the point before
-	Changes           uint32 `json:"changes"`
-	KiB               uint32 `json:"kib"`
+	LagMs             uint64 `json:"lag_ms"` // commit at the facility to visible here
+	QueueTransactions uint64 `json:"queue_transactions"`
+	Changes           uint64 `json:"changes"` // applied since the point before
 	State             State  `json:"state"`
 }
 
-// history is a ring that grows to historyKept points.
-type history struct {
-	points []Point
-	next   int // where the next goes, once it is full
+// moments are when all histories have their points.
+type moments struct {
+	at   [historyKept]int64 // a ring: the moment no is at no % historyKept
+	past int                // how many there have been
 }
 
-func (h *history) add(p Point) {
-	if len(h.points) < historyKept {
-		h.points = append(h.points, p)
-		return
+// sample is a Point as it is kept, at the place of its moment. There are hundreds
+// for each of thousands of facilities, so it is small.
+type sample struct {
+	lagMs, queueTransactions, changes figure
+	state                             uint8 // its place in states
+}
+
+// history is a facility's.
+type history struct {
+	samples []sample // a ring like moments.at; nil before the first
+	first   int      // moment that it has
+}
+
+// states are all there are; what is not among them is unknown.
+var states = [...]State{StateUnknown, StateNew, StateOnline, StateDegraded, StateOffline}
+
+func (h *history) add(m *moments, p Point) {
+	if h.samples == nil {
+		h.samples, h.first = make([]sample, historyKept), m.past
 	}
-	h.points[h.next] = p
-	h.next = (h.next + 1) % historyKept
+	h.samples[m.past%historyKept] = sample{
+		newFigure(p.LagMs), newFigure(p.QueueTransactions), newFigure(p.Changes), uint8(max(0, slices.Index(states[:], p.State))),
+	}
 }
 
 // list returns the points, oldest first.
-func (h *history) list() []Point {
-	out := make([]Point, 0, len(h.points))
-	out = append(out, h.points[h.next:]...)
-	return append(out, h.points[:h.next]...)
+func (h *history) list(m *moments) []Point {
+	if h.samples == nil {
+		return nil
+	}
+	first := max(h.first, m.past-historyKept)
+	out := make([]Point, 0, m.past-first)
+	for no := first; no < m.past; no++ {
+		s := h.samples[no%historyKept]
+		out = append(out, Point{
+			At: m.at[no%historyKept], LagMs: s.lagMs.value(), QueueTransactions: s.queueTransactions.value(), Changes: s.changes.value(), State: states[s.state],
+		})
+	}
+	return out
 }
 
 // applied counts what was applied of one facility's stream.
 type applied struct {
-	epoch, seq                   uint64
-	transactions, changes, bytes uint64 // since the region started
-	lagMs                        int64  // of the last batch; -1 when not known
-	at                           time.Time
-	sampled                      [3]uint64 // the counters at the last point
-	slots                        [rateSeconds + 1]slot
+	epoch, seq            uint64
+	transactions, changes uint64 // since the region started
+	lagMs                 int64  // of the last batch; -1 when not known
+	at                    time.Time
+	sampled               uint64                 // changes at the last point
+	lately                *[rateSeconds + 1]slot // nil before the first batch
 }
 
 type slot struct {
@@ -83,13 +103,15 @@ func (f *Fleet) Applied(id string, b Batch) {
 	a.epoch, a.seq, a.at = b.Epoch, b.Seq, now
 	a.transactions += b.Transactions
 	a.changes += b.Changes
-	a.bytes += b.Bytes
 	a.lagMs = -1
 	if !b.CommitAt.IsZero() {
 		// The two clocks may differ a little; less than nothing is nothing.
 		a.lagMs = max(0, now.Sub(b.CommitAt).Milliseconds())
 	}
-	s := &a.slots[now.Unix()%int64(len(a.slots))]
+	if a.lately == nil {
+		a.lately = new([rateSeconds + 1]slot)
+	}
+	s := &a.lately[now.Unix()%int64(len(a.lately))]
 	if s.second != now.Unix() {
 		*s = slot{second: now.Unix()}
 	}
@@ -102,7 +124,10 @@ func (f *Fleet) Applied(id string, b Batch) {
 
 // rates are per second, over the last whole seconds.
 func (a *applied) rates(now time.Time) (transactions, changes float64) {
-	for _, s := range a.slots {
+	if a.lately == nil {
+		return 0, 0
+	}
+	for _, s := range a.lately {
 		if age := now.Unix() - s.second; age >= 1 && age <= rateSeconds {
 			transactions += float64(s.transactions)
 			changes += float64(s.changes)
@@ -117,19 +142,13 @@ func (f *Fleet) sample(now time.Time) {
 	defer f.mu.Unlock()
 	for _, fac := range f.facilities {
 		a := &fac.applied
-		p := Point{
-			At: now.Unix(), State: fac.verdict.State,
-			QueueTransactions: clamp(fac.Beat.QueueTransactions), QueueChanges: clamp(fac.Beat.QueueChanges),
-			QueueKiB:     clamp(fac.Beat.QueueBytes >> 10),
-			Transactions: clamp(a.transactions - a.sampled[0]), Changes: clamp(a.changes - a.sampled[1]),
-			KiB: clamp((a.bytes - a.sampled[2]) >> 10),
-		}
-		if lag := fac.lag(now); lag > 0 {
-			p.LagMs = clamp(uint64(lag))
-		}
-		a.sampled = [3]uint64{a.transactions, a.changes, a.bytes}
-		fac.history.add(p)
+		fac.history.add(&f.moments, Point{
+			LagMs: uint64(max(0, fac.lag(now))), QueueTransactions: fac.Beat.QueueTransactions, Changes: a.changes - a.sampled, State: fac.verdict.State,
+		})
+		a.sampled = a.changes
 	}
+	f.moments.at[f.moments.past%historyKept] = now.Unix()
+	f.moments.past++
 }
 
 // lag is the age of the oldest change that is not visible here yet, or when
@@ -143,5 +162,3 @@ func (fac *facility) lag(now time.Time) int64 {
 	}
 	return fac.applied.lagMs
 }
-
-func clamp(n uint64) uint32 { return uint32(min(n, math.MaxUint32)) }

@@ -241,7 +241,7 @@ func TestHistoryKeepsAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := bare(t)
 		for i := range historyKept + 10 {
-			f.Applied("la", Batch{Epoch: 1, Seq: uint64(i + 1), Transactions: 2, Changes: 5, Bytes: 2048, CommitAt: time.Now().Add(-20 * time.Millisecond)})
+			f.Applied("la", Batch{Epoch: 1, Seq: uint64(i + 1), Transactions: 2, Changes: 5, CommitAt: time.Now().Add(-20 * time.Millisecond)})
 			time.Sleep(sampleEvery)
 			f.sample(time.Now())
 		}
@@ -253,7 +253,7 @@ func TestHistoryKeepsAnHour(t *testing.T) {
 			if i > 0 && p.At-d.History[i-1].At != 5 {
 				t.Fatalf("point %d is %d s after the one before", i, p.At-d.History[i-1].At)
 			}
-			if p.Transactions != 2 || p.Changes != 5 || p.KiB != 2 || p.LagMs != 20 {
+			if p.Changes != 5 || p.LagMs != 20 || p.QueueTransactions != 0 || p.State != StateUnknown {
 				t.Fatalf("point %d is %+v", i, p)
 			}
 		}
@@ -264,4 +264,51 @@ func TestHistoryKeepsAnHour(t *testing.T) {
 			t.Errorf("position %d/%d", d.Epoch, d.Seq)
 		}
 	})
+}
+
+func TestHistoryBeginsWithTheFacilityAndEndsNow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := bare(t)
+		for range 700 {
+			time.Sleep(sampleEvery)
+			f.sample(time.Now())
+		}
+		fac := newFacility("berlin")
+		f.facilities["berlin"] = fac
+		began := time.Now()
+		for i, state := range append(states[:], "of a later build") {
+			fac.verdict.State, fac.Beat.QueueTransactions, fac.Beat.OldestSeconds, fac.BeatAt = state, uint64(i)*1_000_003, 3600, time.Now()
+			for range 20 {
+				time.Sleep(sampleEvery)
+				f.sample(time.Now())
+			}
+		}
+		d, _ := f.Facility("berlin")
+		if want := 20 * (len(states) + 1); len(d.History) != want {
+			t.Fatalf("%d points, want %d", len(d.History), want)
+		}
+		for i, p := range d.History {
+			at := began.Add(time.Duration(i+1) * sampleEvery)
+			no := i / 20
+			state, lag := StateUnknown, uint64(0)
+			if no < len(states) {
+				state = states[no]
+			}
+			if no > 0 {
+				lag = uint64(3_600_000 + (i%20+1)*5000)
+			}
+			if p.At != at.Unix() || p.State != state || !near(p.QueueTransactions, uint64(no)*1_000_003) || !near(p.LagMs, lag) {
+				t.Fatalf("point %d is %+v, want %v, lag %d", i, p, state, lag)
+			}
+		}
+		if d, _ := f.Facility("la"); len(d.History) != historyKept || d.History[historyKept-1].At != time.Now().Unix() || d.History[0].At != time.Now().Add(-(historyKept-1)*sampleEvery).Unix() {
+			t.Errorf("the other facility has %d points", len(d.History))
+		}
+	})
+}
+
+// near is as exact as a figure.
+func near(got, want uint64) bool {
+	return max(got, want)-min(got, want) <= want/2000
 }

@@ -68,7 +68,7 @@ func (f *Fleet) Facility(id string) (Detail, bool) {
 	d := Detail{
 		FacilityStatus: f.viewLocked(fac, now), Since: fac.verdict.Since.Round(0), Beat: fac.Beat,
 		Rx: fac.link.Rx, Tx: fac.link.Tx, Epoch: fac.applied.epoch, Seq: fac.applied.seq,
-		Throughput: fac.applied.throughput(now), History: fac.history.list(), Events: slices.Clone(fac.events),
+		Throughput: fac.applied.throughput(now), History: fac.history.list(&f.moments), Events: slices.Clone(fac.events),
 		Status: fac.Status, // never changed once it is here, only replaced
 	}
 	if !fac.Left.IsZero() {

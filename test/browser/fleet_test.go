@@ -96,9 +96,9 @@ func detail(id, name, tenant, zone, state string) fleet.Detail {
 	d.Throughput = v1.Throughput{Transactions: 81200, Changes: 240117, TransactionRate: 4.2, ChangeRate: 12.6}
 	for i := range 300 {
 		at := now.Add(time.Duration(i-300) * 5 * time.Second)
-		p := fleet.Point{At: at.Unix(), LagMs: uint32(5 + i%7), Changes: uint32(40 + (i*37)%50), QueueTransactions: uint32(i % 3), State: fleet.State(state)}
+		p := fleet.Point{At: at.Unix(), LagMs: uint64(5 + i%7), Changes: uint64(40 + (i*37)%50), QueueTransactions: uint64(i % 3), State: fleet.State(state)}
 		if i > 150 && i < 190 {
-			p.LagMs, p.QueueTransactions, p.Changes = uint32((i-150)*5000), uint32((i-150)*9), 0
+			p.LagMs, p.QueueTransactions, p.Changes = uint64((i-150)*5000), uint64((i-150)*9), 0
 		}
 		if i > 230 && i < 250 {
 			p.State, p.Changes = fleet.StateOffline, 0
