@@ -17,12 +17,12 @@ import (
 
 const (
 	sqlList = `
-SELECT f.id, f.tenant, f.name, f.time_zone,
-       s.heard_at, s.tunnel_at, coalesce(s.session_epoch, 0), coalesce(s.boot_id, ''), coalesce(s.status, '{}'), d.certificate_not_after
+SELECT f.id, f.tenant, f.name, f.time_zone, d.certificate_not_after
 FROM holdfast.facility f
-LEFT JOIN holdfast.facility_seen s ON s.facility = f.id
 LEFT JOIN holdfast.device d ON d.facility = f.id AND d.state = 'active'
 WHERE f.removed_at IS NULL`
+
+	sqlSeen = `SELECT facility, heard_at, tunnel_at, session_epoch, boot_id, status FROM holdfast.facility_seen WHERE facility = ANY($1)`
 
 	// An empty status means: as it was. The join leaves out facilities that
 	// were removed meanwhile, which would fail the whole batch.
@@ -80,26 +80,48 @@ FROM (VALUES (0)) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1 AND s
 // store is the table facility_seen.
 type store struct{ db *pgxpool.Pool }
 
-// seen is one row of it, with the facility's own.
+// seen is one row of it.
 type seen struct {
+	ID                string
+	HeardAt, TunnelAt *time.Time
+	Session           int64
+	Boot              string
+	Status            []byte // JSON; {} for none, or when flushing: as it was
+}
+
+// listed is a facility of the region.
+type listed struct {
 	ID, Tenant, Name, TimeZone string
-	HeardAt, TunnelAt          *time.Time
-	Session                    int64
-	Boot                       string
-	Status                     []byte // JSON; {} for none, or when flushing: as it was
 	CertificateUntil           *time.Time
 }
 
-func (s store) list(ctx context.Context) ([]seen, error) {
+func (s store) list(ctx context.Context) ([]listed, error) {
 	rows, err := s.db.Query(ctx, sqlList)
 	if err != nil {
 		return nil, fmt.Errorf("list facilities: %w", err)
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[seen])
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[listed])
 	if err != nil {
 		return nil, fmt.Errorf("list facilities: %w", err)
 	}
 	return all, nil
+}
+
+// seen is what was written of some facilities.
+func (s store) seen(ctx context.Context, ids []string) (map[string]seen, error) {
+	rows, err := s.db.Query(ctx, sqlSeen, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read when facilities were heard: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[seen])
+	if err != nil {
+		return nil, fmt.Errorf("read when facilities were heard: %w", err)
+	}
+	out := make(map[string]seen, len(list))
+	for _, one := range list {
+		out[one.ID] = one
+	}
+	return out, nil
 }
 
 // counted is what the database says of each facility's stream.
@@ -198,6 +220,13 @@ func (f *Fleet) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Their documents are long, and read once.
+	var known map[string]seen
+	if added := f.unknown(rows); len(added) > 0 {
+		if known, err = f.store.seen(ctx, added); err != nil {
+			return err
+		}
+	}
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -208,7 +237,7 @@ func (f *Fleet) Reload(ctx context.Context) error {
 		if fac == nil || fac.tenant != r.Tenant {
 			fac = newFacility(r.ID)
 			fac.tenant, fac.Name, fac.timeZone = r.Tenant, r.Name, r.TimeZone
-			f.remember(fac, r)
+			f.remember(fac, known[r.ID])
 			fac.certified(r.CertificateUntil)
 			f.facilities[r.ID] = fac
 			f.judgeLocked(fac, now)
@@ -228,6 +257,18 @@ func (f *Fleet) Reload(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// unknown are those of a list that are not kept here.
+func (f *Fleet) unknown(list []listed) (ids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range list {
+		if fac := f.facilities[r.ID]; fac == nil || fac.tenant != r.Tenant {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
 }
 
 func (fac *facility) certified(until *time.Time) {

@@ -114,6 +114,23 @@ func TestWhatWasHeardSurvivesARestart(t *testing.T) {
 	}
 }
 
+func TestTheListOfFacilitiesIsReadWithoutTheirDocuments(t *testing.T) {
+	t.Parallel()
+	db, pool := newTestDB(t, "la", "frankfurt")
+	f := newTestFleet(t, pool)
+	db.Exec(t, `ALTER TABLE holdfast.facility_seen RENAME TO gone`)
+	if err := f.Reload(t.Context()); err != nil {
+		t.Errorf("all facilities are known, and their documents were read: %v", err)
+	}
+	db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, name) VALUES ('berlin', 'foo', 'Berlin')`)
+	if err := f.Reload(t.Context()); err == nil {
+		t.Error("a facility was added, and what was written of it was not read")
+	}
+	if _, ok := f.Summary("berlin"); ok {
+		t.Error("a facility was taken in without what was written of it")
+	}
+}
+
 func TestRemovedFacilityDoesNotSpoilTheBatch(t *testing.T) {
 	t.Parallel()
 	db, pool := newTestDB(t, "la", "frankfurt")
