@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -133,32 +134,34 @@ func (t *Tunnel) RemovePeer(key PublicKey) error {
 
 // Stats lists the peers, in no order. It costs about 3 microseconds a peer.
 func (t *Tunnel) Stats() ([]PeerStats, error) {
-	var out []PeerStats
+	t.mu.Lock()
+	out := make([]PeerStats, 0, len(t.peers))
+	t.mu.Unlock()
 	var cur *PeerStats
 	var sec int64
-	err := t.read(func(key, value string) {
-		if key == "public_key" {
+	err := t.read(func(key, value []byte) {
+		if string(key) == "public_key" {
 			out = append(out, PeerStats{})
 			cur = &out[len(out)-1]
-			cur.PublicKey, _ = parseHexKey(value)
+			cur.PublicKey, _ = parseHexKey(string(value))
 			return
 		}
 		if cur == nil {
 			return
 		}
-		switch key {
+		switch string(key) {
 		case "endpoint":
-			cur.Endpoint = value
+			cur.Endpoint = string(value)
 		case "last_handshake_time_sec":
-			sec, _ = strconv.ParseInt(value, 10, 64)
+			sec, _ = strconv.ParseInt(string(value), 10, 64)
 		case "last_handshake_time_nsec":
-			if ns, _ := strconv.ParseInt(value, 10, 64); sec != 0 || ns != 0 {
+			if ns, _ := strconv.ParseInt(string(value), 10, 64); sec != 0 || ns != 0 {
 				cur.LastHandshake = time.Unix(sec, ns)
 			}
 		case "rx_bytes":
-			cur.RxBytes, _ = strconv.ParseUint(value, 10, 64)
+			cur.RxBytes, _ = strconv.ParseUint(string(value), 10, 64)
 		case "tx_bytes":
-			cur.TxBytes, _ = strconv.ParseUint(value, 10, 64)
+			cur.TxBytes, _ = strconv.ParseUint(string(value), 10, 64)
 		}
 	})
 	if err != nil {
@@ -168,8 +171,9 @@ func (t *Tunnel) Stats() ([]PeerStats, error) {
 }
 
 // read calls fn for each line of wireguard's configuration dump. The dump
-// holds the private key: fn picks what it knows and nothing is logged.
-func (t *Tunnel) read(fn func(key, value string)) error {
+// holds the private key: fn picks what it knows, keeps neither of the two slices,
+// and nothing is logged.
+func (t *Tunnel) read(fn func(key, value []byte)) error {
 	var lines lineReader
 	lines.fn = fn
 	if err := t.wg.IpcGetOperation(&lines); err != nil {
@@ -179,14 +183,15 @@ func (t *Tunnel) read(fn func(key, value string)) error {
 }
 
 type lineReader struct {
-	fn func(key, value string)
+	fn func(key, value []byte)
 }
 
-// Write gets the whole dump in one call.
+// Write gets the whole dump in one call. Of thousands of peers it is megabytes, so
+// it is not copied.
 func (l *lineReader) Write(b []byte) (int, error) {
-	for line := range strings.Lines(string(b)) {
-		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if ok && key != "private_key" && key != "preshared_key" {
+	for line := range bytes.Lines(b) {
+		key, value, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte("="))
+		if ok && string(key) != "private_key" && string(key) != "preshared_key" {
 			l.fn(key, value)
 		}
 	}

@@ -147,9 +147,9 @@ func (t *Tunnel) PublicKey() PublicKey { return t.key }
 // was 0.
 func (t *Tunnel) Port() uint16 {
 	var port uint16
-	err := t.read(func(key, value string) {
-		if key == "listen_port" {
-			_, _ = fmt.Sscan(value, &port)
+	err := t.read(func(key, value []byte) {
+		if string(key) == "listen_port" {
+			_, _ = fmt.Sscan(string(value), &port)
 		}
 	})
 	if err != nil {
