@@ -81,6 +81,9 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	log, conf := c.log, c.conf
 	s := run.New(log)
 	defer func() { err = errors.Join(err, s.Stop(stopWithin)) }()
+	if os.Getenv("GOGC") == "" {
+		s.Go("garbage", tidy)
+	}
 
 	if err := os.MkdirAll(conf.StateDir, 0o755); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
