@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
@@ -32,7 +31,7 @@ const (
 	// Edge has one peer and little memory: TCP buffers of at most 4 MiB out and
 	// 2 MiB in, one socket, small batches.
 	Edge Profile = iota
-	// Hub serves thousands of peers and large batches.
+	// Hub serves thousands of peers, and takes as little memory for each as it can.
 	Hub
 )
 
@@ -90,7 +89,7 @@ func New(c Config) (*Tunnel, error) {
 	batch, bind := edgeBatch, newEdgeBind()
 	if c.Profile == Hub {
 		buf.recvMax = 4 * mib
-		batch, bind = conn.IdealBatchSize, conn.NewStdNetBind()
+		batch, bind = hubBatch, newHubBind()
 	}
 	tun := newDevice(cmp.Or(c.MTU, DefaultMTU), batch)
 	st, err := newStack(tun, c.Addresses, buf)
