@@ -17,6 +17,8 @@ const (
 	// nothing happens, fleetAfter how long after the broker's restart.
 	fleetWatch, fleetAfter = 2 * time.Minute, 90 * time.Second
 	fleetSettle            = time.Minute
+	// scrapeEvery is Prometheus' own pace.
+	scrapeEvery = time.Minute
 )
 
 // gathering is a region with a crowd.
@@ -119,6 +121,24 @@ func (l *lab) weight() (region, broker float64, err error) {
 	return region / 1024, broker / 1024, err
 }
 
+// full is the memory that the region's process may come to touch, in GiB: all that
+// its runtime holds, with the program itself. Rings and queues are made at once and
+// filled in an hour; what is resident before is less.
+func (l *lab) full(ctx context.Context) (region float64, err error) {
+	const mib = 1 << 20
+	const held, released, live, stacks, threads = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes", "go_memstats_heap_inuse_bytes", "go_memstats_stack_inuse_bytes", "go_goroutines"
+	of, err := metricsOf(ctx, l.site.URL(), held, released, live, stacks, threads)
+	if err != nil {
+		return 0, err
+	}
+	program, err := memory(l.site.Cloud.PID(), "RssFile")
+	if err != nil {
+		return 0, err
+	}
+	l.log.Info("memory of the region", "heap_mib", of[live]/mib, "stacks_mib", of[stacks]/mib, "goroutines", of[threads], "held_mib", (of[held]-of[released])/mib, "program_mib", program)
+	return ((of[held]-of[released])/mib + program) / 1024, nil
+}
+
 func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 	g, err := l.gather(ctx, l.crowd, sparingEvery, nil)
 	if err != nil {
@@ -135,10 +155,19 @@ func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 	began, sent := time.Now(), g.crowd.sent.Load()
 	var late []float64
 	var most, mostBroker, mostRegion float64
+	scrape := began
 	for next := began.Add(sparingEvery); time.Since(began) < fleetWatch; {
 		region, broker, err := l.weight()
 		if err != nil {
 			return nil, err
+		}
+		if time.Now().After(scrape) {
+			scrape = scrape.Add(scrapeEvery)
+			held, err := l.full(ctx)
+			if err != nil {
+				return nil, err
+			}
+			region = max(region, held)
 		}
 		if region+broker > most {
 			most, mostRegion, mostBroker = region+broker, region, broker
@@ -186,7 +215,7 @@ func benchFleet(ctx context.Context, l *lab) ([]Figure, error) {
 			ID: "fleet_cores", What: fmt.Sprintf("processor time of the region's process and its broker together, %d facilities connected", n), Measured: region + broker, Unit: "cores",
 			Peer: fmt.Sprintf("region %.3g, broker %.3g; apart from that the region's PostgreSQL %.3g and the load generator %.3g, on the same machine; for %s. %s; %s", region, broker, share(before.server, after.server), share(before.own, after.own), fleetWatch, how, load),
 		}),
-		atMost(2, Figure{ID: "fleet_rss_gb", What: "most memory of both", Measured: most, Unit: "GiB", Peer: fmt.Sprintf("resident: region %.3g, broker %.3g", mostRegion, mostBroker)}),
+		atMost(2, Figure{ID: "fleet_rss_gb", What: "most memory of both", Measured: most, Unit: "GiB", Peer: fmt.Sprintf("region %.3g, broker %.3g; of the region all that its runtime holds counts, whether it was touched yet or not: the facilities' histories of an hour and the tunnels' queues are made at once, and filled in time. /metrics is read once a minute", mostRegion, mostBroker)}),
 		atMost(100, Figure{
 			ID: "fleet_ingest_p99_ms", What: "heartbeat sent → heard by the region, 99 of 100", Measured: percentile(late, 99), Unit: "ms",
 			Peer: fmt.Sprintf("from before it is handed to TLS in the load generator until the time that the region notes; half within %.3g ms, of %d; %s", percentile(late, 50), len(late), load),

@@ -26,28 +26,39 @@ func (l *lab) metric(ctx context.Context, name string) (float64, error) {
 }
 
 func metricOf(ctx context.Context, url, name string) (float64, error) {
+	values, err := metricsOf(ctx, url, name)
+	return values[name], err
+}
+
+// metricsOf reads several values of a program's /metrics.
+func metricsOf(ctx context.Context, url string, names ...string) (map[string]float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, fmt.Errorf("ask %s: %w", url, err)
+		return nil, fmt.Errorf("ask %s: %w", url, err)
 	}
 	defer resp.Body.Close()
-	value, found := 0.0, false
-	for s := bufio.NewScanner(resp.Body); s.Scan(); {
-		if k, v, ok := strings.Cut(s.Text(), " "); ok && k == name {
-			if value, err = strconv.ParseFloat(v, 64); err != nil {
-				return 0, fmt.Errorf("read %s: %w", name, err)
+	values := make(map[string]float64)
+	in := bufio.NewScanner(resp.Body)
+	for in.Scan() {
+		if k, v, ok := strings.Cut(in.Text(), " "); ok && slices.Contains(names, k) {
+			if values[k], err = strconv.ParseFloat(v, 64); err != nil {
+				return nil, fmt.Errorf("read %s: %w", k, err)
 			}
-			found = true
 		}
 	}
-	if !found {
-		return 0, fmt.Errorf("%s has no %s", url, name)
+	if err := in.Err(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", url, err)
 	}
-	return value, nil
+	for _, name := range names {
+		if _, ok := values[name]; !ok {
+			return nil, fmt.Errorf("%s has no %s", url, name)
+		}
+	}
+	return values, nil
 }
 
 // memory returns a line of /proc/PID/status in MiB: VmRSS, or VmHWM for the
