@@ -22,6 +22,7 @@ const (
 	FaultMemoryLow      FaultCode = 13 // under 5 % of memory is available
 	FaultStalled        FaultCode = 14 // a stage has work and makes no progress; see the status document
 	FaultLeftOut        FaultCode = 15 // rows that cannot be sent were left out; see their tables in the status document
+	FaultWatchdogOff    FaultCode = 16 // the machine has a hardware watchdog, and nobody has armed it
 )
 
 var faultNames = map[FaultCode]string{
@@ -40,6 +41,7 @@ var faultNames = map[FaultCode]string{
 	FaultMemoryLow:      "memory_low",
 	FaultStalled:        "stalled",
 	FaultLeftOut:        "left_out",
+	FaultWatchdogOff:    "watchdog_off",
 }
 
 // String is the fault's name; a code from a newer build is shown by number.

@@ -3,6 +3,7 @@ package proto
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,31 @@ func TestNewerMessagesAreStillRead(t *testing.T) {
 	}
 }
 
+// A box of the build before says nothing of its watchdog, which is no fault; a
+// region of the build before does not know the key, and reads the rest.
+func TestTheWatchdogIsNewsToTheBuildBefore(t *testing.T) {
+	t.Parallel()
+	before, err := DecodeStatus(frozen(t, "status-full"))
+	if err != nil || before.Watchdog != nil || slices.Contains(before.Faults, FaultWatchdogOff) {
+		t.Errorf("the build before is said to have told %v, %v, %v", before.Watchdog, before.Faults, err)
+	}
+	raw := frozen(t, "status-watchdog-unarmed")
+	now, err := DecodeStatus(raw)
+	if err != nil || now.Watchdog == nil || *now.Watchdog != (Watchdog{WatchdogUnarmed, "Broadcom BCM2835 Watchdog timer", 15}) {
+		t.Errorf("this build reads %v, %v", now.Watchdog, err)
+	}
+	// What the build before has of a document and of a watchdog's faults.
+	var known struct {
+		Facility string      `cbor:"2,keyasint"`
+		Faults   []FaultCode `cbor:"9,keyasint,omitempty"`
+		Queue    Queue       `cbor:"13,keyasint"`
+		Stalls   []Stall     `cbor:"21,keyasint,omitempty"`
+	}
+	if err := decode("status", raw, &known, StatusMaxBytes); err != nil || known.Facility != "la" || checkFaults(known.Faults) != nil {
+		t.Errorf("the build before reads %+v, %v", known, err)
+	}
+}
+
 func TestStatusDocumentAlwaysFits(t *testing.T) {
 	t.Parallel()
 	s := Status{Tenant: strings.Repeat("t", 63), Facility: strings.Repeat("f", 63)}
@@ -119,6 +145,7 @@ func TestStatusDocumentAlwaysFits(t *testing.T) {
 		s.Tables = append(s.Tables, TableStatus{Name: strings.Repeat("ü", 500), State: "refused", Problem: strings.Repeat("p", 5000)})
 	}
 	s.Versions.Agent = strings.Repeat("v", 10_000) + "\xff"
+	s.Watchdog = &Watchdog{Name: strings.Repeat("w", 10_000)}
 	raw, err := s.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +157,7 @@ func TestStatusDocumentAlwaysFits(t *testing.T) {
 	if len(got.Tables) == 0 || got.TablesLeftOut != uint(1000-len(got.Tables)) {
 		t.Errorf("%d tables, %d left out, of 1000", len(got.Tables), got.TablesLeftOut)
 	}
-	if len(s.Tables) != 1000 || len(s.Disks[0].Role) != 500 {
+	if len(s.Tables) != 1000 || len(s.Disks[0].Role) != 500 || len(s.Watchdog.Name) != 10_000 {
 		t.Error("Encode has changed what it was given")
 	}
 }

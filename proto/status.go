@@ -83,6 +83,8 @@ type Status struct {
 	TablesLeftOut uint          `cbor:"20,keyasint,omitempty" json:"tables_left_out,omitempty"`
 	// Stalls are the stages that have work and make no progress.
 	Stalls []Stall `cbor:"21,keyasint,omitempty" json:"stalls,omitempty"`
+	// Watchdog is absent where the box cannot tell, and from a build that does not know it.
+	Watchdog *Watchdog `cbor:"22,keyasint,omitempty" json:"watchdog,omitempty"`
 }
 
 // Stall is a stage on the way of a row that has work and makes no progress.
@@ -142,6 +144,33 @@ type Load struct {
 	MemoryTotalBytes     uint64 `cbor:"2,keyasint" json:"memory_total_bytes"`
 	MemoryAvailableBytes uint64 `cbor:"3,keyasint" json:"memory_available_bytes"`
 	AgentRSSBytes        uint64 `cbor:"4,keyasint" json:"agent_rss_bytes"`
+}
+
+// What a machine's watchdog may be.
+const (
+	WatchdogArmed   = "armed"
+	WatchdogUnarmed = "unarmed" // there is one, and nobody feeds it
+	WatchdogNone    = "none"    // the kernel knows of none
+)
+
+// Watchdog is the machine's hardware watchdog: a timer that restarts it when
+// it has not been fed for a while.
+type Watchdog struct {
+	State   string `cbor:"0,keyasint" json:"state"`                       // armed, unarmed, none
+	Name    string `cbor:"1,keyasint,omitempty" json:"name,omitempty"`    // its driver's word for it
+	Seconds uint64 `cbor:"2,keyasint,omitempty" json:"seconds,omitempty"` // unfed, until it restarts the machine
+}
+
+// String says it to people.
+func (w Watchdog) String() string {
+	s := w.State
+	if s == WatchdogUnarmed {
+		s = "not armed"
+	}
+	if w.Name == "" || w.Seconds == 0 {
+		return s
+	}
+	return fmt.Sprintf("%s (%s, %d s)", s, w.Name, w.Seconds)
 }
 
 // Tunnel is the box's side of the tunnel.
@@ -210,6 +239,11 @@ func (s *Status) cutTexts() {
 	s.Stalls = append([]Stall(nil), s.Stalls[:min(len(s.Stalls), stallsMax)]...)
 	for i := range s.Stalls {
 		s.Stalls[i].Stage = cut(s.Stalls[i].Stage, shortTextMax)
+	}
+	if s.Watchdog != nil {
+		w := *s.Watchdog
+		w.State, w.Name = cut(w.State, shortTextMax), cut(w.Name, shortTextMax)
+		s.Watchdog = &w
 	}
 }
 

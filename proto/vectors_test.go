@@ -77,7 +77,12 @@ func vectors() map[string]message {
 			Queue:  Queue{Transactions: 340, Bytes: 3 << 30, LimitBytes: 8 << 30, FullSeconds: &full, FillBytesPerSecond: 48_000},
 			Stalls: []Stall{{"capture", 75, 1 << 20}, {"load", 3600, 2}},
 		},
-		"status-least": Status{Tenant: "a", Facility: "b", BootID: boot},
+		"status-watchdog-unarmed": Status{
+			Tenant: "foo", Facility: "la", BootID: boot, Session: SessionEpoch(1, 3), MonoMs: 86_400_000, WallMs: wall, Clock: ClockSynced,
+			Faults: []FaultCode{FaultWatchdogOff}, Watchdog: &Watchdog{WatchdogUnarmed, "Broadcom BCM2835 Watchdog timer", 15},
+		},
+		"status-watchdog-none": Status{Tenant: "foo", Facility: "la", BootID: boot, Watchdog: &Watchdog{State: WatchdogNone}},
+		"status-least":         Status{Tenant: "a", Facility: "b", BootID: boot},
 		"conn-birth": Conn{
 			Tenant: "foo", Facility: "la", BootID: boot, Session: SessionEpoch(1, 3), Connection: 2, State: ConnBirth,
 			WallMs: wall, Clock: ClockSynced, Agent: "v0.1.0",
