@@ -13,7 +13,10 @@ import (
 // Config is the box's one configuration file. `holdfast-edge config` prints
 // it with its defaults; the doc tags are the manual.
 type Config struct {
-	StateDir string         `yaml:"state_dir" doc:"Where the box keeps its identity, its queue and its saved clock. Back it up together with the database, or not at all."`
+	StateDir string `yaml:"state_dir" doc:"Where the box keeps its identity, its queue and its saved clock. Back it up together with the database, or not at all."`
+	// An unarmed watchdog is a fault that may be meant: of a server that others
+	// watch over, of a desk. Its alert would come again every two hours.
+	Watchdog string         `yaml:"watchdog" doc:"warn: where the machine has a hardware watchdog that nobody has armed, the region's operations are told. ignore: it is only shown; for a machine that others watch over."`
 	Log      LogConfig      `yaml:"log"`
 	UI       UIConfig       `yaml:"ui"`
 	Postgres PostgresConfig `yaml:"postgres"`
@@ -76,6 +79,7 @@ type MQTTConfig struct {
 func DefaultConfig() Config {
 	return Config{
 		StateDir: "/var/lib/holdfast",
+		Watchdog: "warn",
 		Log:      LogConfig{Level: "info", Format: "text"},
 		UI:       UIConfig{Listen: "127.0.0.1:4010", TimeZone: "UTC"},
 		Postgres: PostgresConfig{Mode: "managed", Port: 6410, Profile: "auto", OSUser: "postgres", Database: "holdfast", WALKeep: 4 << 30},
@@ -116,6 +120,7 @@ func (c *Config) Validate() []config.Problem {
 		}
 		bad(path, "must be one of "+strings.Join(of, ", "))
 	}
+	oneOf("watchdog", c.Watchdog, "warn", "ignore")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")
 	oneOf("postgres.mode", c.Postgres.Mode, "managed", "existing")

@@ -23,6 +23,19 @@ func TestWrongBrokerSettingsAreSaidWithTheirPlace(t *testing.T) {
 	}
 }
 
+func TestAWatchdogIsWarnedOfUnlessTheOperatorSaysOtherwise(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "edge.yaml")
+	for text, want := range map[string]string{"{}\n": "warn", "watchdog: ignore\n": "ignore", "watchdog: off\n": ""} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := LoadConfig(file); c.Watchdog != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", text, c.Watchdog, err, want)
+		}
+	}
+}
+
 func TestTheBrokersPasswordIsReadAtEachConnect(t *testing.T) {
 	t.Parallel()
 	if (MQTTConfig{}).password() != nil {

@@ -167,7 +167,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 		URL: conf.MQTT.broker(id.MQTT), TLS: func() (*tls.Config, error) { return conf.MQTT.tls(keeper) },
 		Username: conf.MQTT.User, Password: conf.MQTT.password(),
 		StateDir: conf.StateDir, DataDir: conf.Postgres.DataDir, Metered: conf.MQTT.Profile == "metered",
-		Facts: f.heartbeat(), Log: log.With("part", "heartbeat"),
+		IgnoreWatchdog: conf.Watchdog == "ignore", Facts: f.heartbeat(), Log: log.With("part", "heartbeat"),
 	})
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	}
 	ui, err := localui.New(localui.Deps{
 		Facility: id.Facility, Place: conf.UI.Place, Zone: zone, Region: id.Region, Pool: pool, Link: f.link, Queue: f.localQueue,
-		Database: f.database, Box: f.box, Stalls: f.localStalls, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
+		Database: f.database, Box: func() localui.Box { return f.screen(hb.Status()) }, Stalls: f.localStalls, Stop: stop, Log: log.With("part", "web"), Version: e.deps.Version,
 		Metrics: f.metrics(),
 	})
 	if err != nil {

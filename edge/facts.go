@@ -206,6 +206,19 @@ func (f *facts) box() localui.Box {
 	return b
 }
 
+// screen is the box as its own pages show it, with what it tells of its machine.
+func (f *facts) screen(s proto.Status) localui.Box {
+	b := f.box()
+	b.Model = s.Versions.Hardware
+	if s.MilliCelsius != nil {
+		b.TempC = float64(*s.MilliCelsius) / 1000
+	}
+	if s.Watchdog != nil {
+		b.Watchdog = s.Watchdog.String()
+	}
+	return b
+}
+
 // metrics serves what a plant's own monitoring may want, by Prometheus's
 // naming rules.
 func (f *facts) metrics() http.Handler {

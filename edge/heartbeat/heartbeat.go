@@ -51,8 +51,11 @@ type Config struct {
 	Metered bool
 	// Hardware names the machine; empty means that the kernel is asked.
 	Hardware string
-	Facts    Facts
-	Log      *slog.Logger
+	// IgnoreWatchdog means that a hardware watchdog that nobody has armed is
+	// told, but is no fault.
+	IgnoreWatchdog bool
+	Facts          Facts
+	Log            *slog.Logger
 }
 
 // Heartbeat is the box's voice. Its methods may be called from several

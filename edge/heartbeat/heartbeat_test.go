@@ -64,6 +64,9 @@ func TestFaultsAndHealthFollowFromTheFacts(t *testing.T) {
 		"well":           {proto.Status{Database: proto.Database{State: "up", Slot: "active"}}, nil, proto.HealthOK},
 		"clock alone":    {proto.Status{Clock: proto.ClockUnsynced}, []proto.FaultCode{proto.FaultClockUnsynced}, proto.HealthOK},
 		"hot":            {proto.Status{MilliCelsius: &hot}, []proto.FaultCode{proto.FaultHot}, proto.HealthDegraded},
+		"not armed":      {proto.Status{Watchdog: &proto.Watchdog{State: proto.WatchdogUnarmed}}, []proto.FaultCode{proto.FaultWatchdogOff}, proto.HealthOK},
+		"armed":          {proto.Status{Watchdog: &proto.Watchdog{State: proto.WatchdogArmed}}, nil, proto.HealthOK},
+		"no watchdog":    {proto.Status{Watchdog: &proto.Watchdog{State: proto.WatchdogNone}}, nil, proto.HealthOK},
 		"tunnel down":    {proto.Status{Tunnel: proto.Tunnel{State: "down"}}, []proto.FaultCode{proto.FaultTunnelDown}, proto.HealthDegraded},
 		"database down":  {proto.Status{Database: proto.Database{State: "down"}}, []proto.FaultCode{proto.FaultDatabaseDown}, proto.HealthFailing},
 		"slot lost":      {proto.Status{Database: proto.Database{Slot: "lost"}}, []proto.FaultCode{proto.FaultSlotMissing}, proto.HealthFailing},
@@ -124,6 +127,7 @@ func TestOnlyWhatMattersMakesADocument(t *testing.T) {
 		"hotter":      func(s *proto.Status) { s.MilliCelsius = &hotter },
 		"version":     func(s *proto.Status) { s.Versions.Agent = "v2" },
 		"epoch":       func(s *proto.Status) { s.Queue.Epoch = 5 },
+		"watchdog":    func(s *proto.Status) { s.Watchdog = &proto.Watchdog{State: proto.WatchdogArmed} },
 	} {
 		s := base
 		change(&s)
@@ -133,6 +137,81 @@ func TestOnlyWhatMattersMakesADocument(t *testing.T) {
 	}
 	if base.Disks[0].FreeBytes != 52*gib || *base.MilliCelsius != 41_000 {
 		t.Error("material has changed what it was given")
+	}
+}
+
+// TestAnUnarmedWatchdogIsToldAndNoneIsNoFault reads trees as sysfs has them:
+// the class holds links to the devices.
+func TestAnUnarmedWatchdogIsToldAndNoneIsNoFault(t *testing.T) {
+	t.Parallel()
+	type device map[string]string
+	pi := func(state string) device {
+		return device{"identity": "Broadcom BCM2835 Watchdog timer\n", "timeout": "15\n", "state": state + "\n"}
+	}
+	tco := func(state string) device {
+		return device{"identity": "iTCO_wdt\n", "timeout": "30\n", "state": state + "\n"}
+	}
+	silent := device{"identity": "iTCO_wdt\n", "timeout": "30\n"}
+	const cannotBeRead = "" // a directory in the file's place
+	for name, tc := range map[string]struct {
+		devices []device // nil: there is no such class
+		ignore  bool
+		want    string // in words; "" for not told
+		fault   bool
+	}{
+		"armed":                         {[]device{pi("active")}, false, "armed (Broadcom BCM2835 Watchdog timer, 15 s)", false},
+		"not armed":                     {[]device{pi("inactive")}, false, "not armed (Broadcom BCM2835 Watchdog timer, 15 s)", true},
+		"not armed, and meant so":       {[]device{pi("inactive")}, true, "not armed (Broadcom BCM2835 Watchdog timer, 15 s)", false},
+		"none":                          {[]device{}, false, "none", false},
+		"no class":                      {nil, false, "", false},
+		"the kernel does not tell":      {[]device{silent}, false, "", false},
+		"cannot be read":                {[]device{{"state": cannotBeRead}}, false, "", false},
+		"a word of another kernel":      {[]device{pi("dormant")}, false, "", false},
+		"the second is armed":           {[]device{tco("inactive"), pi("active")}, false, "armed (Broadcom BCM2835 Watchdog timer, 15 s)", false},
+		"none of two is armed":          {[]device{tco("inactive"), pi("inactive")}, false, "not armed (iTCO_wdt, 30 s)", true},
+		"one is not, one does not tell": {[]device{pi("inactive"), silent}, false, "", false},
+		"one does not tell, one is not": {[]device{silent, pi("inactive")}, false, "", false},
+		"without identity and timeout":  {[]device{{"state": "inactive\n"}}, false, "not armed", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			must := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			class := filepath.Join(root, "sys/class/watchdog")
+			if tc.devices != nil {
+				must(os.MkdirAll(class, 0o755))
+			}
+			for i, d := range tc.devices {
+				node := fmt.Sprintf("watchdog%d", i)
+				dir := filepath.Join(root, "sys/devices/platform/wdt/watchdog", node)
+				must(os.MkdirAll(dir, 0o755))
+				must(os.Symlink("../../devices/platform/wdt/watchdog/"+node, filepath.Join(class, node)))
+				for file, content := range d {
+					if content == cannotBeRead {
+						must(os.Mkdir(filepath.Join(dir, file), 0o755))
+						continue
+					}
+					must(os.WriteFile(filepath.Join(dir, file), []byte(content), 0o644))
+				}
+			}
+			h := newHeartbeat(t, func(c *Config) { c.IgnoreWatchdog = tc.ignore })
+			h.machine = machine{root}
+			raw, err := h.Status().Encode()
+			must(err)
+			s, err := proto.DecodeStatus(raw)
+			must(err)
+			told := ""
+			if s.Watchdog != nil {
+				told = s.Watchdog.String()
+			}
+			if told != tc.want || slices.Contains(s.Faults, proto.FaultWatchdogOff) != tc.fault {
+				t.Errorf("told %q with faults %v, want %q, fault %v", told, s.Faults, tc.want, tc.fault)
+			}
+		})
 	}
 }
 

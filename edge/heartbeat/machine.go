@@ -77,6 +77,36 @@ func (m machine) milliCelsius() (hottest int64, ok bool) {
 	return hottest, ok
 }
 
+// watchdog is the machine's hardware watchdog, armed if one of several is. Nil
+// is not known: no sysfs, or a kernel that does not tell (CONFIG_WATCHDOG_SYSFS).
+// Looking here neither arms nor feeds it; opening /dev/watchdog would.
+func (m machine) watchdog() *proto.Watchdog {
+	const class = "sys/class/watchdog"
+	devices, err := os.ReadDir(filepath.Join(m.root, class))
+	if err != nil {
+		return nil
+	}
+	found := &proto.Watchdog{State: proto.WatchdogNone}
+	for _, d := range devices {
+		tell := func(what string) string { return m.read(filepath.Join(class, d.Name(), what)) }
+		w := &proto.Watchdog{Name: tell("identity")}
+		w.Seconds, _ = strconv.ParseUint(tell("timeout"), 10, 32)
+		switch tell("state") {
+		case "active":
+			w.State = proto.WatchdogArmed
+			return w
+		case "inactive": // also while only the kernel feeds it, as it does what the boot loader started
+			w.State = proto.WatchdogUnarmed
+			if found != nil && found.State == proto.WatchdogNone {
+				found = w
+			}
+		default:
+			found = nil // it may be the one that is armed
+		}
+	}
+	return found
+}
+
 func (m machine) load() proto.Load {
 	l := proto.Load{CPUs: uint(runtime.NumCPU())}
 	first, _, _ := strings.Cut(m.read("proc/loadavg"), " ")

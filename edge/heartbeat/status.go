@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/mqttclient"
@@ -35,6 +36,7 @@ func (h *Heartbeat) collect() proto.Status {
 	if t, ok := h.machine.milliCelsius(); ok {
 		s.MilliCelsius = &t
 	}
+	s.Watchdog = h.machine.watchdog()
 	if h.cfg.Facts.Queue != nil {
 		s.Queue = h.cfg.Facts.Queue()
 	}
@@ -49,6 +51,9 @@ func (h *Heartbeat) collect() proto.Status {
 		more = h.cfg.Facts.Faults()
 	}
 	s.Faults = faults(s, more)
+	if h.cfg.IgnoreWatchdog {
+		s.Faults = slices.DeleteFunc(s.Faults, func(c proto.FaultCode) bool { return c == proto.FaultWatchdogOff })
+	}
 	s.Health = health(s.Faults)
 	return s
 }

@@ -39,20 +39,21 @@ func faults(s proto.Status, more []proto.FaultCode) []proto.FaultCode {
 	add(s.Clock == proto.ClockUnsynced, proto.FaultClockUnsynced)
 	add(s.Tunnel.State == "down", proto.FaultTunnelDown)
 	add(s.Load.MemoryTotalBytes > 0 && s.Load.MemoryAvailableBytes < s.Load.MemoryTotalBytes/100*memoryLowPercent, proto.FaultMemoryLow)
+	add(s.Watchdog != nil && s.Watchdog.State == proto.WatchdogUnarmed, proto.FaultWatchdogOff)
 	slices.Sort(out)
 	out = slices.Compact(out)
 	return out[:min(len(out), 16)]
 }
 
 // health is the worst that the faults mean. A clock that nobody keeps in step
-// is worth knowing, but nothing is at risk by it.
+// and a watchdog that nobody has armed are worth knowing, but everything works.
 func health(codes []proto.FaultCode) proto.Health {
 	worst := proto.HealthOK
 	for _, c := range codes {
 		switch c {
 		case proto.FaultDatabaseDown, proto.FaultSlotMissing, proto.FaultQueueFull, proto.FaultStateDiskLow, proto.FaultDataDiskLow:
 			return proto.HealthFailing
-		case proto.FaultClockUnsynced:
+		case proto.FaultClockUnsynced, proto.FaultWatchdogOff:
 		default:
 			worst = proto.HealthDegraded
 		}

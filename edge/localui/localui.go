@@ -82,6 +82,7 @@ type Box struct {
 	DiskFree  int64 // bytes on the data disk, 0 if unknown
 	DiskTotal int64
 	TempC     float64 // 0 if the machine does not tell
+	Watchdog  string  // in words, "" if the machine does not tell
 	Model     string
 }
 

@@ -59,6 +59,28 @@ func TestTheWorstIsSaidFirstAndInPlainWords(t *testing.T) {
 	}
 }
 
+func TestTheBoxsPageSaysWhetherItsWatchdogIsArmed(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgxpool.ParseConfig("postgres://nobody@127.0.0.1:1/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	u := newUI(t, pool, true)
+	for told, want := range map[string]string{
+		"armed (iTCO_wdt, 30 s)": "<dt>Watchdog</dt><dd>armed (iTCO_wdt, 30 s)</dd>", "not armed": "<dt>Watchdog</dt><dd>not armed</dd>", "": "",
+	} {
+		got := string(u.draw("status-cards", Report{Box: Box{TempC: 48.2, Watchdog: told}}, true))
+		if !strings.Contains(got, "<dd>48 °C</dd>"+want+"<dt>Version</dt>") {
+			t.Errorf("%q: not on\n%s", told, got)
+		}
+	}
+}
+
 func newUI(t *testing.T, pool *pgxpool.Pool, up bool) *UI {
 	t.Helper()
 	u, err := New(Deps{

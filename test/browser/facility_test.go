@@ -62,7 +62,7 @@ func newBox(t *testing.T) *box {
 		Queue:    func() localui.Queue { b.mu.Lock(); defer b.mu.Unlock(); return b.queue },
 		Database: func() localui.Database { b.mu.Lock(); defer b.mu.Unlock(); return b.db },
 		Box: func() localui.Box {
-			return localui.Box{Version: "0.1.0", Started: time.Now().Add(-26 * time.Hour), DiskFree: 180 << 30, DiskTotal: 240 << 30, TempC: 51, Model: "Raspberry Pi 4 Model B"}
+			return localui.Box{Version: "0.1.0", Started: time.Now().Add(-26 * time.Hour), DiskFree: 180 << 30, DiskTotal: 240 << 30, TempC: 51, Watchdog: "armed (Broadcom BCM2835 Watchdog timer, 15 s)", Model: "Raspberry Pi 4 Model B"}
 		},
 	})
 	must(t, err)

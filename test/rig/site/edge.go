@@ -169,11 +169,15 @@ func (e *Edge) writeConfig() error {
 	if !e.Direct {
 		ways = fmt.Sprintf("uplink: {hub_endpoint: %q}\nmqtt:\n  url: \"tls://%s\"\n%s", e.Tunnel.Addr(), e.MQTT.Addr(), lines(e.MQTTLines))
 	}
+	watchdog := "watchdog: ignore\n" // what the machine under it has is not what is shown or tested
+	if e.Bin != "" {
+		watchdog = "" // the build before does not know the word
+	}
 	text := fmt.Sprintf(`state_dir: %s
 log: {level: %s}
 ui: {listen: "127.0.0.1:%d", password_file: %s, place: %q, time_zone: %q}
 postgres: %s
-%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, e.site.PasswordFile(), e.Name, e.TimeZone, postgres(e.Existing, e.Postgres), ways, e.Extra)
+%s%s%s`, e.StateDir(), e.site.LogLevel, e.HTTP, e.site.PasswordFile(), e.Name, e.TimeZone, postgres(e.Existing, e.Postgres), watchdog, ways, e.Extra)
 	e.config = filepath.Join(e.dir, "edge.yaml")
 	if err := os.WriteFile(e.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the box's configuration: %w", err)
