@@ -128,7 +128,7 @@ var (
 // alarm has something to compare with.
 var kinds = []detect.Kind{
 	detect.Offline, detect.TunnelDown, detect.TelemetryDown, detect.Unstable, detect.QueueFilling, detect.DiskFilling, detect.DatabaseDown,
-	detect.NoProgress, detect.ClockOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
+	detect.NoProgress, detect.ClockOff, detect.WatchdogOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
 	detect.Blind, detect.Outage, detect.Alerting, detect.Drill,
 }
 

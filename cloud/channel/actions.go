@@ -32,6 +32,7 @@ var actions = map[detect.Kind][]string{
 	detect.DatabaseDown:  {"Look at the box's own page: it says what the database's log says.", "Restart the box, if its page does not answer."},
 	detect.NoProgress:    {"Open the facility's page: it says which step stands still and why."},
 	detect.ClockOff:      {"Check that the box reaches a time server.", "Replace the clock's battery, if it is wrong after each start."},
+	detect.WatchdogOff:   {"Arm the box's hardware watchdog: RuntimeWatchdogSec=default in its /etc/systemd/system.conf, then systemctl daemon-reexec.", "Or tell the box that others watch over it: watchdog: ignore in its edge.yaml."},
 	detect.Certificate:   {"Check that the box reaches the region: it renews its certificate by itself.", "Enrol the box anew, if the certificate has run out."},
 	detect.ParkedRows:    {"Open the parked changes: the page says of each why it was refused and what helps."},
 	detect.Mismatch:      {"Open the facility's comparison: it lists the rows that differ, and mends them on request."},

@@ -228,11 +228,11 @@ func TestWhatToDoIsSaidOfEveryCondition(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []detect.Kind{
 		detect.Offline, detect.TunnelDown, detect.TelemetryDown, detect.Unstable, detect.QueueFilling, detect.DiskFilling, detect.DatabaseDown,
-		detect.NoProgress, detect.ClockOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
+		detect.NoProgress, detect.ClockOff, detect.WatchdogOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
 		detect.Blind, detect.Outage, detect.Alerting, detect.Drill, "what is new",
 	} {
 		got := Actions(kind, "Ops, +1 213 555 0100")
-		if len(got) < 2 || got[len(got)-1] != "Call Ops, +1 213 555 0100." {
+		if len(got) < 2 || got[len(got)-1] != "Call Ops, +1 213 555 0100." || got[0] == Actions("what is newer", "")[0] && kind != "what is new" {
 			t.Errorf("%s: %q", kind, got)
 		}
 		again := Actions(kind, "")

@@ -35,6 +35,7 @@ var incidentKinds = []struct{ Code, Word string }{
 	{"database_down", "Database down"},
 	{"no_progress", "No progress"},
 	{"clock_off", "Clock off"},
+	{"watchdog_off", "Watchdog not armed"},
 	{"certificate", "Certificate near its end"},
 	{"parked_rows", "Parked changes"},
 	{"mismatch", "Rows differ"},

@@ -10,8 +10,9 @@ import (
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-func TestTablesShowHowBothSidesCompare(t *testing.T) {
-	t.Parallel()
+// testPages are the pages' parts, to be drawn without a region.
+func testPages(t *testing.T) *web.Pages {
+	t.Helper()
 	site, err := web.NewSite(web.SiteOptions{Place: "us-east", Zone: time.UTC})
 	if err != nil {
 		t.Fatal(err)
@@ -24,6 +25,12 @@ func TestTablesShowHowBothSidesCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pages
+}
+
+func TestTablesShowHowBothSidesCompare(t *testing.T) {
+	t.Parallel()
+	pages := testPages(t)
 	equalAt := time.Date(2026, 11, 26, 14, 3, 7, 0, time.UTC)
 	for name, c := range map[string]struct {
 		v    *v1.Verified

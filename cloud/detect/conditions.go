@@ -38,6 +38,7 @@ var rules = [...]struct {
 	{DatabaseDown, 10 * time.Second, 30 * time.Second, databaseReading},
 	{NoProgress, 0, stallOff, stallReading}, // the watchers have been patient already
 	{ClockOff, clockOn, clockOver, clockReading},
+	{WatchdogOff, 5 * time.Minute, time.Minute, watchdogReading}, // who feeds it may be restarted: nothing is at risk so soon
 	{Certificate, 0, 30 * time.Second, certificateReading},
 	{ParkedRows, time.Minute, time.Minute, parkedReading},
 	{Mismatch, time.Minute, time.Minute, mismatchReading},
@@ -199,6 +200,17 @@ func stallReading(f *Facts, _ time.Time, _ Severity) reading {
 		return reading{}
 	}
 	return reading{Warning, f.title() + " makes no progress although there is work.", slices.Clone(f.Stalls)}
+}
+
+func watchdogReading(f *Facts, _ time.Time, _ Severity) reading {
+	if !f.has(proto.FaultWatchdogOff) {
+		return reading{}
+	}
+	r := reading{Warning, f.title() + "'s hardware watchdog is not armed: a box that hangs stays so until somebody restarts it.", nil}
+	if s := f.Status; s != nil && s.Watchdog != nil {
+		r.evidence = []string{"Its watchdog: " + s.Watchdog.String() + "."}
+	}
+	return r
 }
 
 func certificateReading(f *Facts, now time.Time, _ Severity) reading {

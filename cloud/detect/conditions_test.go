@@ -43,6 +43,12 @@ func TestConditionsAreFoundAndOver(t *testing.T) {
 	hot := func(celsius int64) func(*world, *box) {
 		return status(func(s *proto.Status) { s.MilliCelsius = milli(celsius) })
 	}
+	watchdog := func(state string, faults ...proto.FaultCode) func(*world, *box) {
+		return func(w *world, b *box) {
+			status(func(s *proto.Status) { s.Watchdog = &proto.Watchdog{State: state, Name: "iTCO_wdt", Seconds: 30} })(w, b)
+			fault(faults...)(w, b)
+		}
+	}
 	for kind, steps := range map[Kind][]step{
 		QueueFilling: {
 			{"no rate", full(0 /* replaced below */), ""},
@@ -72,6 +78,13 @@ func TestConditionsAreFoundAndOver(t *testing.T) {
 		NoProgress: {
 			{"stalled", func(_ *world, b *box) { b.Stalls = []string{"5 transactions have arrived, and none is applied."} }, Warning},
 			{"moves", func(_ *world, b *box) { b.Stalls = nil }, ""},
+		},
+		WatchdogOff: {
+			{"a box of the build before", status(func(*proto.Status) {}), ""},
+			{"none", watchdog(proto.WatchdogNone), ""},
+			{"not armed", watchdog(proto.WatchdogUnarmed, proto.FaultWatchdogOff), Warning},
+			{"armed", watchdog(proto.WatchdogArmed), ""},
+			{"not armed, and meant so", watchdog(proto.WatchdogUnarmed), ""},
 		},
 		Certificate: {
 			{"a month", func(w *world, b *box) { b.CertificateUntil = w.now.Add(30 * 24 * time.Hour) }, ""},

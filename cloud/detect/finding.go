@@ -17,6 +17,7 @@ const (
 	DatabaseDown  Kind = "database_down"
 	NoProgress    Kind = "no_progress"
 	ClockOff      Kind = "clock_off"
+	WatchdogOff   Kind = "watchdog_off"
 	Certificate   Kind = "certificate"
 	ParkedRows    Kind = "parked_rows"
 	Mismatch      Kind = "mismatch"

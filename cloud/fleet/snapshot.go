@@ -145,6 +145,9 @@ func (fac *facility) view(now time.Time) v1.FacilityStatus {
 			celsius := float64(*s.MilliCelsius) / 1000
 			v.Temperature = &celsius
 		}
+		if s.Watchdog != nil {
+			v.Watchdog = s.Watchdog.State
+		}
 		if d, ok := tightest(s.Disks); ok {
 			free, total := int64(d.FreeBytes), int64(d.TotalBytes)
 			v.DiskFree, v.DiskTotal = &free, &total

@@ -78,7 +78,7 @@ func TestWhatWasHeardSurvivesARestart(t *testing.T) {
 	if err := send(t, f, "la", proto.KindHeartbeat, beat("la", session, 1)); err != nil {
 		t.Fatal(err)
 	}
-	doc := proto.Status{Tenant: "foo", Facility: "la", Session: session, Database: proto.Database{State: "up"}, Faults: []proto.FaultCode{proto.FaultHot}}
+	doc := proto.Status{Tenant: "foo", Facility: "la", Session: session, Database: proto.Database{State: "up"}, Faults: []proto.FaultCode{proto.FaultHot}, Watchdog: &proto.Watchdog{State: proto.WatchdogUnarmed}}
 	if err := send(t, f, "la", proto.KindStatus, doc); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,9 @@ func TestWhatWasHeardSurvivesARestart(t *testing.T) {
 	}
 	if d.Status == nil || d.Status.Database.State != "up" || len(d.Status.Faults) != 1 || d.Status.Faults[0] != proto.FaultHot {
 		t.Errorf("status document %+v", d.Status)
+	}
+	if d.Watchdog != "unarmed" {
+		t.Errorf("watchdog %q", d.Watchdog)
 	}
 	if d.State != string(StateUnknown) {
 		t.Errorf("a region that has heard nothing yet says %s", d.State)

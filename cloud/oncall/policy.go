@@ -29,6 +29,7 @@ var kinds = map[detect.Kind]told{
 	detect.TelemetryDown: operations,
 	detect.NoProgress:    operations,
 	detect.ClockOff:      operations,
+	detect.WatchdogOff:   operations,
 	detect.Certificate:   operations,
 	detect.ParkedRows:    operations,
 	detect.Mismatch:      operations,

@@ -57,7 +57,7 @@ func TestEachIncidentRunsThroughThePoliciesThatConcernIt(t *testing.T) {
 	}
 	for k, who := range map[detect.Kind]told{
 		detect.TunnelDown: operations, detect.TelemetryDown: operations, detect.ParkedRows: operations, detect.Mismatch: operations,
-		detect.NoProgress: operations, detect.Certificate: operations, detect.ClockOff: operations,
+		detect.NoProgress: operations, detect.Certificate: operations, detect.ClockOff: operations, detect.WatchdogOff: operations,
 		detect.Blind: operations, detect.Alerting: operations, detect.Drill: named,
 		detect.Offline: everybody, detect.Unstable: everybody, detect.QueueFilling: everybody, detect.DiskFilling: everybody,
 		detect.DatabaseDown: everybody, detect.Temperature: everybody,

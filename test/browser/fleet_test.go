@@ -91,7 +91,7 @@ func detail(id, name, tenant, zone, state string) fleet.Detail {
 	d.Database, d.AgentVersion, d.BootID = "up", "0.1.0", "1f0c1c9e-7f0a-4a57-9d9e-0b7c3f1a2b33"
 	d.Status = &proto.Status{
 		Versions: proto.Versions{Agent: "0.1.0", Kernel: "6.12.8-arm64", Postgres: "15.18", Hardware: "Raspberry Pi 4 Model B"},
-		Database: proto.Database{State: "up"},
+		Database: proto.Database{State: "up"}, Watchdog: &proto.Watchdog{State: proto.WatchdogArmed, Name: "Broadcom BCM2835 Watchdog timer", Seconds: 15},
 	}
 	d.Throughput = v1.Throughput{Transactions: 81200, Changes: 240117, TransactionRate: 4.2, ChangeRate: 12.6}
 	for i := range 300 {

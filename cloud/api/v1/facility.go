@@ -118,6 +118,7 @@ type FacilityStatus struct {
 	DiskFree     *int64   `json:"disk_free_bytes,omitempty"`
 	DiskTotal    *int64   `json:"disk_total_bytes,omitempty"`
 	Temperature  *float64 `json:"temperature_c,omitempty" doc:"Degrees Celsius, where the machine has a sensor"`
+	Watchdog     string   `json:"watchdog,omitempty" doc:"The machine's hardware watchdog: armed, unarmed or none; absent where the box cannot tell"`
 	AgentVersion string   `json:"agent_version,omitempty"`
 	BootID       string   `json:"boot_id,omitempty"`
 }

@@ -175,9 +175,11 @@ func TestFleetIsShownWithWordsAndWithoutColourInPipes(t *testing.T) {
 	since, full := now.Add(-3*time.Minute), now.Add(31*time.Hour+30*time.Minute)
 	r.Below.Show(v1.FacilityStatus{
 		ID: "la", State: v1.StateOnline, Heartbeat: true, Tunnel: true, Stream: true, LastHeardAt: &now, ReportedAt: &now,
-		Queue:   v1.Queue{Transactions: 5, Bytes: 1 << 30, LimitBytes: 8 << 30, FillRate: 1 << 16, FullAt: &full},
-		Stalled: []v1.Stall{{Side: "region", Stage: "apply", Since: since, Work: 5, Text: "5 transactions have arrived, and none is applied"}},
+		Queue:    v1.Queue{Transactions: 5, Bytes: 1 << 30, LimitBytes: 8 << 30, FillRate: 1 << 16, FullAt: &full},
+		Stalled:  []v1.Stall{{Side: "region", Stage: "apply", Since: since, Work: 5, Text: "5 transactions have arrived, and none is applied"}},
+		Watchdog: "unarmed",
 	})
+	wants(t, s.ok("facility", "show", "la"), "Watchdog", "unarmed")
 	wants(t, s.ok("fleet"), "5 transactions have arrived, and none is applied")
 	wants(t, s.ok("sync", "status", "la"), "Full", "in about 31 h at this rate (225.0 MiB/h of 8.0 GiB)", "Stands still", "✖ 5 transactions have arrived", "(3 min ago)")
 	r.Below.Show(v1.FacilityStatus{ID: "frankfurt"}, v1.FacilityStatus{ID: "la"})

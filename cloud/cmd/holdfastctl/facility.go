@@ -180,6 +180,9 @@ func (a *app) printFacility(f v1.Facility, s v1.FacilityStatus) {
 	if s.Temperature != nil {
 		rows = append(rows, [2]string{"Temperature", strconv.FormatFloat(*s.Temperature, 'f', 1, 64) + " °C"})
 	}
+	if s.Watchdog != "" {
+		rows = append(rows, [2]string{"Watchdog", s.Watchdog})
+	}
 	if f.Device == nil {
 		rows = append(rows, [2]string{"Box", boxText(f)})
 	} else {
