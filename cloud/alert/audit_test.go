@@ -309,6 +309,30 @@ func TestHowFastWasToldIsMeasured(t *testing.T) {
 	}
 }
 
+// The first message counts: not those that go out at the same time, and not the
+// next step's, whichever process sends it.
+func TestOfEachOutageTheFirstMessageIsMeasured(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, bo := r.contact("foo", "anna", channel.SMS, channel.Voice, channel.Email), r.contact("foo", "bo", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{bo}})
+	stop := r.running(r.a)
+	r.holds(r.offline("la"))
+	eventually(t, "all ways have taken it", func() bool { return len(r.to(channel.Trigger)) == 3 })
+	stop() // what was begun is ended
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 1 {
+		t.Errorf("%v times to tell of one outage, want 1", n)
+	}
+
+	r.start()
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/sms", "anna/voice", "bo/sms")
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 0 {
+		t.Errorf("%v times to tell after somebody was told, want 0", n)
+	}
+}
+
 func TestIncidentsAreListedByWhatIsAsked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la", "ny", "sf")

@@ -14,16 +14,12 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
-// firstMax is how many incidents are remembered as told, for the histogram.
-const firstMax = 10_000
-
 // counters are what Collect reads: a scrape asks nobody.
 type counters struct {
 	detect, tell prometheus.Histogram
 
 	mu       sync.Mutex
 	outcomes map[[2]string]uint64 // of attempts, by channel
-	told     map[int64]bool       // incidents whose first message is counted
 	open     map[string]int       // incidents by kind
 	waiting  map[[2]string]int    // messages by channel and state
 	beatAt   time.Time
@@ -41,7 +37,7 @@ func newCounters() *counters {
 			Name: "holdfast_alert_time_to_tell_seconds", Buckets: seconds,
 			Help: "From the last thing heard of a facility until a provider had taken the first message.",
 		}),
-		outcomes: make(map[[2]string]uint64), told: make(map[int64]bool),
+		outcomes: make(map[[2]string]uint64),
 	}
 }
 
@@ -51,20 +47,15 @@ func (c *counters) opened(s subject, since time.Time) {
 	}
 }
 
-func (c *counters) delivered(k channel.Kind, o outcome, j job, now time.Time) {
+func (c *counters) delivered(k channel.Kind, o outcome, j job, first bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o.attempt != "" {
 		c.outcomes[[2]string{string(k), o.attempt}]++
 	}
-	if o.attempt != "accepted" || j.Event != channel.Trigger || j.Incident == nil || j.Kind != string(detect.Offline) || c.told[*j.Incident] {
-		return
+	if first {
+		c.tell.Observe(now.Sub(j.Since).Seconds())
 	}
-	if len(c.told) >= firstMax {
-		clear(c.told)
-	}
-	c.told[*j.Incident] = true
-	c.tell.Observe(now.Sub(j.Since).Seconds())
 }
 
 func (c *counters) beat(ok bool, now time.Time) {
