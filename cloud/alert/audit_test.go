@@ -309,6 +309,40 @@ func TestHowFastWasToldIsMeasured(t *testing.T) {
 	}
 }
 
+// What announced work kept back for hours was not told late.
+func TestAnnouncedWorkIsNoTimeToTell(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna := r.contact("foo", "anna", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	r.holds(r.offline("la"))
+	r.look()
+	if told, err := r.a.Told(t.Context(), 7); err != nil || told.Incidents != 1 || told.ToldOf != 0 {
+		t.Errorf("%+v, %v: nobody has been told", told, err)
+	}
+	r.deliver()
+	for _, f := range []string{"la", "ny"} { // at la it comes after people were told
+		r.roster.work(f, r.now().Add(2*time.Hour))
+		if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.maintenance (facility, starts_at, ends_at, reason, created_by) VALUES ($1, $2, $3, 'a new switch', 'omar')`,
+			f, r.now().Add(time.Millisecond), r.now().Add(2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.pass(time.Minute)
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Hour)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms")
+	told, err := r.a.Told(t.Context(), 7)
+	if err != nil || told.Incidents != 1 || told.ToldOf != 1 || told.Tell.P99 > 60 {
+		t.Errorf("%+v, %v: want la's first message alone", told, err)
+	}
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 1 {
+		t.Errorf("%v times to tell, want la's first message alone", n)
+	}
+}
+
 // The first message counts: not those that go out at the same time, and not the
 // next step's, whichever process sends it.
 func TestOfEachOutageTheFirstMessageIsMeasured(t *testing.T) {

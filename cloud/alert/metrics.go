@@ -35,7 +35,7 @@ func newCounters() *counters {
 		}),
 		tell: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "holdfast_alert_time_to_tell_seconds", Buckets: seconds,
-			Help: "From the last thing heard of a facility until a provider had taken the first message.",
+			Help: "From the last thing heard of a facility until a provider had taken the first message; without outages during announced work.",
 		}),
 		outcomes: make(map[[2]string]uint64),
 	}

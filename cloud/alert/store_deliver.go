@@ -96,10 +96,13 @@ WHERE id = $1 AND lease_token = $2 AND state = 'leased'`
 	sqlAttempted = `UPDATE holdfast.delivery_attempt SET ended_at = $3, outcome = $4, detail = $5 WHERE delivery = $1 AND no = $2`
 	sqlUntried   = `DELETE FROM holdfast.delivery_attempt WHERE delivery = $1 AND no = $2`
 
-	// Was nobody told of the incident before? It is asked when the incident is
-	// locked, so that of two messages that are taken at once one is the first.
+	// Was nobody told of the incident before, though there was no announced work? It
+	// is asked when the incident is locked, so that of two messages that are taken at
+	// once one is the first.
 	sqlFirst = `
-SELECT NOT EXISTS (SELECT FROM holdfast.delivery WHERE incident = $1 AND event = 'trigger' AND accepted_at IS NOT NULL AND id <> $2)`
+SELECT NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger' AND d.accepted_at IS NOT NULL AND d.id <> $2)
+   AND NOT EXISTS (SELECT FROM holdfast.maintenance m WHERE m.facility = i.facility AND m.starts_at <= $3 AND coalesce(m.ended_at, m.ends_at) > i.opened_at)
+FROM holdfast.incident i WHERE i.id = $1`
 
 	sqlProved = `
 UPDATE holdfast.contact_method m SET proved_at = $2
@@ -265,7 +268,7 @@ func (s store) sent(ctx context.Context, j job, now time.Time) (sent []time.Time
 
 // complete stores what became of an attempt. lost is true when its lease had
 // gone to another: nothing was stored; first when it is the first message of a
-// facility's outage that was taken.
+// facility's outage that was taken, and no announced work kept it back.
 func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (lost, first bool, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if o.attempt == "accepted" {
@@ -323,7 +326,7 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 		if _, err := tx.Exec(ctx, sqlLockIncident, *j.Incident); err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, sqlFirst, *j.Incident, j.ID).Scan(first); err != nil {
+		if err := tx.QueryRow(ctx, sqlFirst, *j.Incident, j.ID, now).Scan(first); err != nil {
 			return err
 		}
 	}

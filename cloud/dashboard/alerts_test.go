@@ -354,6 +354,22 @@ func TestFiguresSayHowFastPeopleWereTold(t *testing.T) {
 	}
 }
 
+func TestFiguresShowADashWhereNobodyWasTold(t *testing.T) {
+	t.Parallel()
+	d := newAlertDesk(t)
+	if _, err := d.r.DB.Exec(t.Context(), `UPDATE holdfast.delivery SET accepted_at = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	page := d.wants(d.viewer, "/oncall/figures", `data-label="Tell p50">–<`)
+	if regexp.MustCompile(`data-label="Tell p50">\d`).MatchString(page) || !regexp.MustCompile(`data-label="Detect p50">\d`).MatchString(page) {
+		t.Errorf("people were told in no time in\n%s", page)
+	}
+	charts := regexp.MustCompile(`data-points="\[\[[^\]]*\],\[([^\]]*)\]`).FindAllStringSubmatch(page, -1)
+	if len(charts) != 2 || !strings.ContainsAny(charts[0][1], "123456789") || strings.ContainsAny(charts[1][1], "0123456789") {
+		t.Errorf("the charts' points are %q", charts)
+	}
+}
+
 func TestMessagesAreShownAsTheyWouldBeSaid(t *testing.T) {
 	t.Parallel()
 	d := newAlertDesk(t)

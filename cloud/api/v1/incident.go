@@ -193,9 +193,10 @@ type ChannelState struct {
 // was known (detect) and until the first message was taken (tell).
 type Told struct {
 	Days      int       `json:"days"`
-	Incidents int       `json:"incidents"`
-	Detect    Quantiles `json:"time_to_detect_s"`
-	Tell      Quantiles `json:"time_to_tell_s"`
+	Incidents int       `json:"incidents" doc:"Outages of facilities, without those during announced work"`
+	ToldOf    int       `json:"told_of" doc:"Of how many of them a provider has taken a message"`
+	Detect    Quantiles `json:"time_to_detect_s" doc:"Of the incidents; 0 when there are none"`
+	Tell      Quantiles `json:"time_to_tell_s" doc:"Of those that were told; 0 when there are none"`
 }
 
 // Quantiles of a figure.
