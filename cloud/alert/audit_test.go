@@ -343,6 +343,30 @@ func TestAnnouncedWorkIsNoTimeToTell(t *testing.T) {
 	}
 }
 
+// One address that does not answer is no alarm of the region.
+func TestWhatIsTriedAgainLaterIsNotDue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Webhook)}})
+	r.peer.says(func(taken, int) int { return 503 })
+	r.holds(r.offline("la"))
+	r.look()
+	for _, want := range []struct{ pending, later float64 }{{1, 0}, {0, 1}, {1, 0}} {
+		if err := r.a.count(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := metrics(t, r.a)
+		if p, l := got["holdfast_alert_deliveries webhook pending"], got["holdfast_alert_deliveries webhook later"]; p != want.pending || l != want.later {
+			t.Errorf("%v are due and %v wait for their next attempt, want %+v", p, l, want)
+		}
+		if want.later > 0 {
+			r.pass(2 * time.Minute)
+		} else {
+			r.deliver()
+		}
+	}
+}
+
 // The first message counts: not those that go out at the same time, and not the
 // next step's, whichever process sends it.
 func TestOfEachOutageTheFirstMessageIsMeasured(t *testing.T) {

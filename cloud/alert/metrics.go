@@ -75,8 +75,12 @@ func index(ok bool) int {
 }
 
 const (
-	sqlCountOpen    = `SELECT kind, count(*)::int FROM holdfast.incident WHERE resolved_at IS NULL GROUP BY kind`
-	sqlCountWaiting = `SELECT channel, state, count(*)::int FROM holdfast.delivery WHERE state IN ('pending', 'held', 'leased') GROUP BY channel, state`
+	sqlCountOpen = `SELECT kind, count(*)::int FROM holdfast.incident WHERE resolved_at IS NULL GROUP BY kind`
+	// What was tried and waits for its next attempt is not due: an address that
+	// does not answer is no fault of the region.
+	sqlCountWaiting = `
+SELECT channel, CASE WHEN state = 'pending' AND not_before > $1 THEN 'later' ELSE state END, count(*)::int
+FROM holdfast.delivery WHERE state IN ('pending', 'held', 'leased') GROUP BY 1, 2`
 )
 
 // count reads what the metrics say of the tables.
@@ -91,7 +95,7 @@ func (a *Alerter) count(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count incidents: %w", err)
 	}
-	if rows, err = a.db.Query(ctx, sqlCountWaiting); err == nil {
+	if rows, err = a.db.Query(ctx, sqlCountWaiting, a.moment()); err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&k, &state, &n}, func() error { waiting[[2]string{k, state}] = n; return nil })
 	}
 	if err != nil {
@@ -105,7 +109,7 @@ func (a *Alerter) count(ctx context.Context) error {
 
 var (
 	descOpen     = prometheus.NewDesc("holdfast_alert_incidents", "Open incidents by kind.", []string{"kind"}, nil)
-	descWaiting  = prometheus.NewDesc("holdfast_alert_deliveries", "Messages that wait or are on their way, by channel and state.", []string{"channel", "state"}, nil)
+	descWaiting  = prometheus.NewDesc("holdfast_alert_deliveries", "Messages that are due (pending), wait for their next attempt (later), are held or are on their way (leased), by channel and state.", []string{"channel", "state"}, nil)
 	descAttempts = prometheus.NewDesc("holdfast_alert_attempts_total", "Attempts to hand a message to a provider, by channel and outcome.", []string{"channel", "outcome"}, nil)
 	descLeader   = prometheus.NewDesc("holdfast_alert_leader", "1 while this process decides on incidents.", nil, nil)
 	descBreaker  = prometheus.NewDesc("holdfast_alert_channel_broken", "1 while a channel's provider fails and messages are held.", []string{"channel"}, nil)
@@ -164,7 +168,7 @@ func (a *Alerter) Collect(ch chan<- prometheus.Metric) {
 		broken, _ := d.breaker.broken()
 		gauge(descBreaker, float64(index(broken)), string(k))
 		gauge(descReady, float64(index(d.sender != nil)), string(k))
-		for _, state := range []string{"pending", "held", "leased"} {
+		for _, state := range []string{"pending", "later", "held", "leased"} {
 			gauge(descWaiting, float64(waiting[[2]string{string(k), state}]), string(k), state)
 		}
 		for _, how := range []string{"accepted", "retry", "unknown", "failed"} {
