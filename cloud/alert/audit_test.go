@@ -438,6 +438,9 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 	}
 	r.holds()
 	r.look() // from then on it leads
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET problem = 'the broker did not answer'`); err != nil {
+		t.Fatal(err)
+	}
 	if got := r.audited(); !strings.Contains(got, "mqtt has not been proved") {
 		t.Errorf("the auditor finds %q", got)
 	}
@@ -445,5 +448,8 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 	r.turn()
 	if got := r.audited(); got != "" {
 		t.Errorf("the auditor finds %q", got)
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.contact_method WHERE problem <> ''`); n != 0 {
+		t.Error("it has a problem, and the message has arrived")
 	}
 }

@@ -104,8 +104,9 @@ SELECT NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d
    AND NOT EXISTS (SELECT FROM holdfast.maintenance m WHERE m.facility = i.facility AND m.starts_at <= $3 AND coalesce(m.ended_at, m.ends_at) > i.opened_at)
 FROM holdfast.incident i WHERE i.id = $1`
 
+	// What has arrived can be used, whatever was found before.
 	sqlProved = `
-UPDATE holdfast.contact_method m SET proved_at = $2
+UPDATE holdfast.contact_method m SET proved_at = $2, problem = ''
 FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.proved_at IS NULL OR m.proved_at < $2)`
 
 	// While a provider fails, what is due waits. The first time the incident's timeline says so.

@@ -37,6 +37,8 @@ func (m methodLine) Shown() web.State {
 	switch {
 	case m.Problem != "":
 		return web.State{Kind: "bad", Word: "Cannot be used"}
+	case m.ProvedAt == nil && m.Unchecked != "":
+		return web.State{Kind: "warn", Word: "Not checked yet"}
 	case m.ProvedAt == nil:
 		return web.State{Kind: "warn", Word: "Never proved"}
 	case time.Since(*m.ProvedAt) > proofOld:

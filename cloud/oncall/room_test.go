@@ -1,8 +1,10 @@
 package oncall
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +27,7 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 	if !slices.Equal(r.phone.asked, []string{"+12135550100"}) {
 		t.Errorf("the channel was asked for %v", r.phone.asked)
 	}
-	r.phone.problem = errors.New("POST " + hook + " with " + secret + ": 404 no_team")
+	r.phone.problem = channel.Permanent(errors.New("POST " + hook + " with " + secret + ": 404 no_team"))
 	bad, err := r.AddMethod(ctx, id, v1.MethodAdd{Channel: "slack", Address: hook, Settings: map[string]string{"secret": secret, "colour": "red"}}, "olga", r.now)
 	if err != nil || bad.CheckedAt != nil || !strings.Contains(bad.Problem, "no_team") {
 		t.Fatalf("%+v, %v", bad, err)
@@ -68,6 +70,24 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 	wantInvalid(t, err, "settings", "small letters")
 	if _, err := r.AddMethod(ctx, id+99, v1.MethodAdd{Channel: "sms", Address: "+12135550100"}, "olga", r.now); err == nil {
 		t.Error("a contact that is not there has a number")
+	}
+}
+
+// A provider that is busy has said nothing of the address.
+func TestWhatCouldNotBeCheckedIsNotCalledWrong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id := r.contact("foo", "Ana")
+	for _, problem := range []error{context.DeadlineExceeded, &channel.RetryError{Err: errors.New("twilio answered 429")}, errors.New("twilio answered 503")} {
+		r.phone.problem = problem
+		m := r.method(id, "sms +1213555010"+strconv.Itoa(len(r.phone.asked)))
+		if m.Problem != "" || m.Unchecked == "" || m.CheckedAt != nil {
+			t.Errorf("%v: %+v", problem, m)
+		}
+		r.phone.problem = channel.Permanent(errors.New("nobody has this number"))
+		if m, err := r.CheckMethod(t.Context(), m.ID, r.now); err != nil || m.Problem != "nobody has this number" || m.Unchecked != "" {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 }
 

@@ -101,6 +101,7 @@ type Method struct {
 	Settings  map[string]string `json:"settings,omitempty"`
 	CheckedAt *time.Time        `json:"checked_at,omitempty" readOnly:"true" doc:"When the address was last found to be right"`
 	Problem   string            `json:"problem,omitempty" readOnly:"true" doc:"Why it cannot be used"`
+	Unchecked string            `json:"unchecked,omitempty" readOnly:"true" doc:"Why the address could not be looked at the last time. It is used nevertheless"`
 	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure"`
 }
 
