@@ -272,6 +272,14 @@ func TestItIsPlainWhereNobodyIsTold(t *testing.T) {
 	if !strings.Contains(la.Customer.Problem, "policy plant reaches nobody") || !strings.Contains(sf.Customer.Problem, "no policy") {
 		t.Errorf("%+v %+v", la, sf)
 	}
+	// Nothing can be sent to a channel that is not set up, or to a wrong address.
+	r.method(id, "mqtt control-room")
+	r.phone.problem = channel.Permanent(errors.New("nobody has this number"))
+	r.method(id, "voice +12135550100")
+	if list, err = r.Coverage(ctx, "la", "", 10, r.now); err != nil || !strings.Contains(list[0].Customer.Problem, "policy plant reaches nobody") || len(list[0].Customer.People) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	r.phone.problem = errors.New("the provider answered 503")
 	r.method(id, "sms +12135550100")
 	if list, err = r.Coverage(ctx, "la", "", 10, r.now); err != nil || list[0].Customer.Problem != "" || !slices.Equal(list[0].Customer.People, []string{"Ana"}) {
 		t.Errorf("%+v, %v", list, err)

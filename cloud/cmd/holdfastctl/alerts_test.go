@@ -43,6 +43,11 @@ func TestWhoIsToldIsSetUpFromTheCommandLine(t *testing.T) {
 	r := apitest.Start(t)
 	s := signedIn(t, r.URL, r.Operator.Token)
 	s.ok("facility", "add", "la", "--time-zone", "America/Los_Angeles")
+	s.ok("facility", "add", "sf")
+	if out := s.ok("oncall"); strings.Count(out, "no policy of operations concerns it") != 2 {
+		t.Errorf("not each facility of which operations would not hear:\n%s", out)
+	}
+	signedIn(t, r.URL, r.Admin.Token).ok("facility", "remove", "sf", "--yes")
 	wants(t, s.ok("contacts", "list"), "No contacts yet", "contacts add")
 	wants(t, s.ok("policies", "list"), "nobody is told of anything", "policies standard")
 	wants(t, s.ok("oncall"), "nobody is told: no policy of tenant foo concerns it", "holdfastctl policies standard --tenant foo")
