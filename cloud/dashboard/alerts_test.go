@@ -277,7 +277,13 @@ func TestAContactIsAddedWithAddressesThatAreRight(t *testing.T) {
 	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"slack"}, "address": {secret}}), "T0P-SECRET")
 	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"pigeon"}, "address": {"x"}}, "No channel was chosen")
 	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {""}}, "The address is missing")
-	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"nonsense"}}, "settings could not be read")
+	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"nonsense"}}, "settings could not be read", "card = bare")
+	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"language = de-DE"}}, "language", "needs no settings")
+	// What was typed comes back, whatever is wrong, but for secrets.
+	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"teams"}, "address": {"x"}, "settings": {"card = bare\nSecret = T0P-SECRET\nT0P-SECRET"}},
+		"settings could not be read", ">card = bare\n<"), "T0P-SECRET")
+	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"webhook"}, "address": {"nowhere"}, "settings": {"card = bare\nsecret = T0P-SECRET"}},
+		"does not begin with https", ">card = bare\n<"), "T0P-SECRET")
 	d.posts(http.StatusOK, path+"/methods", url.Values{"channel": {"sms"}, "address": {"+34 600 000 001"}}, "34600000001", "Sms is not set up in this region", "Cannot be used")
 }
 

@@ -28,12 +28,12 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 		t.Errorf("the channel was asked for %v", r.phone.asked)
 	}
 	r.phone.problem = channel.Permanent(errors.New("POST " + hook + " with " + secret + ": 404 no_team"))
-	bad, err := r.AddMethod(ctx, id, v1.MethodAdd{Channel: "slack", Address: hook, Settings: map[string]string{"secret": secret, "colour": "red"}}, "olga", r.now)
+	bad, err := r.AddMethod(ctx, id, v1.MethodAdd{Channel: "webhook", Address: hook, Settings: map[string]string{"secret": secret}}, "olga", r.now)
 	if err != nil || bad.CheckedAt != nil || !strings.Contains(bad.Problem, "no_team") {
 		t.Fatalf("%+v, %v", bad, err)
 	}
 	c, err := r.Contact(ctx, id)
-	if err != nil || len(c.Methods) != 2 || c.Methods[1].Settings["colour"] != "red" {
+	if err != nil || len(c.Methods) != 2 || len(c.Methods[1].Settings) != 1 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	var kept, written string
@@ -66,8 +66,17 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 	wantRefused(t, err, "Ana has this sms address already")
 	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "sms", Address: "555 0100"}, "olga", r.now)
 	wantInvalid(t, err, "address", "country's code")
-	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "webhook", Address: "https://example.com/", Settings: map[string]string{"Bad Key": "x"}}, "olga", r.now)
-	wantInvalid(t, err, "settings", "small letters")
+	for _, no := range []struct{ kind, address, key, advice string }{
+		{"webhook", "https://example.com/", "Bad Key", "has is secret"},
+		{"webhook", "https://example.com/", "card", "has is secret"},
+		{"teams", "https://example.com/", "secret", "has is card"},
+		{"sms", "+12135550100", "language", "needs no settings"},
+	} {
+		_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: no.kind, Address: no.address, Settings: map[string]string{no.key: "x"}}, "olga", r.now)
+		wantInvalid(t, err, "settings", no.advice)
+	}
+	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "teams", Address: "https://example.com/", Settings: map[string]string{"card": strings.Repeat("x", 1025)}}, "olga", r.now)
+	wantInvalid(t, err, "settings", "1024 bytes")
 	if _, err := r.AddMethod(ctx, id+99, v1.MethodAdd{Channel: "sms", Address: "+12135550100"}, "olga", r.now); err == nil {
 		t.Error("a contact that is not there has a number")
 	}

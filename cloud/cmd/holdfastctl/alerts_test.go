@@ -58,7 +58,7 @@ func TestWhoIsToldIsSetUpFromTheCommandLine(t *testing.T) {
 	s.ok("contacts", "add", "Customer success", "--method", "email=success@example.com")
 	r.Provider.Refuse(errors.New("no_team"))
 	hook := "https://hooks.slack.com/services/T000/B000/verysecretpart9Zx7"
-	out := s.ok("contacts", "method", "add", "ben kim", "slack", "--address-file", s.writes("slack.url", hook+"\n"), "--secret-file", s.writes("slack.secret", "signing-secret"))
+	out := s.ok("contacts", "method", "add", "ben kim", "webhook", "--address-file", s.writes("hook.url", hook+"\n"), "--secret-file", s.writes("hook.secret", "signing-secret"))
 	wants(t, out, "https://hooks.slack.com/…9Zx7", "It cannot be used: no_team")
 	r.Provider.Refuse(nil)
 	wants(t, s.ok("contacts", "method", "check", "5"), "channel test 5")
