@@ -326,7 +326,8 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 	for _, c := range []struct{ facility, starts, minutes, reason, want string }{
 		{"", "", "60", "x", "No facility was chosen"},
 		{"la", "nonsense", "60", "x", "The beginning is no time"},
-		{"la", "2020-01-01T10:00", "60", "x", "The beginning is past"},
+		{"la", "2020-01-01T10:00", "60", "x", "The work would be over already"},
+		{"la", time.Now().UTC().Add(-31 * time.Minute).Format("2006-01-02T15:04"), "30", "x", "The work would be over already"},
 		{"la", "", "9000", "x", "How long it takes is missing"},
 		{"la", "", "60", " ", "What is done there is missing"},
 	} {
@@ -349,6 +350,20 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 	d.wants(d.viewer, "/facilities/la", "Announced work until", "Sweep the floor")
 	d.posts(http.StatusConflict, fmt.Sprintf("/oncall/maintenance/%d/end", id), url.Values{}, "has ended already")
 	d.posts(http.StatusNotFound, "/oncall/maintenance/999/end", url.Values{})
+}
+
+func TestWorkThatHasBegunEndsWhenItWasTo(t *testing.T) {
+	t.Parallel()
+	d := newAlertDesk(t)
+	at := time.Now().UTC().Add(-30 * time.Minute).Truncate(time.Minute)
+	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "starts": {at.Format("2006-01-02T15:04")}, "minutes": {"60"}, "reason": {"Late"}}, "Late")
+	var starts, ends time.Time
+	if err := d.r.DB.QueryRow(t.Context(), `SELECT starts_at, ends_at FROM holdfast.maintenance WHERE reason = 'Late'`).Scan(&starts, &ends); err != nil {
+		t.Fatal(err)
+	}
+	if starts.Before(at.Add(30*time.Minute)) || ends.Sub(at.Add(time.Hour)).Abs() > time.Second {
+		t.Errorf("it is from %s until %s; it was to be from %s for an hour", starts, ends, at)
+	}
 }
 
 func TestFiguresSayHowFastPeopleWereTold(t *testing.T) {
