@@ -242,7 +242,8 @@ func (u *UI) removeContact(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/oncall/contacts", http.StatusSeeOther)
 }
 
-// addMethod adds a way to reach somebody, once its address was found right.
+// addMethod adds a way to reach somebody. What the channel finds wrong with its
+// address is shown with it.
 func (u *UI) addMethod(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		u.site.Error(w, r, http.StatusBadRequest, errBadForm)
