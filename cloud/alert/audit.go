@@ -68,7 +68,7 @@ SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel
 GROUP BY channel HAVING min(created_at) < $2 AND coalesce(max(proved_at), '-infinity') < $2 ORDER BY channel`
 )
 
-// report is what the auditor found last.
+// report is what the auditor found last, since this process leads; at is zero before its first look.
 type report struct {
 	at       time.Time
 	since    time.Time // when it began to find something
@@ -115,6 +115,9 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.leads { // any more
+		return
+	}
 	for name, t := range a.lead.trouble {
 		if now.Sub(t.at) > overdueAfter { // nobody wants it any more
 			delete(a.lead.trouble, name)
@@ -152,12 +155,20 @@ func (a *Alerter) well(now time.Time) bool {
 }
 
 // troubles returns the auditor's finding, for the word: what it has found twice in
-// a row. What is late for a moment wakes nobody.
-func (a *Alerter) troubles() (detect.Finding, bool) {
+// a row. What is late for a moment wakes nobody; and until whoever leads anew has
+// looked twice, what is open stays.
+func (a *Alerter) troubles(open []subject) (detect.Finding, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report
-	if len(r.problems) == 0 || r.at.Equal(r.since) {
+	if r.at.Equal(r.since) { // also: nobody has looked
+		i := slices.IndexFunc(open, func(s subject) bool { return s.Kind == detect.Alerting })
+		if i < 0 {
+			return detect.Finding{}, false
+		}
+		return detect.Finding{Kind: detect.Alerting, Severity: open[i].Severity, Summary: open[i].Summary}, true
+	}
+	if len(r.problems) == 0 {
 		return detect.Finding{}, false
 	}
 	return detect.Finding{

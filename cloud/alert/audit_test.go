@@ -21,7 +21,7 @@ func (r *rig) audited() string {
 		r.pass(time.Millisecond)
 		r.a.audit(r.t.Context(), r.a.moment())
 	}
-	f, _ := r.a.troubles()
+	f, _ := r.a.troubles(nil)
 	return strings.Join(f.Evidence, "; ")
 }
 
@@ -101,6 +101,94 @@ func TestWhatTheAuditorFindsIsAnIncidentAndStopsTheBeat(t *testing.T) {
 	deadMan.Close()
 	if err := r.a.beat(t.Context()); err == nil || strings.Contains(err.Error(), "4711") {
 		t.Errorf("the secret is in the error, or there is none: %v", err)
+	}
+}
+
+// metrics are the values that a scrape of an alerter sees, by name and labels.
+func metrics(t *testing.T, a *Alerter) map[string]float64 {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	if err := reg.Register(a); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	got := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetValue()
+			}
+			switch {
+			case m.Gauge != nil:
+				got[name] = m.Gauge.GetValue()
+			case m.Counter != nil:
+				got[name] = m.Counter.GetValue()
+			case m.Histogram != nil:
+				got[name] = float64(m.Histogram.GetSampleCount())
+			}
+		}
+	}
+	return got
+}
+
+func TestWhatTheAuditorFoundEndsWithItsLead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.SMS)}})
+	made := func(when string) {
+		if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = $1, proved_at = NULL`, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func() int {
+		return r.count(`SELECT count(*) FROM holdfast.incident WHERE kind = 'alerting' AND resolved_at IS NULL`)
+	}
+	made("2020-01-01")
+	r.holds()
+	r.turn()
+	r.audited()
+	r.turn()
+	if n, exported := open(), metrics(t, r.a)["holdfast_alert_audit_problems"]; n != 1 || exported != 1 {
+		t.Fatalf("%d incidents, %v problems: the auditor has not found what is wrong", n, exported)
+	}
+
+	first := r.a
+	r.pass(r.a.timing.leader + time.Second)
+	r.start()
+	r.look()
+	if n := open(); !r.a.Leading() || n != 1 {
+		t.Fatalf("leading: %t; %d incidents: it was told that it is over, and nobody has looked", r.a.Leading(), n)
+	}
+	r.a.audit(t.Context(), r.a.moment())
+	r.look()
+	if n := open(); n != 1 {
+		t.Errorf("%d incidents after the new leader has found it, too", n)
+	}
+	made("2100-01-01")
+	r.a.audit(t.Context(), r.a.moment())
+	r.look()
+	if n := open(); n != 0 {
+		t.Errorf("%d incidents after it was mended", n)
+	}
+
+	second := r.a
+	r.a = first
+	r.look()
+	if n := metrics(t, first)["holdfast_alert_audit_problems"]; first.Leading() || n != 0 {
+		t.Errorf("leading: %t; it says %v problems, which are over", first.Leading(), n)
+	}
+	second.release(t.Context())
+	r.pass(72 * time.Hour)
+	r.look()
+	if n := open(); !first.Leading() || n != 0 {
+		t.Errorf("leading: %t; %d incidents of what was found three days ago", first.Leading(), n)
 	}
 }
 
@@ -189,34 +277,7 @@ func TestMetricsAreNamedAsTheyShouldBe(t *testing.T) {
 	if err := r.a.count(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	reg := prometheus.NewPedanticRegistry()
-	if err := reg.Register(r.a); err != nil {
-		t.Fatal(err)
-	}
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if problems, err := promlint.NewWithMetricFamilies(families).Lint(); err != nil || len(problems) > 0 {
-		t.Errorf("%v, %v", problems, err)
-	}
-	got := make(map[string]float64)
-	for _, f := range families {
-		for _, m := range f.Metric {
-			name := f.GetName()
-			for _, l := range m.Label {
-				name += " " + l.GetValue()
-			}
-			switch {
-			case m.Gauge != nil:
-				got[name] = m.Gauge.GetValue()
-			case m.Counter != nil:
-				got[name] = m.Counter.GetValue()
-			case m.Histogram != nil:
-				got[name] = float64(m.Histogram.GetSampleCount())
-			}
-		}
-	}
+	got := metrics(t, r.a)
 	for name, want := range map[string]float64{
 		"holdfast_alert_incidents offline": 1, "holdfast_alert_incidents blind": 0, "holdfast_alert_leader": 1, "holdfast_alert_attempts_total sms accepted": 1,
 		"holdfast_alert_deliveries sms pending": 0, "holdfast_alert_channel_broken sms": 0, "holdfast_alert_channel_ready voice": 1,
@@ -245,6 +306,88 @@ func TestHowFastWasToldIsMeasured(t *testing.T) {
 	}
 	if _, err := r.a.Told(t.Context(), 0); err == nil {
 		t.Error("0 days are taken")
+	}
+}
+
+// What announced work kept back for hours was not told late.
+func TestAnnouncedWorkIsNoTimeToTell(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna := r.contact("foo", "anna", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}})
+	r.holds(r.offline("la"))
+	r.look()
+	if told, err := r.a.Told(t.Context(), 7); err != nil || told.Incidents != 1 || told.ToldOf != 0 {
+		t.Errorf("%+v, %v: nobody has been told", told, err)
+	}
+	r.deliver()
+	for _, f := range []string{"la", "ny"} { // at la it comes after people were told
+		r.roster.work(f, r.now().Add(2*time.Hour))
+		if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.maintenance (facility, starts_at, ends_at, reason, created_by) VALUES ($1, $2, $3, 'a new switch', 'omar')`,
+			f, r.now().Add(time.Millisecond), r.now().Add(2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.pass(time.Minute)
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Hour)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms")
+	told, err := r.a.Told(t.Context(), 7)
+	if err != nil || told.Incidents != 1 || told.ToldOf != 1 || told.Tell.P99 > 60 {
+		t.Errorf("%+v, %v: want la's first message alone", told, err)
+	}
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 1 {
+		t.Errorf("%v times to tell, want la's first message alone", n)
+	}
+}
+
+// One address that does not answer is no alarm of the region.
+func TestWhatIsTriedAgainLaterIsNotDue(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Webhook)}})
+	r.peer.says(func(taken, int) int { return 503 })
+	r.holds(r.offline("la"))
+	r.look()
+	for _, want := range []struct{ pending, later float64 }{{1, 0}, {0, 1}, {1, 0}} {
+		if err := r.a.count(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got := metrics(t, r.a)
+		if p, l := got["holdfast_alert_deliveries webhook pending"], got["holdfast_alert_deliveries webhook later"]; p != want.pending || l != want.later {
+			t.Errorf("%v are due and %v wait for their next attempt, want %+v", p, l, want)
+		}
+		if want.later > 0 {
+			r.pass(2 * time.Minute)
+		} else {
+			r.deliver()
+		}
+	}
+}
+
+// The first message counts: not those that go out at the same time, and not the
+// next step's, whichever process sends it.
+func TestOfEachOutageTheFirstMessageIsMeasured(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, bo := r.contact("foo", "anna", channel.SMS, channel.Voice, channel.Email), r.contact("foo", "bo", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{bo}})
+	stop := r.running(r.a)
+	r.holds(r.offline("la"))
+	eventually(t, "all ways have taken it", func() bool { return len(r.to(channel.Trigger)) == 3 })
+	stop() // what was begun is ended
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 1 {
+		t.Errorf("%v times to tell of one outage, want 1", n)
+	}
+
+	r.start()
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/sms", "anna/voice", "bo/sms")
+	if n := metrics(t, r.a)["holdfast_alert_time_to_tell_seconds"]; n != 0 {
+		t.Errorf("%v times to tell after somebody was told, want 0", n)
 	}
 }
 
@@ -293,6 +436,11 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days'`); err != nil {
 		t.Fatal(err)
 	}
+	r.holds()
+	r.look() // from then on it leads
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET problem = 'the broker did not answer'`); err != nil {
+		t.Fatal(err)
+	}
 	if got := r.audited(); !strings.Contains(got, "mqtt has not been proved") {
 		t.Errorf("the auditor finds %q", got)
 	}
@@ -300,5 +448,8 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 	r.turn()
 	if got := r.audited(); got != "" {
 		t.Errorf("the auditor finds %q", got)
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.contact_method WHERE problem <> ''`); n != 0 {
+		t.Error("it has a problem, and the message has arrived")
 	}
 }

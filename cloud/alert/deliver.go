@@ -289,10 +289,11 @@ func jitter(waits []time.Duration, n int) time.Duration {
 // finish stores what became of an attempt. When that fails until the lease runs
 // out, the attempt counts as one of which nobody knows.
 func (d *deliverer) finish(ctx context.Context, j job, o outcome) {
+	var first bool
 	err := run.Retry(ctx, d.a.log.With("delivery", j.ID), run.Backoff{Max: time.Second}, func(ctx context.Context) error {
 		var lost bool
 		err := d.a.faults.Complete.Do(func() (err error) {
-			lost, err = d.a.store.complete(ctx, j, o, d.a.moment())
+			lost, first, err = d.a.store.complete(ctx, j, o, d.a.moment())
 			return err
 		})
 		if lost {
@@ -304,6 +305,6 @@ func (d *deliverer) finish(ctx context.Context, j job, o outcome) {
 		d.a.log.Warn("the outcome of a message could not be stored; it is looked for again", "delivery", j.ID, "err", err)
 		return
 	}
-	d.a.counts.delivered(d.kind, o, j, d.a.moment())
+	d.a.counts.delivered(d.kind, o, j, first, d.a.moment())
 	d.a.tell()
 }

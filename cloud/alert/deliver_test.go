@@ -364,7 +364,7 @@ func TestAReceiptBeforeTheAnswerIsNotUndone(t *testing.T) {
 	r.deliver() // the lease has run out: it is not sent again
 	r.want("triggers", r.to(channel.Trigger))
 	o := outcome{state: "accepted", attempt: "accepted", result: channel.Result{Provider: "peer", ProviderID: "p", State: channel.Accepted}}
-	if lost, err := r.a.store.complete(t.Context(), jobs[0], o, r.a.moment()); lost || err != nil {
+	if lost, _, err := r.a.store.complete(t.Context(), jobs[0], o, r.a.moment()); lost || err != nil {
 		t.Errorf("%t, %v", lost, err)
 	}
 	if d := r.delivery("anna/sms", channel.Trigger); d.State != "delivered" || d.ProviderID != "p" {

@@ -136,6 +136,9 @@ func (a *Alerter) setLeading(yes bool) {
 	a.mu.Lock()
 	was := a.leads
 	a.leads = yes
+	if was != yes {
+		a.report = report{} // whoever leads now looks for himself
+	}
 	a.mu.Unlock()
 	if was != yes {
 		a.log.Info("who decides on incidents has changed", "leader", yes)
@@ -201,7 +204,7 @@ func (a *Alerter) word(now time.Time, open []subject) detect.Word {
 		}
 	}
 	w.Findings = append([]detect.Finding{}, w.Findings...) // it is not ours
-	if f, ok := a.troubles(); ok {
+	if f, ok := a.troubles(open); ok {
 		w.Findings = append(w.Findings, f)
 	}
 	if f, ok := a.drill(now, open); ok {

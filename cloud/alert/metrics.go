@@ -14,16 +14,12 @@ import (
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
-// firstMax is how many incidents are remembered as told, for the histogram.
-const firstMax = 10_000
-
 // counters are what Collect reads: a scrape asks nobody.
 type counters struct {
 	detect, tell prometheus.Histogram
 
 	mu       sync.Mutex
 	outcomes map[[2]string]uint64 // of attempts, by channel
-	told     map[int64]bool       // incidents whose first message is counted
 	open     map[string]int       // incidents by kind
 	waiting  map[[2]string]int    // messages by channel and state
 	beatAt   time.Time
@@ -39,9 +35,9 @@ func newCounters() *counters {
 		}),
 		tell: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "holdfast_alert_time_to_tell_seconds", Buckets: seconds,
-			Help: "From the last thing heard of a facility until a provider had taken the first message.",
+			Help: "From the last thing heard of a facility until a provider had taken the first message; without outages during announced work.",
 		}),
-		outcomes: make(map[[2]string]uint64), told: make(map[int64]bool),
+		outcomes: make(map[[2]string]uint64),
 	}
 }
 
@@ -51,20 +47,15 @@ func (c *counters) opened(s subject, since time.Time) {
 	}
 }
 
-func (c *counters) delivered(k channel.Kind, o outcome, j job, now time.Time) {
+func (c *counters) delivered(k channel.Kind, o outcome, j job, first bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o.attempt != "" {
 		c.outcomes[[2]string{string(k), o.attempt}]++
 	}
-	if o.attempt != "accepted" || j.Event != channel.Trigger || j.Incident == nil || j.Kind != string(detect.Offline) || c.told[*j.Incident] {
-		return
+	if first {
+		c.tell.Observe(now.Sub(j.Since).Seconds())
 	}
-	if len(c.told) >= firstMax {
-		clear(c.told)
-	}
-	c.told[*j.Incident] = true
-	c.tell.Observe(now.Sub(j.Since).Seconds())
 }
 
 func (c *counters) beat(ok bool, now time.Time) {
@@ -84,8 +75,12 @@ func index(ok bool) int {
 }
 
 const (
-	sqlCountOpen    = `SELECT kind, count(*)::int FROM holdfast.incident WHERE resolved_at IS NULL GROUP BY kind`
-	sqlCountWaiting = `SELECT channel, state, count(*)::int FROM holdfast.delivery WHERE state IN ('pending', 'held', 'leased') GROUP BY channel, state`
+	sqlCountOpen = `SELECT kind, count(*)::int FROM holdfast.incident WHERE resolved_at IS NULL GROUP BY kind`
+	// What was tried and waits for its next attempt is not due: an address that
+	// does not answer is no fault of the region.
+	sqlCountWaiting = `
+SELECT channel, CASE WHEN state = 'pending' AND not_before > $1 THEN 'later' ELSE state END, count(*)::int
+FROM holdfast.delivery WHERE state IN ('pending', 'held', 'leased') GROUP BY 1, 2`
 )
 
 // count reads what the metrics say of the tables.
@@ -100,7 +95,7 @@ func (a *Alerter) count(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count incidents: %w", err)
 	}
-	if rows, err = a.db.Query(ctx, sqlCountWaiting); err == nil {
+	if rows, err = a.db.Query(ctx, sqlCountWaiting, a.moment()); err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&k, &state, &n}, func() error { waiting[[2]string{k, state}] = n; return nil })
 	}
 	if err != nil {
@@ -114,7 +109,7 @@ func (a *Alerter) count(ctx context.Context) error {
 
 var (
 	descOpen     = prometheus.NewDesc("holdfast_alert_incidents", "Open incidents by kind.", []string{"kind"}, nil)
-	descWaiting  = prometheus.NewDesc("holdfast_alert_deliveries", "Messages that wait or are on their way, by channel and state.", []string{"channel", "state"}, nil)
+	descWaiting  = prometheus.NewDesc("holdfast_alert_deliveries", "Messages that are due (pending), wait for their next attempt (later), are held or are on their way (leased), by channel and state.", []string{"channel", "state"}, nil)
 	descAttempts = prometheus.NewDesc("holdfast_alert_attempts_total", "Attempts to hand a message to a provider, by channel and outcome.", []string{"channel", "outcome"}, nil)
 	descLeader   = prometheus.NewDesc("holdfast_alert_leader", "1 while this process decides on incidents.", nil, nil)
 	descBreaker  = prometheus.NewDesc("holdfast_alert_channel_broken", "1 while a channel's provider fails and messages are held.", []string{"channel"}, nil)
@@ -173,7 +168,7 @@ func (a *Alerter) Collect(ch chan<- prometheus.Metric) {
 		broken, _ := d.breaker.broken()
 		gauge(descBreaker, float64(index(broken)), string(k))
 		gauge(descReady, float64(index(d.sender != nil)), string(k))
-		for _, state := range []string{"pending", "held", "leased"} {
+		for _, state := range []string{"pending", "later", "held", "leased"} {
 			gauge(descWaiting, float64(waiting[[2]string{string(k), state}]), string(k), state)
 		}
 		for _, how := range []string{"accepted", "retry", "unknown", "failed"} {

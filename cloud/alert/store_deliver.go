@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
 // What the deliverers write, and what comes back from providers.
@@ -95,8 +96,17 @@ WHERE id = $1 AND lease_token = $2 AND state = 'leased'`
 	sqlAttempted = `UPDATE holdfast.delivery_attempt SET ended_at = $3, outcome = $4, detail = $5 WHERE delivery = $1 AND no = $2`
 	sqlUntried   = `DELETE FROM holdfast.delivery_attempt WHERE delivery = $1 AND no = $2`
 
+	// Was nobody told of the incident before, though there was no announced work? It
+	// is asked when the incident is locked, so that of two messages that are taken at
+	// once one is the first.
+	sqlFirst = `
+SELECT NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger' AND d.accepted_at IS NOT NULL AND d.id <> $2)
+   AND NOT EXISTS (SELECT FROM holdfast.maintenance m WHERE m.facility = i.facility AND m.starts_at <= $3 AND coalesce(m.ended_at, m.ends_at) > i.opened_at)
+FROM holdfast.incident i WHERE i.id = $1`
+
+	// What has arrived can be used, whatever was found before.
 	sqlProved = `
-UPDATE holdfast.contact_method m SET proved_at = $2
+UPDATE holdfast.contact_method m SET proved_at = $2, problem = ''
 FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.proved_at IS NULL OR m.proved_at < $2)`
 
 	// While a provider fails, what is due waits. The first time the incident's timeline says so.
@@ -258,11 +268,12 @@ func (s store) sent(ctx context.Context, j job, now time.Time) (sent []time.Time
 }
 
 // complete stores what became of an attempt. lost is true when its lease had
-// gone to another: nothing was stored.
-func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (lost bool, err error) {
+// gone to another: nothing was stored; first when it is the first message of a
+// facility's outage that was taken, and no announced work kept it back.
+func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (lost, first bool, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if o.attempt == "accepted" {
-			return s.taken(ctx, tx, j, o, now, &lost)
+			return s.taken(ctx, tx, j, o, now, &lost, &first)
 		}
 		var resolved, acked, maintenance bool
 		if j.Incident != nil {
@@ -306,12 +317,20 @@ func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (l
 		return s.notTaken(ctx, tx, j, o, now)
 	})
 	if err != nil {
-		return false, fmt.Errorf("store what became of a message: %w", err)
+		return false, false, fmt.Errorf("store what became of a message: %w", err)
 	}
-	return lost, nil
+	return lost, first && !lost, nil
 }
 
-func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.Time, lost *bool) error {
+func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.Time, lost, first *bool) error {
+	if j.Event == channel.Trigger && j.Kind == string(detect.Offline) {
+		if _, err := tx.Exec(ctx, sqlLockIncident, *j.Incident); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, sqlFirst, *j.Incident, j.ID, now).Scan(first); err != nil {
+			return err
+		}
+	}
 	r := o.result
 	tag, err := tx.Exec(ctx, sqlTaken, j.ID, j.Token, o.state, r.Provider, r.ProviderID, r.CostMicros, ranks, now)
 	if err != nil {

@@ -70,14 +70,16 @@ LEFT JOIN (SELECT channel, count(*) FILTER (WHERE accepted_at IS NOT NULL)::int 
            FROM holdfast.delivery WHERE created_at > $2 GROUP BY channel) d ON d.channel = k.channel`
 
 	// A facility's outage that nobody had announced: from the last thing heard
-	// until it was known, and until the first message was taken.
+	// until it was known, and until the first message was taken. Where announced
+	// work kept that back, it says nothing of how fast we are.
 	sqlTold = `
-SELECT count(*)::int,
+SELECT count(*)::int, count(t.first)::int,
        coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM i.opened_at - i.since)), '{0,0,0}')::float8[],
        coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM t.first - i.since)), '{0,0,0}')::float8[]
 FROM holdfast.incident i
 LEFT JOIN LATERAL (SELECT min(d.accepted_at) AS first FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger') t ON true
-WHERE i.kind = $1 AND i.opened_at > $2 AND NOT i.maintenance`
+WHERE i.kind = $1 AND i.opened_at > $2
+  AND NOT EXISTS (SELECT FROM holdfast.maintenance m WHERE m.facility = i.facility AND m.starts_at <= coalesce(t.first, i.opened_at) AND coalesce(m.ended_at, m.ends_at) > i.opened_at)`
 )
 
 func (s store) list(ctx context.Context, f Filter) ([]v1.Incident, error) {
@@ -199,7 +201,7 @@ func (s store) channels(ctx context.Context, now time.Time) (map[string]channelS
 func (s store) told(ctx context.Context, days int, since time.Time) (v1.Told, error) {
 	t := v1.Told{Days: days}
 	var detected, tell []float64
-	if err := s.db.QueryRow(ctx, sqlTold, detect.Offline, since).Scan(&t.Incidents, &detected, &tell); err != nil {
+	if err := s.db.QueryRow(ctx, sqlTold, detect.Offline, since).Scan(&t.Incidents, &t.ToldOf, &detected, &tell); err != nil {
 		return t, fmt.Errorf("measure how fast was told: %w", err)
 	}
 	t.Detect = v1.Quantiles{P50: detected[0], P95: detected[1], P99: detected[2]}

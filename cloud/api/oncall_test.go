@@ -39,7 +39,7 @@ func TestWhoIsToldIsSetUpByOperatorsAndSeenByAll(t *testing.T) {
 	}
 	const hook = "https://hooks.slack.com/services/T000/B000/verysecretpart9Zx7"
 	r.Provider.Refuse(errors.New("no_team"))
-	slack, err := r.Operator.AddMethod(ctx, ana.ID, v1.MethodAdd{Channel: "slack", Address: hook, Settings: map[string]string{"secret": "signing-secret"}})
+	slack, err := r.Operator.AddMethod(ctx, ana.ID, v1.MethodAdd{Channel: "webhook", Address: hook, Settings: map[string]string{"secret": "signing-secret"}})
 	if err != nil || slack.Problem != "no_team" {
 		t.Fatalf("%+v, %v", slack, err)
 	}

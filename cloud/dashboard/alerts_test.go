@@ -277,7 +277,13 @@ func TestAContactIsAddedWithAddressesThatAreRight(t *testing.T) {
 	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"slack"}, "address": {secret}}), "T0P-SECRET")
 	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"pigeon"}, "address": {"x"}}, "No channel was chosen")
 	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {""}}, "The address is missing")
-	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"nonsense"}}, "settings could not be read")
+	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"nonsense"}}, "settings could not be read", "card = bare")
+	d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"email"}, "address": {"a@b.example"}, "settings": {"language = de-DE"}}, "language", "needs no settings")
+	// What was typed comes back, whatever is wrong, but for secrets.
+	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"teams"}, "address": {"x"}, "settings": {"card = bare\nSecret = T0P-SECRET\nT0P-SECRET"}},
+		"settings could not be read", ">card = bare\n<"), "T0P-SECRET")
+	d.lacks(d.posts(http.StatusUnprocessableEntity, path+"/methods", url.Values{"channel": {"webhook"}, "address": {"nowhere"}, "settings": {"card = bare\nsecret = T0P-SECRET"}},
+		"does not begin with https", ">card = bare\n<"), "T0P-SECRET")
 	d.posts(http.StatusOK, path+"/methods", url.Values{"channel": {"sms"}, "address": {"+34 600 000 001"}}, "34600000001", "Sms is not set up in this region", "Cannot be used")
 }
 
@@ -320,7 +326,8 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 	for _, c := range []struct{ facility, starts, minutes, reason, want string }{
 		{"", "", "60", "x", "No facility was chosen"},
 		{"la", "nonsense", "60", "x", "The beginning is no time"},
-		{"la", "2020-01-01T10:00", "60", "x", "The beginning is past"},
+		{"la", "2020-01-01T10:00", "60", "x", "The work would be over already"},
+		{"la", time.Now().UTC().Add(-31 * time.Minute).Format("2006-01-02T15:04"), "30", "x", "The work would be over already"},
 		{"la", "", "9000", "x", "How long it takes is missing"},
 		{"la", "", "60", " ", "What is done there is missing"},
 	} {
@@ -345,12 +352,42 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 	d.posts(http.StatusNotFound, "/oncall/maintenance/999/end", url.Values{})
 }
 
+func TestWorkThatHasBegunEndsWhenItWasTo(t *testing.T) {
+	t.Parallel()
+	d := newAlertDesk(t)
+	at := time.Now().UTC().Add(-30 * time.Minute).Truncate(time.Minute)
+	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "starts": {at.Format("2006-01-02T15:04")}, "minutes": {"60"}, "reason": {"Late"}}, "Late")
+	var starts, ends time.Time
+	if err := d.r.DB.QueryRow(t.Context(), `SELECT starts_at, ends_at FROM holdfast.maintenance WHERE reason = 'Late'`).Scan(&starts, &ends); err != nil {
+		t.Fatal(err)
+	}
+	if starts.Before(at.Add(30*time.Minute)) || ends.Sub(at.Add(time.Hour)).Abs() > time.Second {
+		t.Errorf("it is from %s until %s; it was to be from %s for an hour", starts, ends, at)
+	}
+}
+
 func TestFiguresSayHowFastPeopleWereTold(t *testing.T) {
 	t.Parallel()
 	d := newAlertDesk(t)
 	page := d.wants(d.viewer, "/oncall/figures", "Time to detect", "Time to tell", "84 days", "data-points=\"[[")
 	if !regexp.MustCompile(`data-label="Detect p50">\d+(\.\d)? s<`).MatchString(page) {
 		t.Errorf("no seconds in\n%s", page)
+	}
+}
+
+func TestFiguresShowADashWhereNobodyWasTold(t *testing.T) {
+	t.Parallel()
+	d := newAlertDesk(t)
+	if _, err := d.r.DB.Exec(t.Context(), `UPDATE holdfast.delivery SET accepted_at = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	page := d.wants(d.viewer, "/oncall/figures", `data-label="Tell p50">–<`)
+	if regexp.MustCompile(`data-label="Tell p50">\d`).MatchString(page) || !regexp.MustCompile(`data-label="Detect p50">\d`).MatchString(page) {
+		t.Errorf("people were told in no time in\n%s", page)
+	}
+	charts := regexp.MustCompile(`data-points="\[\[[^\]]*\],\[([^\]]*)\]`).FindAllStringSubmatch(page, -1)
+	if len(charts) != 2 || !strings.ContainsAny(charts[0][1], "123456789") || strings.ContainsAny(charts[1][1], "0123456789") {
+		t.Errorf("the charts' points are %q", charts)
 	}
 }
 

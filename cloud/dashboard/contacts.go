@@ -18,8 +18,9 @@ const (
 	// pages say so.
 	proofOld = 7 * 24 * time.Hour
 	// settingsMax bounds what a form may set of a method.
-	settingsMax     = 20
-	addressMaxBytes = 2048
+	settingsMax      = 20
+	settingsMaxBytes = 4000
+	addressMaxBytes  = 2048
 )
 
 // methodLine is a way to reach somebody, in words.
@@ -37,6 +38,8 @@ func (m methodLine) Shown() web.State {
 	switch {
 	case m.Problem != "":
 		return web.State{Kind: "bad", Word: "Cannot be used"}
+	case m.ProvedAt == nil && m.Unchecked != "":
+		return web.State{Kind: "warn", Word: "Not checked yet"}
 	case m.ProvedAt == nil:
 		return web.State{Kind: "warn", Word: "Never proved"}
 	case time.Since(*m.ProvedAt) > proofOld:
@@ -191,6 +194,7 @@ func (u *UI) showContact(w http.ResponseWriter, r *http.Request, status int, wha
 		if !secretAddress(v.Form.Channel) {
 			v.Form.Address = cutText(r.PostFormValue("address"), addressMaxBytes)
 		}
+		v.Form.Settings = withoutSecrets(r.PostFormValue("settings"))
 	}
 	u.pages.Render(w, r, status, "contact", web.Page{Title: v.Name, Active: "/oncall", Live: v.Live(), Data: v})
 }
@@ -238,7 +242,8 @@ func (u *UI) removeContact(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/oncall/contacts", http.StatusSeeOther)
 }
 
-// addMethod adds a way to reach somebody, once its address was found right.
+// addMethod adds a way to reach somebody. What the channel finds wrong with its
+// address is shown with it.
 func (u *UI) addMethod(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		u.site.Error(w, r, http.StatusBadRequest, errBadForm)
@@ -264,6 +269,17 @@ func (u *UI) addMethod(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, contactPath(id), http.StatusSeeOther)
 }
 
+// withoutSecrets leaves out the lines that a form must not show again.
+func withoutSecrets(settings string) string {
+	var out strings.Builder
+	for line := range strings.Lines(cutText(settings, settingsMaxBytes)) {
+		if name, _, ok := strings.Cut(line, "="); ok && !strings.Contains(strings.ToLower(name), "secret") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
 // readSettings reads one "name = value" per line.
 func readSettings(text string) (map[string]string, error) {
 	var out map[string]string
@@ -275,7 +291,7 @@ func readSettings(text string) (map[string]string, error) {
 		name, value, ok := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !ok || name == "" || len(name) > 63 || len(out) >= settingsMax {
-			return nil, invalid("settings", "the settings could not be read", "Write one a line, such as: language = de-DE")
+			return nil, invalid("settings", "the settings could not be read", "Write one a line, such as: card = bare")
 		}
 		if out == nil {
 			out = map[string]string{}

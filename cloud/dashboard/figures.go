@@ -33,9 +33,9 @@ type figuresView struct {
 }
 
 // seconds writes a figure for people; none is "–".
-func seconds(incidents int, s float64) string {
+func seconds(of int, s float64) string {
 	switch {
-	case incidents == 0:
+	case of == 0:
 		return "–"
 	case s < 60:
 		return strconv.FormatFloat(s, 'f', 1, 64) + " s"
@@ -44,7 +44,7 @@ func seconds(incidents int, s float64) string {
 }
 
 // Seconds is for the templates.
-func (v figuresView) Seconds(incidents int, s float64) string { return seconds(incidents, s) }
+func (v figuresView) Seconds(of int, s float64) string { return seconds(of, s) }
 
 // Any reports that there is something to draw.
 func (v figuresView) Any() bool { return len(v.Spans) > 0 && v.Spans[len(v.Spans)-1].Incidents > 0 }
@@ -69,13 +69,13 @@ func (u *UI) figuresPage(w http.ResponseWriter, r *http.Request) {
 		one := week{To: now.AddDate(0, 0, -7*n)}
 		for _, f := range figures {
 			if f.Back == n {
-				one.Incidents, one.Detect, one.Tell = f.Incidents, quantiles(f.Detect), quantiles(f.Tell)
+				one.Told = v1.Told{Incidents: f.Incidents, ToldOf: f.ToldOf, Detect: quantiles(f.Detect), Tell: quantiles(f.Tell)}
 			}
 		}
 		v.Weeks = append(v.Weeks, one)
 	}
-	if v.Detect, err = points(v.Weeks, func(t v1.Told) v1.Quantiles { return t.Detect }); err == nil {
-		v.Tell, err = points(v.Weeks, func(t v1.Told) v1.Quantiles { return t.Tell })
+	if v.Detect, err = points(v.Weeks, func(t v1.Told) (int, v1.Quantiles) { return t.Incidents, t.Detect }); err == nil {
+		v.Tell, err = points(v.Weeks, func(t v1.Told) (int, v1.Quantiles) { return t.ToldOf, t.Tell })
 	}
 	if err != nil {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
@@ -85,14 +85,15 @@ func (u *UI) figuresPage(w http.ResponseWriter, r *http.Request) {
 }
 
 // points are a chart's: the ends of the weeks, then p50, p95 and p99, in
-// milliseconds as the charts' axes want them. A week without incidents is a gap.
-func points(weeks []week, of func(v1.Told) v1.Quantiles) (string, error) {
+// milliseconds as the charts' axes want them. A week without any is a gap.
+func points(weeks []week, of func(v1.Told) (int, v1.Quantiles)) (string, error) {
 	data := make([][]*float64, 4)
 	for _, w := range weeks {
-		at, q := float64(w.To.Unix()), of(w.Told)
+		at := float64(w.To.Unix())
+		n, q := of(w.Told)
 		data[0] = append(data[0], &at)
 		for i, s := range []float64{q.P50, q.P95, q.P99} {
-			if w.Incidents == 0 {
+			if n == 0 {
 				data[i+1] = append(data[i+1], nil)
 				continue
 			}

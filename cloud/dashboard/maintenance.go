@@ -137,21 +137,26 @@ func (u *UI) addMaintenance(w http.ResponseWriter, r *http.Request) {
 	if f.Starts != "" {
 		starts = localTime(f.Starts, zoneOf(place.TimeZone))
 	}
+	// Work that has begun already ends when it was to.
+	begins, ends := starts, starts.Add(time.Duration(f.Minutes)*time.Minute)
+	if begins.Before(now) {
+		begins = now
+	}
 	var err error
 	switch {
 	case !ok:
 		err = invalid("facility", "no facility was chosen", "Choose where work is done.")
 	case starts.IsZero():
 		err = invalid("starts_in_s", "the beginning is no time", "Choose a day and a time, or leave it empty for now.")
-	case starts.Before(now.Add(-time.Hour)):
-		err = invalid("starts_in_s", "the beginning is past", "Choose a later time, or leave it empty for now.")
 	case !slices.Contains(windowLengths, f.Minutes):
 		err = invalid("for_s", "how long it takes is missing", "Choose one of the lengths; it can be ended early, and announced again.")
+	case ends.Sub(now) < time.Minute:
+		err = invalid("starts_in_s", "the work would be over already", "Choose a later time, or leave it empty for now.")
 	case f.Reason == "":
 		err = invalid("reason", "what is done there is missing", "Write it for those who look at the facility meanwhile.")
 	default:
 		_, err = u.d.OnCall.AddMaintenance(r.Context(), v1.MaintenanceAdd{
-			Facility: f.Facility, StartsIn: max(0, int(starts.Sub(now)/time.Second)), For: f.Minutes * 60, Reason: f.Reason,
+			Facility: f.Facility, StartsIn: int(begins.Sub(now) / time.Second), For: int((ends.Sub(begins) + time.Second - 1) / time.Second), Reason: f.Reason,
 		}, whoIs(r), now)
 	}
 	if err != nil {

@@ -188,19 +188,22 @@ func dueSteps(ctx context.Context, tx pgx.Tx, incident int64) ([]dueStep, error)
 type weekFigures struct {
 	Back         int // 0 is the week that ends now
 	Incidents    int
+	ToldOf       int       // of how many of them a message was taken
 	Detect, Tell []float64 // p50, p95, p99
 }
 
 // told measures the last weeks, as cloud/alert measures the last days: outages
-// of facilities, but for announced work.
+// of facilities, but for those during announced work.
 func (s store) told(ctx context.Context, now time.Time, weeks int) ([]weekFigures, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT floor(extract(epoch FROM $1::timestamptz - i.opened_at) / 604800)::int, count(*)::int,
+		SELECT floor(extract(epoch FROM $1::timestamptz - i.opened_at) / 604800)::int, count(*)::int, count(t.first)::int,
 		       coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM i.opened_at - i.since)), '{0,0,0}')::float8[],
 		       coalesce(percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM t.first - i.since)), '{0,0,0}')::float8[]
 		  FROM holdfast.incident i
 		  LEFT JOIN LATERAL (SELECT min(d.accepted_at) AS first FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger') t ON true
-		 WHERE i.kind = 'offline' AND i.opened_at > $2 AND i.opened_at <= $1 AND NOT i.maintenance GROUP BY 1`, now, now.Add(-time.Duration(weeks)*7*24*time.Hour))
+		 WHERE i.kind = 'offline' AND i.opened_at > $2 AND i.opened_at <= $1
+		   AND NOT EXISTS (SELECT FROM holdfast.maintenance m WHERE m.facility = i.facility AND m.starts_at <= coalesce(t.first, i.opened_at) AND coalesce(m.ended_at, m.ends_at) > i.opened_at)
+		 GROUP BY 1`, now, now.Add(-time.Duration(weeks)*7*24*time.Hour))
 	if err != nil {
 		return nil, fmt.Errorf("measure how fast was told: %w", err)
 	}

@@ -16,7 +16,6 @@ import (
 const (
 	addressMaxBytes  = 2048 // Teams' URLs are about 400 bytes
 	emailMaxBytes    = 254  // RFC 5321 section 4.5.3.1.3
-	settingsMax      = 16
 	settingMaxBytes  = 1024
 	routingKeyLength = 32
 )
@@ -27,7 +26,6 @@ var (
 	topicLevel = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 	// slackChannel is a channel's id, which the app's bot posts to; see cloud/channel.
 	slackChannel = regexp.MustCompile(`^[CDG][A-Z0-9]{8,20}$`)
-	settingKey   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,31}$`)
 	dialling     = strings.NewReplacer("(0)", "", " ", "", "\u00a0", "", "-", "", ".", "", "/", "", "(", "", ")", "")
 )
 
@@ -115,13 +113,19 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func checkSettings(settings map[string]string) error {
-	if len(settings) > settingsMax {
-		return hint.Wrap(fmt.Errorf("%d settings are too many", len(settings)), "Give at most %d.", settingsMax)
-	}
+// settingOf is the one setting that a channel reads; the others have none.
+var settingOf = map[channel.Kind]string{channel.Teams: "card", channel.Webhook: "secret"}
+
+// checkSettings refuses what no channel would read: a misspelt one would change nothing.
+func checkSettings(kind channel.Kind, settings map[string]string) error {
 	for k, v := range settings {
-		if !settingKey.MatchString(k) || len(v) > settingMaxBytes || strings.ContainsRune(v, 0) {
-			return hint.Wrap(fmt.Errorf("the setting %.40q cannot be kept", k), "Names are small letters, digits and _; values have at most %d bytes.", settingMaxBytes)
+		switch {
+		case k != settingOf[kind] && settingOf[kind] == "":
+			return hint.Wrap(fmt.Errorf("%s has no setting %.40q", kind, k), "Leave it out: %s needs no settings.", kind)
+		case k != settingOf[kind]:
+			return hint.Wrap(fmt.Errorf("%s has no setting %.40q", kind, k), "The only one that it has is %s.", settingOf[kind])
+		case len(v) > settingMaxBytes || strings.ContainsRune(v, 0):
+			return hint.Wrap(fmt.Errorf("the setting %s cannot be kept", k), "Give it at most %d bytes.", settingMaxBytes)
 		}
 	}
 	return nil

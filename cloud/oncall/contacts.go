@@ -115,7 +115,7 @@ func (r *Room) AddMethod(ctx context.Context, contactID int64, in v1.MethodAdd, 
 	if err != nil {
 		return v1.Method{}, invalid("address", err)
 	}
-	if err := checkSettings(in.Settings); err != nil {
+	if err := checkSettings(kind, in.Settings); err != nil {
 		return v1.Method{}, invalid("settings", err)
 	}
 	if _, err := r.Contact(ctx, contactID); err != nil {

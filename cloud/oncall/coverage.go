@@ -8,11 +8,13 @@ import (
 
 	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
 // Coverage says of up to limit facilities behind the one with the id after who
-// is told when one goes offline, and plainly when nobody is; only names one.
+// is told when one goes offline, and plainly when nobody is; only names one. Whom
+// nothing can be sent to is not told.
 func (r *Room) Coverage(ctx context.Context, only, after string, limit int, now time.Time) ([]v1.Coverage, error) {
 	sites, err := facilities(ctx, r.db, only, after, limit)
 	if err != nil {
@@ -32,7 +34,9 @@ func (r *Room) Coverage(ctx context.Context, only, after string, limit int, now 
 	}
 	p := nobody()
 	r.addSchedules(&p, plans)
-	p.addMethods(methods)
+	p.addMethods(slices.DeleteFunc(methods, func(m methodRow) bool {
+		return r.check[channel.Kind(m.Channel)] == nil || m.shown().Problem != ""
+	}))
 	byTenant := map[string][]v1.Policy{}
 	for _, doc := range all {
 		byTenant[doc.Tenant] = append(byTenant[doc.Tenant], doc)
@@ -77,6 +81,7 @@ func explain(l *v1.Listeners, whose, newPolicy string) {
 		l.Remedy = "Make one: " + newPolicy
 	case len(l.People) == 0:
 		l.Problem = fmt.Sprintf("nobody is told: policy %s reaches nobody now", l.Policies[0])
-		l.Remedy = "Give its people a number or an address: holdfastctl contacts method add NAME sms +12135550123; holdfastctl oncall shows whether anybody is on call."
+		l.Remedy = "Give its people a number or an address that can be used: holdfastctl contacts method add NAME sms +12135550123. " +
+			"holdfastctl contacts list shows what is wrong with theirs; holdfastctl oncall shows whether anybody is on call."
 	}
 }

@@ -130,8 +130,13 @@ func name(s string) (string, error) {
 	return s, nil
 }
 
-// checkWithin bounds a channel's look at an address.
-const checkWithin = 10 * time.Second
+const (
+	// checkWithin bounds a channel's look at an address.
+	checkWithin = 10 * time.Second
+	// unchecked begins a problem that says nothing of the address: the channel could
+	// not look at it.
+	unchecked = "not checked yet: "
+)
 
 // problemWith asks the channel what is wrong with an address, "" for nothing.
 // The answer never holds an address that is a secret.
@@ -148,7 +153,7 @@ func (r *Room) problemWith(ctx context.Context, kind channel.Kind, address strin
 	}
 	text := err.Error()
 	if errors.Is(err, context.DeadlineExceeded) {
-		text = fmt.Sprintf("could not be checked: no answer within %s", checkWithin)
+		text = fmt.Sprintf("no answer within %s", checkWithin)
 	} else if advice := hint.Of(err); advice != "" {
 		text += ". " + advice
 	}
@@ -159,6 +164,9 @@ func (r *Room) problemWith(ctx context.Context, kind channel.Kind, address strin
 		if len(v) >= 8 {
 			text = strings.ReplaceAll(text, v, "…")
 		}
+	}
+	if !channel.IsPermanent(err) {
+		return unchecked + text
 	}
 	return text
 }

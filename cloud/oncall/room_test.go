@@ -1,8 +1,10 @@
 package oncall
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,13 +27,13 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 	if !slices.Equal(r.phone.asked, []string{"+12135550100"}) {
 		t.Errorf("the channel was asked for %v", r.phone.asked)
 	}
-	r.phone.problem = errors.New("POST " + hook + " with " + secret + ": 404 no_team")
-	bad, err := r.AddMethod(ctx, id, v1.MethodAdd{Channel: "slack", Address: hook, Settings: map[string]string{"secret": secret, "colour": "red"}}, "olga", r.now)
+	r.phone.problem = channel.Permanent(errors.New("POST " + hook + " with " + secret + ": 404 no_team"))
+	bad, err := r.AddMethod(ctx, id, v1.MethodAdd{Channel: "webhook", Address: hook, Settings: map[string]string{"secret": secret}}, "olga", r.now)
 	if err != nil || bad.CheckedAt != nil || !strings.Contains(bad.Problem, "no_team") {
 		t.Fatalf("%+v, %v", bad, err)
 	}
 	c, err := r.Contact(ctx, id)
-	if err != nil || len(c.Methods) != 2 || c.Methods[1].Settings["colour"] != "red" {
+	if err != nil || len(c.Methods) != 2 || len(c.Methods[1].Settings) != 1 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	var kept, written string
@@ -64,10 +66,37 @@ func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) 
 	wantRefused(t, err, "Ana has this sms address already")
 	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "sms", Address: "555 0100"}, "olga", r.now)
 	wantInvalid(t, err, "address", "country's code")
-	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "webhook", Address: "https://example.com/", Settings: map[string]string{"Bad Key": "x"}}, "olga", r.now)
-	wantInvalid(t, err, "settings", "small letters")
+	for _, no := range []struct{ kind, address, key, advice string }{
+		{"webhook", "https://example.com/", "Bad Key", "has is secret"},
+		{"webhook", "https://example.com/", "card", "has is secret"},
+		{"teams", "https://example.com/", "secret", "has is card"},
+		{"sms", "+12135550100", "language", "needs no settings"},
+	} {
+		_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: no.kind, Address: no.address, Settings: map[string]string{no.key: "x"}}, "olga", r.now)
+		wantInvalid(t, err, "settings", no.advice)
+	}
+	_, err = r.AddMethod(ctx, id, v1.MethodAdd{Channel: "teams", Address: "https://example.com/", Settings: map[string]string{"card": strings.Repeat("x", 1025)}}, "olga", r.now)
+	wantInvalid(t, err, "settings", "1024 bytes")
 	if _, err := r.AddMethod(ctx, id+99, v1.MethodAdd{Channel: "sms", Address: "+12135550100"}, "olga", r.now); err == nil {
 		t.Error("a contact that is not there has a number")
+	}
+}
+
+// A provider that is busy has said nothing of the address.
+func TestWhatCouldNotBeCheckedIsNotCalledWrong(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id := r.contact("foo", "Ana")
+	for _, problem := range []error{context.DeadlineExceeded, &channel.RetryError{Err: errors.New("twilio answered 429")}, errors.New("twilio answered 503")} {
+		r.phone.problem = problem
+		m := r.method(id, "sms +1213555010"+strconv.Itoa(len(r.phone.asked)))
+		if m.Problem != "" || m.Unchecked == "" || m.CheckedAt != nil {
+			t.Errorf("%v: %+v", problem, m)
+		}
+		r.phone.problem = channel.Permanent(errors.New("nobody has this number"))
+		if m, err := r.CheckMethod(t.Context(), m.ID, r.now); err != nil || m.Problem != "nobody has this number" || m.Unchecked != "" {
+			t.Errorf("%+v, %v", m, err)
+		}
 	}
 }
 
@@ -252,6 +281,14 @@ func TestItIsPlainWhereNobodyIsTold(t *testing.T) {
 	if !strings.Contains(la.Customer.Problem, "policy plant reaches nobody") || !strings.Contains(sf.Customer.Problem, "no policy") {
 		t.Errorf("%+v %+v", la, sf)
 	}
+	// Nothing can be sent to a channel that is not set up, or to a wrong address.
+	r.method(id, "mqtt control-room")
+	r.phone.problem = channel.Permanent(errors.New("nobody has this number"))
+	r.method(id, "voice +12135550100")
+	if list, err = r.Coverage(ctx, "la", "", 10, r.now); err != nil || !strings.Contains(list[0].Customer.Problem, "policy plant reaches nobody") || len(list[0].Customer.People) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	r.phone.problem = errors.New("the provider answered 503")
 	r.method(id, "sms +12135550100")
 	if list, err = r.Coverage(ctx, "la", "", 10, r.now); err != nil || list[0].Customer.Problem != "" || !slices.Equal(list[0].Customer.People, []string{"Ana"}) {
 		t.Errorf("%+v, %v", list, err)

@@ -3,6 +3,7 @@ package oncall
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -183,10 +184,14 @@ const selectMethod = `
 
 // shown is the method as people may see it.
 func (m methodRow) shown() v1.Method {
-	return v1.Method{
+	out := v1.Method{
 		ID: m.ID, Channel: m.Channel, Address: Shown(channel.Kind(m.Channel), m.Address), Settings: shownSettings(m.Settings),
 		CheckedAt: m.CheckedAt, Problem: m.Problem, ProvedAt: m.ProvedAt,
 	}
+	if why, ok := strings.CutPrefix(m.Problem, unchecked); ok {
+		out.Problem, out.Unchecked = "", why
+	}
+	return out
 }
 
 func method(ctx context.Context, db querier, id int64) (methodRow, error) {

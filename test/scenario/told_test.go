@@ -18,6 +18,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/test/peers/smtp"
 	"github.com/agogsaas/holdfast/test/rig/people"
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
@@ -243,6 +244,14 @@ func TestACutCableMakesThePhoneRingAndKeyFourAcknowledges(t *testing.T) {
 	if after := count(); after != before {
 		t.Errorf("contacts with methods, schedules, policies: %v, then %v", before, after)
 	}
+
+	// Every day one message goes out to prove that the ways work.
+	eventually(t, toldWithin, func(context.Context) error {
+		if !slices.ContainsFunc(w.people.Mail.Mails(), func(m smtp.Mail) bool { return m.To == people.DrillsMail }) {
+			return errors.New("there was no daily drill")
+		}
+		return nil
+	})
 
 	began := time.Now()
 	w.la.Cut()

@@ -16,7 +16,7 @@ type Provider struct {
 }
 
 // Refuse is what is wrong with every address from now on, nil for nothing.
-func (p *Provider) Refuse(err error) { p.mu.Lock(); p.problem = err; p.mu.Unlock() }
+func (p *Provider) Refuse(err error) { p.mu.Lock(); p.problem = channel.Permanent(err); p.mu.Unlock() }
 
 // Sent is what the providers took, oldest first.
 func (p *Provider) Sent() []channel.Message {

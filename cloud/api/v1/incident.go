@@ -101,6 +101,7 @@ type Method struct {
 	Settings  map[string]string `json:"settings,omitempty"`
 	CheckedAt *time.Time        `json:"checked_at,omitempty" readOnly:"true" doc:"When the address was last found to be right"`
 	Problem   string            `json:"problem,omitempty" readOnly:"true" doc:"Why it cannot be used"`
+	Unchecked string            `json:"unchecked,omitempty" readOnly:"true" doc:"Why the address could not be looked at the last time. It is used nevertheless"`
 	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure"`
 }
 
@@ -193,9 +194,10 @@ type ChannelState struct {
 // was known (detect) and until the first message was taken (tell).
 type Told struct {
 	Days      int       `json:"days"`
-	Incidents int       `json:"incidents"`
-	Detect    Quantiles `json:"time_to_detect_s"`
-	Tell      Quantiles `json:"time_to_tell_s"`
+	Incidents int       `json:"incidents" doc:"Outages of facilities, without those during announced work"`
+	ToldOf    int       `json:"told_of" doc:"Of how many of them a provider has taken a message"`
+	Detect    Quantiles `json:"time_to_detect_s" doc:"Of the incidents; 0 when there are none"`
+	Tell      Quantiles `json:"time_to_tell_s" doc:"Of those that were told; 0 when there are none"`
 }
 
 // Quantiles of a figure.

@@ -43,6 +43,11 @@ func TestWhoIsToldIsSetUpFromTheCommandLine(t *testing.T) {
 	r := apitest.Start(t)
 	s := signedIn(t, r.URL, r.Operator.Token)
 	s.ok("facility", "add", "la", "--time-zone", "America/Los_Angeles")
+	s.ok("facility", "add", "sf")
+	if out := s.ok("oncall"); strings.Count(out, "no policy of operations concerns it") != 2 {
+		t.Errorf("not each facility of which operations would not hear:\n%s", out)
+	}
+	signedIn(t, r.URL, r.Admin.Token).ok("facility", "remove", "sf", "--yes")
 	wants(t, s.ok("contacts", "list"), "No contacts yet", "contacts add")
 	wants(t, s.ok("policies", "list"), "nobody is told of anything", "policies standard")
 	wants(t, s.ok("oncall"), "nobody is told: no policy of tenant foo concerns it", "holdfastctl policies standard --tenant foo")
@@ -53,7 +58,7 @@ func TestWhoIsToldIsSetUpFromTheCommandLine(t *testing.T) {
 	s.ok("contacts", "add", "Customer success", "--method", "email=success@example.com")
 	r.Provider.Refuse(errors.New("no_team"))
 	hook := "https://hooks.slack.com/services/T000/B000/verysecretpart9Zx7"
-	out := s.ok("contacts", "method", "add", "ben kim", "slack", "--address-file", s.writes("slack.url", hook+"\n"), "--secret-file", s.writes("slack.secret", "signing-secret"))
+	out := s.ok("contacts", "method", "add", "ben kim", "webhook", "--address-file", s.writes("hook.url", hook+"\n"), "--secret-file", s.writes("hook.secret", "signing-secret"))
 	wants(t, out, "https://hooks.slack.com/…9Zx7", "It cannot be used: no_team")
 	r.Provider.Refuse(nil)
 	wants(t, s.ok("contacts", "method", "check", "5"), "channel test 5")

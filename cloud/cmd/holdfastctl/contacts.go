@@ -64,6 +64,8 @@ func (a *app) methodCell(m v1.Method) cell {
 		return cell{"✖ " + m.Problem, red}
 	case m.ProvedAt != nil:
 		return cell{"● proved " + a.clockTime(m.ProvedAt), green}
+	case m.Unchecked != "":
+		return cell{"▲ not checked yet: " + m.Unchecked, yellow}
 	}
 	return cell{"○ checked, not proved", ""}
 }
@@ -131,6 +133,9 @@ func (a *app) printMethod(m v1.Method) {
 	if m.Problem != "" {
 		a.printf(" %s %s", paint(red, "✖ It cannot be used:"), m.Problem)
 	} else {
+		if m.Unchecked != "" {
+			a.printf(" %s %s.", paint(yellow, "▲ It is not checked yet:"), m.Unchecked)
+		}
 		a.printf(" Try it: holdfastctl channel test %d", m.ID)
 	}
 	a.printf("\n")

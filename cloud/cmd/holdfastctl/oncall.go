@@ -57,13 +57,11 @@ func (a *app) printOnCall(now onCallNow) {
 		a.table(a.out, []string{"SCHEDULE", "TENANT", "ON CALL", "UNTIL"}, rows)
 	}
 	var silent [][]cell
-	operations := map[string]bool{}
 	for _, f := range now.Coverage {
 		if f.Customer.Problem != "" {
 			silent = append(silent, []cell{c(f.Facility), c(f.Tenant), {f.Customer.Problem, red}, c(f.Customer.Remedy)})
 		}
-		if f.Operations.Problem != "" && !operations[f.Operations.Problem] {
-			operations[f.Operations.Problem] = true
+		if f.Operations.Problem != "" {
 			silent = append(silent, []cell{c(f.Facility), c(owner("")), {f.Operations.Problem, red}, c(f.Operations.Remedy)})
 		}
 	}
