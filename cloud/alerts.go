@@ -32,11 +32,12 @@ type voices struct {
 
 // newVoices makes each channel that the configuration makes possible. A region
 // whose password for one of them is lost goes on with the others.
-func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*voices, error) {
+func newVoices(c channel.Config, stateDir string, publish channel.Publisher, log *slog.Logger) (*voices, error) {
 	texts, err := channel.NewTexts(c.Templates)
 	if err != nil {
 		return nil, err
 	}
+	texts.Log = log
 	links, err := channel.NewLinks(c.PublicURL, filepath.Join(stateDir, "links.key"))
 	if err != nil {
 		return nil, err

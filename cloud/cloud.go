@@ -183,7 +183,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	var members *fleet.Fleet
 	tell, err := newVoices(conf.Alerts, conf.StateDir, func(ctx context.Context, topic string, payload []byte) error {
 		return members.Publish(ctx, topic, payload)
-	})
+	}, log.With("part", "channel"))
 	if err != nil {
 		return err
 	}
