@@ -1,10 +1,12 @@
 package alert
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,6 +125,48 @@ func TestRetriesComeSlowerAndEnd(t *testing.T) {
 	r.deliver()
 	if d := r.delivery("anna/webhook", channel.Trigger); d.State != "expired" || d.DoneAt == nil {
 		t.Errorf("%+v", d)
+	}
+}
+
+// hurried is a channel that notes how long it is given.
+type hurried struct {
+	channel.Sender
+	given *atomic.Int64
+}
+
+func (s hurried) Send(ctx context.Context, m channel.Message) (channel.Result, error) {
+	until, _ := ctx.Deadline()
+	s.given.Store(int64(time.Until(until)))
+	return s.Sender.Send(ctx, m)
+}
+
+// What is cut off is sent again: a receiver that is slow, and in time, would get
+// it again and again.
+func TestAReceiverHasTheTimeThatItIsPromised(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	given := map[channel.Kind]*atomic.Int64{}
+	for _, k := range channels {
+		given[k] = new(atomic.Int64)
+		r.c.Senders[k] = hurried{r.c.Senders[k], given[k]}
+	}
+	r.start()
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channels...)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	for k, got := range given {
+		want := 10 * time.Second // docs/channels.md
+		if k == channel.Email {
+			want = 15 * time.Second // a talk of several words
+		}
+		// Less what a busy machine takes until it is read.
+		if d := time.Duration(got.Load()); d < want*7/10 || d > want {
+			t.Errorf("%s is given %s, want %s", k, d, want)
+		}
+	}
+	// What is said and stored around it fits into the lease, so that nobody else begins to send it.
+	if w := defaultTiming(); w.sendMail >= w.lease || w.find+w.send >= w.lease {
+		t.Errorf("%+v", w)
 	}
 }
 
