@@ -300,7 +300,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("streams", streams.Run)
 	s.Go("comparison", compared.Run)
 	s.Go("alerts", alerts.Run)
-	s.Go("channels' credentials", func(ctx context.Context) error { return tell.verify(ctx, log.With("part", "channel")) })
+	s.Go("channels' credentials", tell.keys.Watch)
 
 	// People and programs.
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})

@@ -34,6 +34,9 @@ type Config struct {
 	Senders map[channel.Kind]channel.Sender // the channels that are set up
 	// Problems says of channels that are not set up why, and what to do.
 	Problems map[channel.Kind]string
+	// Wrong says of a channel that is set up why its provider does not let the
+	// region in, and what to do; "" when nothing is known. It may be nil.
+	Wrong func(channel.Kind) string
 	// Word is what holds now. It is asked several times a second.
 	Word   func() detect.Word
 	Region string // the region's name

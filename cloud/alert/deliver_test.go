@@ -249,6 +249,30 @@ func TestAProviderThatFailsIsLeftAloneAndTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAChannelSaysThatItsProviderDoesNotLetTheRegionIn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	delete(r.c.Senders, channel.Voice)
+	r.c.Problems = map[channel.Kind]string{channel.Voice: "It is not set up."}
+	r.c.Wrong = func(k channel.Kind) string {
+		if k == channel.Email {
+			return "535: user or password wrong"
+		}
+		return ""
+	}
+	r.start()
+	all, err := r.a.ChannelStates(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		want := map[string]string{"voice": "It is not set up.", "email": "535: user or password wrong"}[s.Channel]
+		if s.Problem != want || s.Ready != (s.Channel != "voice") {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // One address that fails says nothing of the provider.
 func TestOneBadAddressHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
