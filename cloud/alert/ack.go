@@ -33,7 +33,8 @@ const (
 	answerYours   = "You have acknowledged it already."
 )
 
-// Acknowledge takes somebody's word from a channel, and returns what to answer him.
+// Acknowledge takes somebody's word from a channel, and returns what to answer him;
+// with channel.ErrStranger when it is of a number that was not told.
 func (a *Alerter) Acknowledge(ctx context.Context, ack channel.Ack) (answer string, err error) {
 	by := acknowledgement{how: ack.How, by: shorten(ack.By, nameMaxBytes)}
 	err = pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
@@ -53,6 +54,8 @@ func (a *Alerter) Acknowledge(ctx context.Context, ack channel.Ack) (answer stri
 		return answerTest, a.reached(ctx, ack.Delivery)
 	case errors.Is(err, errWhich):
 		return answerWhich, nil
+	case errors.Is(err, ErrNotFound) && ack.From != "":
+		return answerUnknown, channel.ErrStranger
 	case errors.Is(err, ErrNotFound):
 		return answerUnknown, nil
 	case errors.Is(err, ErrOver):

@@ -66,7 +66,7 @@ func (b *inbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
 		return "", errBroken
 	}
 	if a.From == "+12135550199" {
-		return "This number is nobody's.", nil
+		return "This number is nobody's.", channel.ErrStranger
 	}
 	b.acks = append(b.acks, a)
 	for id, m := range b.told {

@@ -66,6 +66,30 @@ func TestRepliesThatMeanNothingGetHelpAndThenSilence(t *testing.T) {
 	}
 }
 
+// TestAStrangerWhoAcknowledgesIsNotAnsweredForEver also is of a machine that
+// answers whatever it gets: each answer costs.
+func TestAStrangerWhoAcknowledgesIsNotAnsweredForEver(t *testing.T) {
+	t.Parallel()
+	l := newLine(t)
+	for i := range 15 {
+		said, err := l.peer.Phone("+12135550199").Reply("ack")
+		if want := i < 10; err != nil || strings.Contains(said, "nobody's") != want || !want && said != "" {
+			t.Errorf("reply %d of a stranger is answered %q, %v", i+1, said, err)
+		}
+		// Whoever was told is answered each time.
+		if said, err := l.peer.Phone(ana).Reply("A17"); err != nil || !strings.Contains(said, "yours") {
+			t.Errorf("reply %d of Ana is answered %q, %v", i+1, said, err)
+		}
+	}
+	l.inbox.fail(true)
+	for i := range 15 {
+		said, err := l.peer.Phone("+12135550102").Reply("ack")
+		if want := i < 10; err != nil || strings.Contains(said, "reply again") != want {
+			t.Errorf("reply %d without a database is answered %q, %v", i+1, said, err)
+		}
+	}
+}
+
 func TestAReplyThatCannotBeStoredIsAskedForAgain(t *testing.T) {
 	t.Parallel()
 	l := newLine(t)
