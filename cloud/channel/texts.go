@@ -48,7 +48,7 @@ var events = []Event{Trigger, Update, Resolve, Test}
 
 // phrases are what is said beside a message.
 var phrases = map[string][]string{
-	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
+	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "no-key-over", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
 	"sms.tmpl":   {"help", "not-stored"},
 }
 

@@ -279,6 +279,43 @@ func TestACallSaysHowItIsWhenItIsAnswered(t *testing.T) {
 	}
 }
 
+func TestWhoPressesSecondHearsWhoHasIt(t *testing.T) {
+	t.Parallel()
+	l := newLine(t)
+	for _, whileItSpeaks := range []bool{true, false} {
+		m := l.message(channel.Voice, channel.Trigger)
+		taken := m
+		taken.Incident.AckedBy = "Bo Chen"
+		says := "Press 4"
+		if !whileItSpeaks {
+			l.inbox.tell(taken)
+			says = "Bo Chen takes care of it"
+		}
+		l.send(t, m)
+		call := l.peer.Phone(ana).ExpectCall(t, says, "I repeat")
+		l.inbox.tell(taken)
+		if err := call.Press("4"); err != nil {
+			t.Fatal(err)
+		}
+		call.Expect(t, "Bo Chen has had it since", "Goodbye")
+		call.ExpectEnd(t, "completed")
+	}
+}
+
+// It would be a lie when it is over, or a test.
+func TestNobodyIsToldThatSomebodyElseIsToldWhereNobodyIs(t *testing.T) {
+	t.Parallel()
+	l := newLine(t, func(o *twilio.Options) { o.KeyWait = 10 * time.Millisecond })
+	phone := l.peer.Phone(ana)
+	phone.Behave(twilio.PicksUp)
+	for _, e := range []channel.Event{channel.Resolve, channel.Test, channel.Update} {
+		m := l.message(channel.Voice, e)
+		l.send(t, m)
+		call := phone.ExpectCall(t, "Press any key", "I repeat", "Press any key", "No key was pressed. Goodbye.")
+		call.ExpectEnd(t, "completed")
+	}
+}
+
 func TestNobodyIsAskedToAcknowledgeWhatIsOver(t *testing.T) {
 	t.Parallel()
 	l := newLine(t)
