@@ -32,6 +32,7 @@ const (
 // The buttons.
 const (
 	slackAck   = "holdfast_acknowledge"
+	slackLink  = "holdfast_acknowledge_link"
 	slackOpen  = "holdfast_open"
 	slackOffer = "holdfast_offer"
 )
@@ -242,6 +243,11 @@ func (s *SlackSender) message(m Message) (fallback string, blocks []slack.Block,
 		}
 		if s.signing != "" {
 			button(slackAck, m.Delivery, label, "").WithStyle(slack.StylePrimary)
+			if !slackChannel.MatchString(m.To) {
+				// The webhook may be of an app of a customer's own: then the press
+				// goes to that app, and not to us.
+				button(slackLink, "", label+" (opens a page)", i.AckURL)
+			}
 		} else {
 			button(slackAck, "", label, i.AckURL).WithStyle(slack.StylePrimary)
 		}

@@ -125,6 +125,35 @@ func TestSlackShowsWhatIsWrongWithAButton(t *testing.T) {
 	}
 }
 
+// An incoming webhook may be of a customer's own app: what is pressed goes there,
+// and a link works in any workspace.
+func TestSlackHasALinkBesideTheButtonWhereTheAppMayBeAnothers(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.Join("C0123456789")
+	for to, want := range map[string]bool{w.hook: true, "C0123456789": false} {
+		for _, e := range []channel.Event{channel.Trigger, channel.Test} {
+			m := message(channel.Slack, e, to)
+			mustSend(t, w.sender, m, channel.Delivered)
+			w.clock.pass(time.Second)
+			got := w.Messages()
+			links := 0
+			for _, b := range got[len(got)-1].Blocks {
+				if a, ok := b.(*api.ActionBlock); ok {
+					for _, e := range a.Elements.ElementSet {
+						if b, ok := e.(*api.ButtonBlockElement); ok && b.URL == m.Incident.AckURL {
+							links++
+						}
+					}
+				}
+			}
+			if links > 0 != want || links > 1 || !strings.Contains(buttonIDs(got[len(got)-1]), "holdfast_acknowledge") {
+				t.Errorf("%s to %.10s…: %d links among %s", e, to, links, buttonIDs(got[len(got)-1]))
+			}
+		}
+	}
+}
+
 func TestSlackTakesEachEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
