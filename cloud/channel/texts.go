@@ -370,10 +370,15 @@ var funcs = template.FuncMap{
 	"md":    markdown.Replace,
 }
 
+// callWord begins the last of Actions: whom to call.
+const callWord = "Call "
+
 // brief is an action without its explanation: what is before the colon, without
-// the full stop.
+// the full stop. Whom to call is no explanation.
 func brief(s string) string {
-	s, _, _ = strings.Cut(s, ":")
+	if !strings.HasPrefix(s, callWord) {
+		s, _, _ = strings.Cut(s, ":")
+	}
 	return strings.TrimRight(s, ".? ")
 }
 

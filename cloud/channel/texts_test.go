@@ -112,6 +112,23 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 	}
 }
 
+func TestAnSMSHasTheNumberToCallWhateverIsBeforeIt(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	m := Example(SMS, Trigger)
+	m.Incident.Actions[len(m.Incident.Actions)-1] = "Call IT desk: +1 213 555 0100."
+	got, err := x.Render(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Body, "Call IT desk: +1 213 555 0100.") || strings.Contains(got.Body, "..") {
+		t.Error(got.Body)
+	}
+	if strings.Contains(got.Body, "another device") {
+		t.Errorf("the explanations are still there:\n%s", got.Body)
+	}
+}
+
 func TestSegmentsAreCountedAsTheyAreCharged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
