@@ -169,8 +169,8 @@ func slackError(err error) error {
 		}
 		return Permanent(out)
 	}
-	if code, ok := errors.AsType[slack.StatusCodeError](err); ok && code.Code < 500 {
-		return Permanent(out)
+	if code, ok := errors.AsType[slack.StatusCodeError](err); ok { // 429 without Retry-After is one
+		return refused("slack", answer{status: code.Code})
 	}
 	return out
 }

@@ -219,6 +219,27 @@ func TestSlackErrorsAreClassified(t *testing.T) {
 	}
 }
 
+func TestSlacksWebAPIErrorsAreClassified(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.Join("C0123456789")
+	for name, tc := range map[string]struct {
+		fault faults.HTTP
+		want  outcome
+	}{
+		"too many":                      {faults.HTTP{Status: 429, RetryAfter: 3 * time.Second}, later},
+		"too many, and not until when":  {faults.HTTP{Status: 429}, later},
+		"took too long":                 {faults.HTTP{Status: 408}, temporary},
+		"server error":                  {faults.HTTP{Status: 503}, temporary},
+		"not allowed to speak that way": {faults.HTTP{Status: 403}, permanent},
+	} {
+		w.Next(tc.fault)
+		_, err := w.sender.Send(soon(t), message(channel.Slack, channel.Trigger, "C0123456789"))
+		t.Log(name, err)
+		wantError(t, err, tc.want, botToken)
+	}
+}
+
 func TestSlackHangsNobodyUp(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
