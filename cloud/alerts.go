@@ -28,20 +28,23 @@ type voices struct {
 	twilio   *channel.Twilio // nil: there is none
 	senders  map[channel.Kind]channel.Sender
 	problems map[channel.Kind]string // why one is not set up, and what to do
+	keys     *channel.Credentials
 }
 
 // newVoices makes each channel that the configuration makes possible. A region
 // whose password for one of them is lost goes on with the others.
-func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*voices, error) {
+func newVoices(c channel.Config, stateDir string, publish channel.Publisher, log *slog.Logger) (*voices, error) {
 	texts, err := channel.NewTexts(c.Templates)
 	if err != nil {
 		return nil, err
 	}
+	texts.Log = log
 	links, err := channel.NewLinks(c.PublicURL, filepath.Join(stateDir, "links.key"))
 	if err != nil {
 		return nil, err
 	}
 	v := &voices{texts: texts, links: links, chat: channel.NewChat(c, texts, publish), senders: map[channel.Kind]channel.Sender{}, problems: map[channel.Kind]string{}}
+	v.keys = &channel.Credentials{Chat: v.chat, Log: log}
 	maps.Copy(v.senders, v.chat.Senders)
 	for kind, err := range v.chat.Problems {
 		v.problems[kind] = words(err)
@@ -56,6 +59,7 @@ func newVoices(c channel.Config, stateDir string, publish channel.Publisher) (*v
 		v.problems[channel.SMS], v.problems[channel.Voice] = words(err), words(err)
 		return v, nil
 	}
+	v.keys.Twilio = v.twilio
 	for kind, s := range v.twilio.Senders() {
 		v.senders[kind] = s
 		delete(v.problems, kind)
@@ -68,17 +72,12 @@ func words(err error) string {
 	return strings.TrimSuffix(err.Error()+". "+hint.Of(err), ". ")
 }
 
-// verify tries the region's own credentials, without telling anybody, and logs
-// what is wrong. They may be mended while the region runs.
-func (v *voices) verify(ctx context.Context, log *slog.Logger) error {
-	for kind, err := range v.chat.Verify(ctx) {
-		log.Warn("a channel cannot be used as it is set up", "channel", string(kind), "err", words(err))
+// wrong says of a channel that is set up why it does not work, and what to do; "" when nothing is known.
+func (v *voices) wrong(k channel.Kind) string {
+	if err := v.keys.Wrong(k); err != nil {
+		return words(err)
 	}
-	if v.twilio != nil {
-		return v.twilio.Watch(ctx, log)
-	}
-	<-ctx.Done()
-	return ctx.Err()
+	return ""
 }
 
 // handler serves what comes back. It needs no session.
@@ -95,7 +94,7 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 		return nil, err
 	}
 	c := alert.Config{
-		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Word: word, Region: conf.Region, Support: conf.Alerts.Support,
+		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Wrong: v.wrong, Word: word, Region: conf.Region, Support: conf.Alerts.Support,
 		Links: alert.Links{Ack: v.links.Ack, Offer: v.links.Offer}, TestContact: drill, Log: log,
 	}
 	if base := strings.TrimSuffix(conf.Alerts.PublicURL, "/"); base != "" {

@@ -183,7 +183,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	var members *fleet.Fleet
 	tell, err := newVoices(conf.Alerts, conf.StateDir, func(ctx context.Context, topic string, payload []byte) error {
 		return members.Publish(ctx, topic, payload)
-	})
+	}, log.With("part", "channel"))
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	s.Go("streams", streams.Run)
 	s.Go("comparison", compared.Run)
 	s.Go("alerts", alerts.Run)
-	s.Go("channels' credentials", func(ctx context.Context) error { return tell.verify(ctx, log.With("part", "channel")) })
+	s.Go("channels' credentials", tell.keys.Watch)
 
 	// People and programs.
 	auth, err := web.NewAuth(web.AuthOptions{Name: conf.Region, Store: store, Log: log.With("part", "web")})

@@ -33,7 +33,8 @@ const (
 	answerYours   = "You have acknowledged it already."
 )
 
-// Acknowledge takes somebody's word from a channel, and returns what to answer him.
+// Acknowledge takes somebody's word from a channel, and returns what to answer him;
+// with channel.ErrStranger when it is of a number that was not told.
 func (a *Alerter) Acknowledge(ctx context.Context, ack channel.Ack) (answer string, err error) {
 	by := acknowledgement{how: ack.How, by: shorten(ack.By, nameMaxBytes)}
 	err = pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
@@ -53,6 +54,8 @@ func (a *Alerter) Acknowledge(ctx context.Context, ack channel.Ack) (answer stri
 		return answerTest, a.reached(ctx, ack.Delivery)
 	case errors.Is(err, errWhich):
 		return answerWhich, nil
+	case errors.Is(err, ErrNotFound) && ack.From != "":
+		return answerUnknown, channel.ErrStranger
 	case errors.Is(err, ErrNotFound):
 		return answerUnknown, nil
 	case errors.Is(err, ErrOver):
@@ -83,16 +86,21 @@ type acknowledgement struct {
 
 const (
 	// A number is known when a contact with it was told of the incident. The
-	// newest message is the one that is answered.
+	// newest message is the one that is answered; one that nobody has comes before
+	// those of which is said who has them.
 	sqlWhoseNumber = `
-SELECT DISTINCT ON (d.incident) d.incident, d.id::text, d.method, c.name, CASE WHEN d.tenant <> '' THEN d.policy END FROM holdfast.delivery d
-JOIN holdfast.incident i ON i.id = d.incident
-JOIN holdfast.contact_method m ON m.id = d.method
-JOIN holdfast.contact c ON c.id = d.contact
-LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
-WHERE m.address = $1 AND m.channel IN ('sms', 'voice') AND d.event = 'trigger' AND ` + sqlHanded + `
-  AND ($2 = 0 AND i.resolved_at IS NULL AND CASE WHEN d.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
-ORDER BY d.incident, d.created_at DESC LIMIT 2`
+SELECT incident, delivery, method, name, policy, waits FROM (
+  SELECT DISTINCT ON (d.incident) d.incident, d.id::text AS delivery, d.method, c.name, CASE WHEN d.tenant <> '' THEN d.policy END AS policy,
+    CASE WHEN d.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END AS waits, d.created_at
+  FROM holdfast.delivery d
+  JOIN holdfast.incident i ON i.id = d.incident
+  JOIN holdfast.contact_method m ON m.id = d.method
+  JOIN holdfast.contact c ON c.id = d.contact
+  LEFT JOIN holdfast.escalation e ON e.incident = d.incident AND e.policy = d.policy
+  WHERE m.address = $1 AND m.channel IN ('sms', 'voice') AND d.event = 'trigger' AND ` + sqlHanded + `
+    AND ($2 = 0 AND i.resolved_at IS NULL OR i.id = $2) AND ($3 = '' OR d.id = nullif($3, '')::uuid)
+  ORDER BY d.incident, waits DESC, d.created_at DESC) told
+ORDER BY waits DESC, created_at DESC LIMIT 2`
 
 	sqlAck = `
 UPDATE holdfast.incident SET acked_at = $2, acked_by = $3, acked_how = $4, remind_at = $5 WHERE id = $1`
@@ -119,6 +127,7 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 			Method   int64
 			Name     string
 			Policy   *int64
+			Waits    bool
 		}])
 		switch {
 		case err != nil:
@@ -127,7 +136,7 @@ func (a *Alerter) whose(ctx context.Context, tx pgx.Tx, ack channel.Ack, by *ack
 			return a.test(ctx, tx, delivery, ack.From)
 		case len(list) == 0:
 			return 0, ErrNotFound
-		case len(list) > 1:
+		case len(list) > 1 && list[1].Waits:
 			return 0, errWhich
 		}
 		one := list[0]

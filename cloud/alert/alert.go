@@ -34,6 +34,9 @@ type Config struct {
 	Senders map[channel.Kind]channel.Sender // the channels that are set up
 	// Problems says of channels that are not set up why, and what to do.
 	Problems map[channel.Kind]string
+	// Wrong says of a channel that is set up why its provider does not let the
+	// region in, and what to do; "" when nothing is known. It may be nil.
+	Wrong func(channel.Kind) string
 	// Word is what holds now. It is asked several times a second.
 	Word   func() detect.Word
 	Region string // the region's name
@@ -76,8 +79,9 @@ type timing struct {
 	leader   time.Duration // how long a leader counts who is not heard of
 	renew    time.Duration // how often the leader says that he is there
 	lease    time.Duration // how long one attempt may take, with all around it
-	send     time.Duration // how long a provider may take
-	sendSlow time.Duration // how long for a voice call, which it has to set up, and a talk with a mail server
+	send     time.Duration // how long a provider may take: docs/channels.md promises it to webhooks
+	sendMail time.Duration // how long a talk with a mail server may take
+	find     time.Duration // how long it may take to look a message up; before send, within the lease
 	early    time.Duration // when nobody was reached until then, the next is told
 	remind   time.Duration // when what was acknowledged is told again
 	windows  time.Duration // how often is looked for announced work
@@ -91,7 +95,7 @@ type timing struct {
 func defaultTiming() timing {
 	return timing{
 		poll: 250 * time.Millisecond, leader: 5 * time.Second, renew: time.Second,
-		lease: 20 * time.Second, send: 5 * time.Second, sendSlow: 8 * time.Second,
+		lease: 20 * time.Second, send: 10 * time.Second, sendMail: 15 * time.Second, find: 5 * time.Second,
 		early: 90 * time.Second, remind: 2 * time.Hour, windows: 5 * time.Second,
 		audit: 30 * time.Second, deadMan: time.Minute, watch: time.Second,
 		retries: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute},

@@ -199,8 +199,8 @@ func (d *deliverer) attempt(ctx context.Context, j job) outcome {
 		}
 	}
 	timeout := d.a.timing.send
-	if d.kind == channel.Voice || d.kind == channel.Email {
-		timeout = d.a.timing.sendSlow
+	if d.kind == channel.Email {
+		timeout = d.a.timing.sendMail
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -231,7 +231,7 @@ func (d *deliverer) find(ctx context.Context, j job, m channel.Message) (outcome
 	if !ok {
 		return outcome{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.a.timing.send)
+	ctx, cancel := context.WithTimeout(ctx, d.a.timing.find)
 	defer cancel()
 	r, ok, err := f.Find(ctx, m, j.FirstAt)
 	if err != nil {

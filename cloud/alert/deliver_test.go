@@ -1,10 +1,12 @@
 package alert
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,6 +128,48 @@ func TestRetriesComeSlowerAndEnd(t *testing.T) {
 	}
 }
 
+// hurried is a channel that notes how long it is given.
+type hurried struct {
+	channel.Sender
+	given *atomic.Int64
+}
+
+func (s hurried) Send(ctx context.Context, m channel.Message) (channel.Result, error) {
+	until, _ := ctx.Deadline()
+	s.given.Store(int64(time.Until(until)))
+	return s.Sender.Send(ctx, m)
+}
+
+// What is cut off is sent again: a receiver that is slow, and in time, would get
+// it again and again.
+func TestAReceiverHasTheTimeThatItIsPromised(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	given := map[channel.Kind]*atomic.Int64{}
+	for _, k := range channels {
+		given[k] = new(atomic.Int64)
+		r.c.Senders[k] = hurried{r.c.Senders[k], given[k]}
+	}
+	r.start()
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channels...)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	for k, got := range given {
+		want := 10 * time.Second // docs/channels.md
+		if k == channel.Email {
+			want = 15 * time.Second // a talk of several words
+		}
+		// Less what a busy machine takes until it is read.
+		if d := time.Duration(got.Load()); d < want*7/10 || d > want {
+			t.Errorf("%s is given %s, want %s", k, d, want)
+		}
+	}
+	// What is said and stored around it fits into the lease, so that nobody else begins to send it.
+	if w := defaultTiming(); w.sendMail >= w.lease || w.find+w.send >= w.lease {
+		t.Errorf("%+v", w)
+	}
+}
+
 func TestTheEndIsNotToldBeforeTheBegin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la")
@@ -202,6 +246,30 @@ func TestAProviderThatFailsIsLeftAloneAndTriedAgain(t *testing.T) {
 	}
 	if all, _ = r.a.ChannelStates(t.Context()); all[0].Broken || all[0].Sent24h != 12 {
 		t.Errorf("%+v", all[0])
+	}
+}
+
+func TestAChannelSaysThatItsProviderDoesNotLetTheRegionIn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	delete(r.c.Senders, channel.Voice)
+	r.c.Problems = map[channel.Kind]string{channel.Voice: "It is not set up."}
+	r.c.Wrong = func(k channel.Kind) string {
+		if k == channel.Email {
+			return "535: user or password wrong"
+		}
+		return ""
+	}
+	r.start()
+	all, err := r.a.ChannelStates(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		want := map[string]string{"voice": "It is not set up.", "email": "535: user or password wrong"}[s.Channel]
+		if s.Problem != want || s.Ready != (s.Channel != "voice") {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -196,7 +197,7 @@ func TestOnlyWhoWasToldCanAcknowledgeByNumber(t *testing.T) {
 		{Delivery: la.Deliveries[0].ID, Incident: la.ID + 1},
 		{},
 	} {
-		if answer, err := r.a.Acknowledge(t.Context(), ack); err != nil || answer != answerUnknown {
+		if answer, err := r.a.Acknowledge(t.Context(), ack); errors.Is(err, channel.ErrStranger) != (ack.From != "") || answer != answerUnknown {
 			t.Errorf("%+v: %q, %v", ack, answer, err)
 		}
 	}
@@ -210,6 +211,36 @@ func TestOnlyWhoWasToldCanAcknowledgeByNumber(t *testing.T) {
 	}
 	if d := r.incident("la"); d.AckedBy != "anna" {
 		t.Errorf("the only one that is open is not acknowledged: %+v", d.Incident)
+	}
+}
+
+// Who replies without a number, and comes second, learns who was first.
+func TestAReplyWithoutANumberIsToldWhoHasIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	ack := func(who string) string {
+		t.Helper()
+		answer, err := r.a.Acknowledge(t.Context(), channel.Ack{From: who + "/sms", How: "sms"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	r.want("the first", []string{ack("anna")}, "Thank you, anna. You have it, and nobody else is called.")
+	has := "anna has had it since " + r.incident("la").AckedAt.UTC().Format(clock) + "."
+	r.want("the second, and the first again", []string{ack("ben"), ack("anna")}, has, answerYours)
+	// What nobody has comes first.
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	r.want("of another", []string{ack("ben")}, "Thank you, ben. You have it, and nobody else is called.")
+	if ny := r.incident("ny"); ny.AckedBy != "ben" {
+		t.Errorf("%+v", ny.Incident)
+	}
+	if answer := ack("anna"); !strings.HasPrefix(answer, "ben has had it") {
+		t.Errorf("of two that others have, the last that she was told of: %q", answer)
 	}
 }
 

@@ -103,6 +103,8 @@ func (a *Alerter) ChannelStates(ctx context.Context) ([]v1.ChannelState, error) 
 		s := v1.ChannelState{Channel: string(k), Ready: d.sender != nil}
 		if d.sender == nil {
 			s.Problem = d.missing()
+		} else if a.c.Wrong != nil {
+			s.Problem = a.c.Wrong(k)
 		}
 		if broken, why := d.breaker.broken(); broken {
 			s.Broken, s.Problem = true, why

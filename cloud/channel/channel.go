@@ -165,10 +165,13 @@ type Ack struct {
 	How      string // sms, voice, slack, link
 }
 
+// ErrStranger is for an Ack whose From is nobody's who was told of such an incident.
+var ErrStranger = errors.New("nobody with this number was told")
+
 // Inbox takes what comes back. cloud/alert is one.
 type Inbox interface {
 	Receipt(ctx context.Context, r Receipt) error
-	// Acknowledge returns what to answer, in words for the person.
+	// Acknowledge returns what to answer, in words for the person, also with ErrStranger.
 	Acknowledge(ctx context.Context, a Ack) (answer string, err error)
 	// Incident returns what a delivery told of, for the page behind a signed
 	// link and for what a call says.

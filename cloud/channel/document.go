@@ -53,6 +53,9 @@ type DocumentIncident struct {
 // document makes the JSON of a message. links are for one reader only, and left
 // out where many read.
 func document(texts *Texts, m Message, links bool) ([]byte, error) {
+	if !links {
+		m.Incident.AckURL, m.Incident.OfferURL = "", "" // the text has them too
+	}
 	text, err := texts.Render(m)
 	if err != nil {
 		return nil, err
@@ -64,7 +67,7 @@ func document(texts *Texts, m Message, links bool) ([]byte, error) {
 			ID: i.ID, DedupKey: i.DedupKey, Kind: i.Kind, Severity: i.Severity, State: "open",
 			Tenant: i.Tenant, Facility: i.Facility, Name: i.Name, Region: i.Region, Summary: cut(i.Summary, documentRunes),
 			Since: i.Since.UTC(), TimeZone: i.TimeZone, Evidence: first(i.Evidence, documentLines), Actions: first(i.Actions, documentLines),
-			AckedBy: i.AckedBy, URL: i.URL, Offer: i.Offer, Affected: first(i.Affected, documentLines),
+			AckedBy: i.AckedBy, URL: i.URL, AckURL: i.AckURL, Offer: i.Offer, OfferURL: i.OfferURL, Affected: first(i.Affected, documentLines),
 		},
 	}
 	if i.AckedBy != "" {
@@ -77,9 +80,6 @@ func document(texts *Texts, m Message, links bool) ([]byte, error) {
 	}
 	if m.Event == Test {
 		d.Incident.State = "test"
-	}
-	if links {
-		d.Incident.AckURL, d.Incident.OfferURL = i.AckURL, i.OfferURL
 	}
 	raw, err := json.Marshal(d)
 	if err != nil || len(raw) <= documentMaxBytes {

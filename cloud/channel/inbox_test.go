@@ -66,9 +66,12 @@ func (b *inbox) Acknowledge(_ context.Context, a channel.Ack) (string, error) {
 		return "", errBroken
 	}
 	if a.From == "+12135550199" {
-		return "This number is nobody's.", nil
+		return "This number is nobody's.", channel.ErrStranger
 	}
 	b.acks = append(b.acks, a)
+	if m := b.told[a.Delivery]; m.Incident.AckedBy == "Bo Chen" {
+		return "Bo Chen has had it since 09:40 UTC.", nil
+	}
 	for id, m := range b.told {
 		if id == a.Delivery || m.Incident.ID == a.Incident && a.Incident != 0 {
 			m.Incident.AckedBy = "Ana Lima"

@@ -134,3 +134,33 @@ func TestATopicHoldsNoWildcards(t *testing.T) {
 		wantError(t, err, permanent)
 	}
 }
+
+// TestASignedLinkIsNotForAllWhoReadTheBroker is of a message that has both links,
+// and of one whose template writes them into its text.
+func TestASignedLinkIsNotForAllWhoReadTheBroker(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "plain.tmpl"), []byte(`{{define "resolve"}}{{.AckURL}} {{.OfferURL}} over{{end}}{{define "update"}}{{.AckURL}} {{.OfferURL}} news{{end}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own, err := channel.NewTexts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []*channel.Texts{texts(t), own} {
+		for _, e := range []channel.Event{channel.Trigger, channel.Update, channel.Resolve} {
+			m := message(channel.MQTT, e, "incident")
+			m.Incident.AckURL, m.Incident.Offer, m.Incident.OfferURL = "https://holdfast.example.com/ack/one", "Work could go on in the cloud.", "https://holdfast.example.com/ack/two"
+			m.Incident.AckedBy = ""
+			var retained string
+			s := channel.NewMQTT(func(_ context.Context, _ string, payload []byte) error {
+				retained = string(payload)
+				return nil
+			}, x)
+			mustSend(t, s, m, channel.Accepted)
+			if strings.Contains(retained, "/ack/") || !strings.Contains(retained, "Work could go on") {
+				t.Errorf("%s: %s", e, retained)
+			}
+		}
+	}
+}

@@ -32,6 +32,7 @@ const (
 // The buttons.
 const (
 	slackAck   = "holdfast_acknowledge"
+	slackLink  = "holdfast_acknowledge_link"
 	slackOpen  = "holdfast_open"
 	slackOffer = "holdfast_offer"
 )
@@ -168,8 +169,8 @@ func slackError(err error) error {
 		}
 		return Permanent(out)
 	}
-	if code, ok := errors.AsType[slack.StatusCodeError](err); ok && code.Code < 500 {
-		return Permanent(out)
+	if code, ok := errors.AsType[slack.StatusCodeError](err); ok { // 429 without Retry-After is one
+		return refused("slack", answer{status: code.Code})
 	}
 	return out
 }
@@ -242,6 +243,11 @@ func (s *SlackSender) message(m Message) (fallback string, blocks []slack.Block,
 		}
 		if s.signing != "" {
 			button(slackAck, m.Delivery, label, "").WithStyle(slack.StylePrimary)
+			if !slackChannel.MatchString(m.To) {
+				// The webhook may be of an app of a customer's own: then the press
+				// goes to that app, and not to us.
+				button(slackLink, "", label+" (opens a page)", i.AckURL)
+			}
 		} else {
 			button(slackAck, "", label, i.AckURL).WithStyle(slack.StylePrimary)
 		}

@@ -125,6 +125,35 @@ func TestSlackShowsWhatIsWrongWithAButton(t *testing.T) {
 	}
 }
 
+// An incoming webhook may be of a customer's own app: what is pressed goes there,
+// and a link works in any workspace.
+func TestSlackHasALinkBesideTheButtonWhereTheAppMayBeAnothers(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.Join("C0123456789")
+	for to, want := range map[string]bool{w.hook: true, "C0123456789": false} {
+		for _, e := range []channel.Event{channel.Trigger, channel.Test} {
+			m := message(channel.Slack, e, to)
+			mustSend(t, w.sender, m, channel.Delivered)
+			w.clock.pass(time.Second)
+			got := w.Messages()
+			links := 0
+			for _, b := range got[len(got)-1].Blocks {
+				if a, ok := b.(*api.ActionBlock); ok {
+					for _, e := range a.Elements.ElementSet {
+						if b, ok := e.(*api.ButtonBlockElement); ok && b.URL == m.Incident.AckURL {
+							links++
+						}
+					}
+				}
+			}
+			if links > 0 != want || links > 1 || !strings.Contains(buttonIDs(got[len(got)-1]), "holdfast_acknowledge") {
+				t.Errorf("%s to %.10s…: %d links among %s", e, to, links, buttonIDs(got[len(got)-1]))
+			}
+		}
+	}
+}
+
 func TestSlackTakesEachEvent(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
@@ -187,6 +216,27 @@ func TestSlackErrorsAreClassified(t *testing.T) {
 	wantError(t, err, permanent, w.hook, w.hook[len(w.hook)-24:])
 	if !strings.Contains(err.Error(), "no_service") {
 		t.Errorf("the provider's word is lost: %v", err)
+	}
+}
+
+func TestSlacksWebAPIErrorsAreClassified(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.Join("C0123456789")
+	for name, tc := range map[string]struct {
+		fault faults.HTTP
+		want  outcome
+	}{
+		"too many":                      {faults.HTTP{Status: 429, RetryAfter: 3 * time.Second}, later},
+		"too many, and not until when":  {faults.HTTP{Status: 429}, later},
+		"took too long":                 {faults.HTTP{Status: 408}, temporary},
+		"server error":                  {faults.HTTP{Status: 503}, temporary},
+		"not allowed to speak that way": {faults.HTTP{Status: 403}, permanent},
+	} {
+		w.Next(tc.fault)
+		_, err := w.sender.Send(soon(t), message(channel.Slack, channel.Trigger, "C0123456789"))
+		t.Log(name, err)
+		wantError(t, err, tc.want, botToken)
 	}
 }
 

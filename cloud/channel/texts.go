@@ -2,17 +2,21 @@ package channel
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
 	htmltemplate "html/template"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/template"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/internal/hint"
@@ -44,7 +48,7 @@ var events = []Event{Trigger, Update, Resolve, Test}
 
 // phrases are what is said beside a message.
 var phrases = map[string][]string{
-	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
+	"voice.tmpl": {"keys", "keys-over", "again", "no-key", "no-key-over", "wrong-key", "thanks", "goodbye", "not-stored", "unknown"},
 	"sms.tmpl":   {"help", "not-stored"},
 }
 
@@ -59,19 +63,43 @@ type Text struct {
 
 // Texts say what messages say. It is safe for concurrent use.
 type Texts struct {
-	text map[string]*template.Template
-	html *htmltemplate.Template
+	Log *slog.Logger // default slog.Default(); set before use
+
+	text    map[string]*template.Template
+	html    *htmltemplate.Template
+	builtin *Texts // stands in for own templates that fail; nil: these are the ones
+	failed  rate.Sometimes
 }
 
 // NewTexts reads the templates that come with this build, and over them those in
-// dir; "" has none. All that would go wrong with a message is found here, not when
-// it is sent.
+// dir; "" has none. What would go wrong with a message is found here: each own
+// template is tried with messages of every shape. What is not found, such as a
+// mistake about one kind of incident, costs its looks, and not the message.
 func NewTexts(dir string) (*Texts, error) {
-	t := &Texts{text: map[string]*template.Template{}, html: htmltemplate.New(htmlTemplate).Option("missingkey=error")}
-	own, err := overrides(dir)
+	builtin, err := parse(dir, nil)
 	if err != nil {
 		return nil, err
 	}
+	own, err := overrides(dir)
+	if err != nil || len(own) == 0 {
+		return builtin, err
+	}
+	t, err := parse(dir, own)
+	if err != nil {
+		return nil, err
+	}
+	for name := range own {
+		if err := t.try(name); err != nil {
+			return nil, wrong(dir, name, err)
+		}
+	}
+	t.builtin, t.failed.Interval = builtin, time.Minute
+	return t, nil
+}
+
+// parse reads the templates of this build, and what own has of them.
+func parse(dir string, own map[string]string) (*Texts, error) {
+	t := &Texts{text: map[string]*template.Template{}, html: htmltemplate.New(htmlTemplate).Option("missingkey=error")}
 	for _, name := range TemplateNames() {
 		if name != htmlTemplate {
 			t.text[name] = template.New(name).Option("missingkey=error").Funcs(funcs)
@@ -92,24 +120,67 @@ func NewTexts(dir string) (*Texts, error) {
 			}
 		}
 	}
-	for kind, name := range templateOf {
-		for _, event := range events {
-			if _, err := t.Preview(kind, event); err != nil {
-				if strings.Contains(err.Error(), "html/template") {
-					name = htmlTemplate
-				}
-				return nil, wrong(dir, name, err)
-			}
-		}
-	}
-	for name, parts := range phrases {
-		for _, part := range parts {
-			if _, err := t.run(name, part, NewWords(Example(Voice, Trigger))); err != nil {
-				return nil, wrong(dir, name, err)
-			}
-		}
-	}
 	return t, nil
+}
+
+// try renders all that a template says of messages of every shape.
+func (t *Texts) try(name string) error {
+	for kind, of := range templateOf {
+		if of != name && (name != htmlTemplate || kind != Email) {
+			continue
+		}
+		for _, event := range events {
+			for _, m := range shapes(kind, event) {
+				if _, err := t.render(m); err != nil {
+					return fmt.Errorf("a message of the event %s: %w", event, err)
+				}
+				for _, part := range phrases[name] {
+					if _, err := t.run(name, part, NewWords(m)); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// shapes are messages about a made-up incident with and without each thing that a
+// template may ask for, so that each of its branches is taken.
+func shapes(kind Kind, event Event) []Message {
+	changes := []func(*Message){
+		func(m *Message) { // the region's own
+			in := &m.Incident
+			in.Tenant, in.Facility, in.Name, in.Affected = "", "", "", []string{"Los Angeles (la)", "Frankfurt (frankfurt)"}
+		},
+		func(m *Message) {
+			m.Incident.Offer, m.Incident.OfferURL = "Work could go on in the cloud.", m.Incident.AckURL
+		},
+		func(m *Message) { m.Repeat, m.Again = true, true },
+		func(m *Message) { // without a public_url, and nothing is known
+			in := &m.Incident
+			in.URL, in.AckURL, in.OfferURL, in.TimeZone, in.Evidence, in.Actions = "", "", "", "", nil, nil
+		},
+		func(m *Message) {
+			if m.Incident.AckedBy == "" {
+				m.Incident.AckedBy = "Bo Chen"
+			} else {
+				m.Incident.AckedBy = ""
+			}
+		},
+		func(m *Message) { m.Incident.Severity = string(detect.Warning) },
+	}
+	var all []Message
+	for which := range 1 << len(changes) {
+		m := Example(kind, event)
+		for i, change := range changes {
+			if which>>i&1 == 1 {
+				change(&m)
+			}
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 func wrong(dir, name string, err error) error {
@@ -166,8 +237,25 @@ func DefaultTemplate(name string) (string, error) {
 	return string(b), err
 }
 
-// Render returns what a message says.
+// Render returns what a message says, by the built-in templates where own ones fail:
+// who is called at night is better told in other words than not at all.
 func (t *Texts) Render(m Message) (Text, error) {
+	out, err := t.render(m)
+	if err != nil && t.builtin != nil {
+		t.complain(templateOf[m.Kind], string(m.Event), err)
+		return t.builtin.render(m)
+	}
+	return out, err
+}
+
+func (t *Texts) complain(name, part string, err error) {
+	t.failed.Do(func() {
+		cmp.Or(t.Log, slog.Default()).Error("an own message template fails, and the built-in one is used; others within the minute are not told of",
+			"template", name, "part", part, "err", err)
+	})
+}
+
+func (t *Texts) render(m Message) (Text, error) {
 	w := NewWords(m)
 	name, ok := templateOf[m.Kind]
 	if !ok || !slices.Contains(events, m.Event) {
@@ -228,7 +316,11 @@ func (t *Texts) sms(name string, w Words) (string, error) {
 
 // phrase returns what is said beside a message.
 func (t *Texts) phrase(file, name string, w Words) string {
-	s, _ := t.run(file, name, w) // NewTexts has tried it
+	s, err := t.run(file, name, w)
+	if err != nil && t.builtin != nil {
+		t.complain(file, name, err)
+		s, _ = t.builtin.run(file, name, w) // the tests have tried it
+	}
 	return oneLine(s)
 }
 
@@ -278,10 +370,15 @@ var funcs = template.FuncMap{
 	"md":    markdown.Replace,
 }
 
+// callWord begins the last of Actions: whom to call.
+const callWord = "Call "
+
 // brief is an action without its explanation: what is before the colon, without
-// the full stop.
+// the full stop. Whom to call is no explanation.
 func brief(s string) string {
-	s, _, _ = strings.Cut(s, ":")
+	if !strings.HasPrefix(s, callWord) {
+		s, _, _ = strings.Cut(s, ":")
+	}
 	return strings.TrimRight(s, ".? ")
 }
 

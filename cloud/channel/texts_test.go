@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +112,23 @@ func TestAnSMSIsAtMostTwoSegmentsAndSaysHowToAcknowledge(t *testing.T) {
 	}
 }
 
+func TestAnSMSHasTheNumberToCallWhateverIsBeforeIt(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	m := Example(SMS, Trigger)
+	m.Incident.Actions[len(m.Incident.Actions)-1] = "Call IT desk: +1 213 555 0100."
+	got, err := x.Render(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Body, "Call IT desk: +1 213 555 0100.") || strings.Contains(got.Body, "..") {
+		t.Error(got.Body)
+	}
+	if strings.Contains(got.Body, "another device") {
+		t.Errorf("the explanations are still there:\n%s", got.Body)
+	}
+}
+
 func TestSegmentsAreCountedAsTheyAreCharged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -200,6 +218,81 @@ func TestOwnTemplatesStandInForTheBuiltInOnesAndMistakesAreFoundAtStart(t *testi
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(hint.Of(err), filepath.Join(dir, name)) {
 			t.Errorf("%s: %v (%s)", name, err, hint.Of(err))
 		}
+	}
+}
+
+func TestTheBuiltInTemplatesSayMessagesOfEveryShape(t *testing.T) {
+	t.Parallel()
+	x := texts(t)
+	for _, name := range TemplateNames() {
+		if err := x.try(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAMistakeInABranchThatIsRarelyTakenIsFoundAtStart has a field that does not
+// exist where a usual incident does not come.
+func TestAMistakeInABranchThatIsRarelyTakenIsFoundAtStart(t *testing.T) {
+	t.Parallel()
+	for branch, in := range map[string]string{
+		"regional": `{{if .Affected}}{{.Nope}}{{end}}`, "of a region itself": `{{if not .Facility}}{{.Nope}}{{end}}`,
+		"with an offer": `{{with .Offer}}{{$.Nope}}{{end}}`, "with an offer's link": `{{if .OfferURL}}{{.Nope}}{{end}}`,
+		"an offer without a link": `{{if and .Offer (not .OfferURL)}}{{.Nope}}{{end}}`,
+		"a repetition":            `{{if .Repeat}}{{.Nope}}{{end}}`, "a repetition of a regional one": `{{if and .Repeat .Affected}}{{.Nope}}{{end}}`,
+		"without a page": `{{if not .AckURL}}{{.Nope}}{{end}}`, "nobody has it": `{{if not .AckedBy}}{{.Nope}}{{end}}`,
+		"without evidence": `{{range .Evidence}}{{else}}{{.Nope}}{{end}}`, "a warning": `{{if eq .Severity "warning"}}{{.Nope}}{{end}}`,
+	} {
+		for _, name := range []string{"sms.tmpl", htmlTemplate} {
+			for _, event := range []Event{Trigger, Update} {
+				dir := t.TempDir()
+				text := `{{define "` + string(event) + `"}}` + in + `{{end}}`
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := NewTexts(dir); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "Nope") {
+					t.Errorf("%s, %s of %s: %v", branch, event, name, err)
+				}
+			}
+		}
+	}
+}
+
+func TestAPageIsNotLostForAMistakeInAnOwnTemplate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range TemplateNames() {
+		text := `{{define "trigger"}}{{if eq .Kind "clock"}}{{.Nope}}{{end}}ours{{end}}`
+		if name == "voice.tmpl" {
+			text += `{{define "thanks"}}{{if eq .Kind "clock"}}{{.Nope}}{{end}}ours{{end}}`
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x, err := NewTexts(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	x.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for kind := range templateOf {
+		m := Example(kind, Trigger)
+		if got, err := x.Render(m); err != nil || !strings.Contains(got.Body, "ours") {
+			t.Fatalf("%s is not said in our words: %q, %v", kind, got.Body, err)
+		}
+		m.Incident.Kind = "clock"
+		if got, err := x.Render(m); err != nil || !strings.Contains(got.Body+got.Title, "Los Angeles") || kind == Email && !strings.Contains(got.HTML, "Los Angeles") {
+			t.Errorf("%s: %q, %v", kind, got.Body, err)
+		}
+	}
+	m := Example(Voice, Trigger)
+	m.Incident.Kind = "clock"
+	if got := x.phrase("voice.tmpl", "thanks", NewWords(m)); got != "Thank you." {
+		t.Errorf("a phrase: %q", got)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 || !strings.Contains(log.String(), "Nope") {
+		t.Errorf("%d lines within a minute:\n%s", n, &log)
 	}
 }
 

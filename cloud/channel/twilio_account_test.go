@@ -143,11 +143,15 @@ func TestTheRegionsLogSaysWhatTheAccountLacks(t *testing.T) {
 	l := newLine(t, func(o *twilio.Options) { o.Inbound = "https://demo.twilio.com/welcome/sms/reply" })
 	ctx, stop := context.WithCancel(t.Context())
 	log, ended := make(lines, 16), make(chan error, 1)
-	go func() { ended <- l.twilio.Watch(ctx, slog.New(slog.NewTextHandler(log, nil))) }()
+	known := &channel.Credentials{Chat: &channel.Chat{}, Twilio: l.twilio, Log: slog.New(slog.NewTextHandler(log, nil))}
+	go func() { ended <- known.Watch(ctx) }()
 	select {
 	case line := <-log:
 		if !strings.Contains(line, "channel=sms") || !strings.Contains(line, public+"/hooks/twilio/sms") {
 			t.Error(line)
+		}
+		if known.Wrong(channel.SMS) == nil || known.Wrong(channel.Voice) != nil {
+			t.Errorf("sms: %v, voice: %v", known.Wrong(channel.SMS), known.Wrong(channel.Voice))
 		}
 	case <-time.After(20 * time.Second):
 		t.Error("it says nothing")

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -11,9 +12,11 @@ import (
 )
 
 const (
-	// repliesMax is how many replies that mean nothing get an answer: behind a
-	// number there may be a machine that answers ours.
-	repliesMax = 3
+	// repliesMax is how many replies of a number get an answer, which costs us:
+	// behind it there may be a machine that answers ours. helpMax is how many
+	// get one that mean nothing.
+	repliesMax = 10
+	helpMax    = 3
 	// repliesFor is when they are forgotten.
 	repliesFor = time.Hour
 	// numbersMax is how many numbers' replies are counted; the oldest goes.
@@ -48,21 +51,30 @@ func (h *twilioHooks) reply(r *http.Request, form url.Values) (*twiml, error) {
 		return &twiml{}, nil // a short code or a name: nobody who could acknowledge
 	}
 	ack, incident, ignore := parseReply(form.Get("Body"))
-	switch {
-	case ignore:
+	if ignore {
 		return &twiml{}, nil
-	case !ack:
-		if !h.replies.may(from, time.Now()) {
+	}
+	n := h.replies.count(from, time.Now())
+	if !ack {
+		if n > helpMax {
 			return &twiml{}, nil
 		}
 		return message(h.t.texts.phrase("sms.tmpl", "help", Words{})), nil
 	}
 	answer, err := h.inbox.Acknowledge(r.Context(), Ack{Incident: incident, From: from, How: "sms"})
-	if err != nil {
-		return message(h.t.texts.phrase("sms.tmpl", "not-stored", Words{})), err
+	switch {
+	case err == nil:
+		h.replies.forget(from)
+		return message(answer), nil
+	case errors.Is(err, ErrStranger):
+		err = nil
+	default:
+		answer = h.t.texts.phrase("sms.tmpl", "not-stored", Words{})
 	}
-	h.replies.forget(from)
-	return message(answer), nil
+	if n > repliesMax {
+		return &twiml{}, err
+	}
+	return message(answer), err
 }
 
 // message answers an SMS; "" says nothing.
@@ -73,7 +85,7 @@ func message(s string) *twiml {
 	return &twiml{Do: []any{twimlMessage{Text: cut(gsm7(s), 306)}}}
 }
 
-// replies counts what numbers replied that means nothing.
+// replies counts what numbers replied that helps nobody.
 type replies struct {
 	mu    sync.Mutex
 	of    map[string]*misses // guarded by mu
@@ -85,8 +97,8 @@ type misses struct {
 	since time.Time
 }
 
-// may counts one, and reports whether it is answered.
-func (c *replies) may(from string, now time.Time) bool {
+// count counts one, and returns how many there were.
+func (c *replies) count(from string, now time.Time) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.of == nil {
@@ -106,10 +118,10 @@ func (c *replies) may(from string, now time.Time) bool {
 		*m = misses{since: now}
 	}
 	m.n++
-	return m.n <= repliesMax
+	return m.n
 }
 
-// forget lets a number begin anew: somebody is there.
+// forget lets a number begin anew: it is somebody's who was told.
 func (c *replies) forget(from string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

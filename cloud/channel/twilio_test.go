@@ -66,6 +66,30 @@ func TestRepliesThatMeanNothingGetHelpAndThenSilence(t *testing.T) {
 	}
 }
 
+// TestAStrangerWhoAcknowledgesIsNotAnsweredForEver also is of a machine that
+// answers whatever it gets: each answer costs.
+func TestAStrangerWhoAcknowledgesIsNotAnsweredForEver(t *testing.T) {
+	t.Parallel()
+	l := newLine(t)
+	for i := range 15 {
+		said, err := l.peer.Phone("+12135550199").Reply("ack")
+		if want := i < 10; err != nil || strings.Contains(said, "nobody's") != want || !want && said != "" {
+			t.Errorf("reply %d of a stranger is answered %q, %v", i+1, said, err)
+		}
+		// Whoever was told is answered each time.
+		if said, err := l.peer.Phone(ana).Reply("A17"); err != nil || !strings.Contains(said, "yours") {
+			t.Errorf("reply %d of Ana is answered %q, %v", i+1, said, err)
+		}
+	}
+	l.inbox.fail(true)
+	for i := range 15 {
+		said, err := l.peer.Phone("+12135550102").Reply("ack")
+		if want := i < 10; err != nil || strings.Contains(said, "reply again") != want {
+			t.Errorf("reply %d without a database is answered %q, %v", i+1, said, err)
+		}
+	}
+}
+
 func TestAReplyThatCannotBeStoredIsAskedForAgain(t *testing.T) {
 	t.Parallel()
 	l := newLine(t)
@@ -251,6 +275,43 @@ func TestACallSaysHowItIsWhenItIsAnswered(t *testing.T) {
 		call.Answer()
 		call.Expect(t, c.says, "Press any key")
 		call.HangUp()
+		call.ExpectEnd(t, "completed")
+	}
+}
+
+func TestWhoPressesSecondHearsWhoHasIt(t *testing.T) {
+	t.Parallel()
+	l := newLine(t)
+	for _, whileItSpeaks := range []bool{true, false} {
+		m := l.message(channel.Voice, channel.Trigger)
+		taken := m
+		taken.Incident.AckedBy = "Bo Chen"
+		says := "Press 4"
+		if !whileItSpeaks {
+			l.inbox.tell(taken)
+			says = "Bo Chen takes care of it"
+		}
+		l.send(t, m)
+		call := l.peer.Phone(ana).ExpectCall(t, says, "I repeat")
+		l.inbox.tell(taken)
+		if err := call.Press("4"); err != nil {
+			t.Fatal(err)
+		}
+		call.Expect(t, "Bo Chen has had it since", "Goodbye")
+		call.ExpectEnd(t, "completed")
+	}
+}
+
+// It would be a lie when it is over, or a test.
+func TestNobodyIsToldThatSomebodyElseIsToldWhereNobodyIs(t *testing.T) {
+	t.Parallel()
+	l := newLine(t, func(o *twilio.Options) { o.KeyWait = 10 * time.Millisecond })
+	phone := l.peer.Phone(ana)
+	phone.Behave(twilio.PicksUp)
+	for _, e := range []channel.Event{channel.Resolve, channel.Test, channel.Update} {
+		m := l.message(channel.Voice, e)
+		l.send(t, m)
+		call := phone.ExpectCall(t, "Press any key", "I repeat", "Press any key", "No key was pressed. Goodbye.")
 		call.ExpectEnd(t, "completed")
 	}
 }

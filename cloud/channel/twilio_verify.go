@@ -3,55 +3,12 @@ package channel
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
-	"time"
 
 	twilio "github.com/twilio/twilio-go/rest/api/v2010"
 
 	"github.com/agogsaas/holdfast/internal/hint"
 )
-
-const (
-	verifyEvery  = time.Hour
-	verifyAgain  = time.Minute // when Twilio could not be asked
-	verifyWithin = 30 * time.Second
-)
-
-// Watch verifies the account at start and each hour, until ctx is done, and logs
-// what is wrong when that changes: a token that was changed in Twilio's console
-// would else be noticed by the first alert that does not arrive.
-func (t *Twilio) Watch(ctx context.Context, log *slog.Logger) error {
-	said := map[Kind]string{}
-	for {
-		wait := verifyEvery
-		within, cancel := context.WithTimeout(ctx, verifyWithin)
-		wrong, err := t.Verify(within)
-		cancel()
-		if err != nil {
-			wrong, wait = t.everywhere(err), verifyAgain
-		}
-		for kind := range t.Senders() {
-			now := ""
-			if err := wrong[kind]; err != nil {
-				now = err.Error()
-			}
-			switch {
-			case now == said[kind] || ctx.Err() != nil:
-			case now == "":
-				log.Info("twilio is as it should be", "channel", kind)
-			default:
-				log.Error("twilio is not as it should be", "channel", kind, "err", wrong[kind], "advice", hint.Of(wrong[kind]))
-			}
-			said[kind] = now
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
 
 // Verify asks Twilio, without telling anybody, whether the account can do what it
 // is configured for: it is active, its numbers are its own and can send and call,

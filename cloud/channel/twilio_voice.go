@@ -50,9 +50,9 @@ func (h *twilioHooks) say(r *http.Request, m Message, first string) (*twiml, err
 	if err != nil {
 		return h.excuse(), err
 	}
-	w, keys := NewWords(m), "keys"
+	w, keys, none := NewWords(m), "keys", "no-key"
 	if over(m) {
-		keys = "keys-over"
+		keys, none = "keys-over", "no-key-over" // nobody else is told
 	}
 	var once []any
 	for line := range strings.SplitSeq(said.Body, "\n") {
@@ -68,7 +68,7 @@ func (h *twilioHooks) say(r *http.Request, m Message, first string) (*twiml, err
 	all = append(append(append(all, once...), h.phrase("again", w), twimlPause{Length: 1}), once...)
 	return &twiml{Do: []any{
 		twimlGather{Action: h.t.public + hooksTwilio + "voice/" + r.PathValue("delivery") + "/key", Method: http.MethodPost, NumDigits: 1, Timeout: keySeconds, Do: all},
-		h.phrase("no-key", w),
+		h.phrase(none, w),
 		twimlHangup{},
 	}}, nil
 }
@@ -94,7 +94,8 @@ func (h *twilioHooks) key(r *http.Request, form url.Values) (*twiml, error) {
 		return again, err
 	}
 	answer := h.t.texts.phrase("voice.tmpl", "thanks", NewWords(m))
-	if digit == keyAck && !over(m) {
+	// Of what somebody else has, or what is over, since it was said, the inbox says so.
+	if digit == keyAck && (m.Event == Trigger || m.Event == Update) {
 		if answer, err = h.inbox.Acknowledge(r.Context(), Ack{Delivery: delivery, By: m.Contact, How: "voice"}); err != nil {
 			return again, err
 		}

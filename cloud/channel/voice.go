@@ -93,7 +93,7 @@ func callState(status string) (State, string) {
 	case "ringing":
 		return Sent, "it rings"
 	case "in-progress", "answered":
-		return Sent, "it was answered"
+		return Sent, "it was answered, and no key was pressed yet"
 	case "completed":
 		return Failed, "it was answered and nobody pressed a key: perhaps a mailbox"
 	case "busy":

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ var deliveryEvents = []struct{ Code, Word string }{
 // where it is when it arrived.
 var far = map[string]struct{ taken, arrived string }{
 	"sms":       {"taken by the provider, not yet at the phone", "at the phone; nobody has answered yet"},
-	"voice":     {"taken by the provider, the phone does not ring yet", "the call was answered, and no key was pressed: it may have been a voicemail"},
+	"voice":     {"taken by the provider, the phone does not ring yet", ""}, // a call that ends without a key has failed
 	"email":     {"taken by the mail server; whether it is in the mailbox is not known", "in the mailbox; nobody has answered yet"},
 	"teams":     {"taken by Teams; whether it shows there is not known", "shown in Teams; nobody has answered yet"},
 	"slack":     {"taken by Slack, not seen by anybody as far as is known", "shown in Slack; nobody has answered yet"},
@@ -126,7 +127,7 @@ func (d deliveryLine) Plain() string {
 		return cmp.Or(far[d.Channel].taken, "taken by the provider")
 	case "sent":
 		if d.Channel == "voice" {
-			return "the phone rings"
+			return cmp.Or(d.heard(), "the phone rings")
 		}
 		return "on its way; it has not arrived yet"
 	case "delivered":
@@ -141,6 +142,16 @@ func (d deliveryLine) Plain() string {
 		return because("held back for good")
 	case "expired":
 		return because("it was not sent in time and would only confuse now")
+	}
+	return ""
+}
+
+// heard is the last that the provider said in words of a message on its way.
+func (d deliveryLine) heard() string {
+	for _, r := range slices.Backward(d.Receipts) {
+		if r.State == "sent" && r.Detail != "" {
+			return r.Detail
+		}
 	}
 	return ""
 }

@@ -305,3 +305,20 @@ func TestEachAlertCommandHasAnExample(t *testing.T) {
 		t.Errorf("only %d commands", n)
 	}
 }
+
+func TestAChannelWithAProblemIsNotJustReady(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		is   v1.ChannelState
+		want string
+	}{
+		{v1.ChannelState{Ready: true}, "● ready"},
+		{v1.ChannelState{Ready: true, Problem: "535: user or password wrong"}, "▲ ready, with a problem"},
+		{v1.ChannelState{Ready: true, Broken: true, Problem: "503"}, "✖ fails"},
+		{v1.ChannelState{Problem: "It is not set up."}, "○ not set up"},
+	} {
+		if got := channelCell(c.is).text; got != c.want {
+			t.Errorf("%+v: %q, want %q", c.is, got, c.want)
+		}
+	}
+}

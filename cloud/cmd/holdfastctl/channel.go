@@ -53,6 +53,8 @@ func channelCell(s v1.ChannelState) cell {
 		return cell{"○ not set up", grey}
 	case s.Broken:
 		return cell{"✖ fails", red}
+	case s.Problem != "":
+		return cell{"▲ ready, with a problem", yellow}
 	}
 	return cell{"● ready", green}
 }
