@@ -80,7 +80,8 @@ WHERE i.id = $1`
 	sqlTaken = `
 UPDATE holdfast.delivery
 SET state = CASE WHEN array_position($7::text[], state) > array_position($7::text[], $3) THEN state ELSE $3 END,
-    provider = $4, provider_id = CASE WHEN $5 = '' THEN provider_id ELSE $5 END, cost_micros = cost_micros + $6, accepted_at = coalesce(accepted_at, $8),
+    provider = $4, provider_id = CASE WHEN $5 = '' THEN provider_id ELSE $5 END, cost_micros = $6, cost_unit = $9, price_at = $10,
+    accepted_at = coalesce(accepted_at, $8),
     done_at = CASE WHEN $3 IN ('delivered', 'reached') THEN coalesce(done_at, $8) ELSE done_at END,
     error = '', held_reason = '', lease_until = NULL, lease_token = NULL
 WHERE id = $1 AND lease_token = $2`
@@ -313,7 +314,7 @@ func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (l
 
 func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.Time, lost *bool) error {
 	r := o.result
-	tag, err := tx.Exec(ctx, sqlTaken, j.ID, j.Token, o.state, r.Provider, r.ProviderID, r.CostMicros, ranks, now)
+	tag, err := tx.Exec(ctx, sqlTaken, j.ID, j.Token, o.state, r.Provider, r.ProviderID, r.Price.Micros, ranks, now, r.Price.Unit, o.priceAt)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func TestAnIncidentsPageSaysWhatIsKnownAndHowFarEachMessageIs(t *testing.T) {
 	path := fmt.Sprintf("/incidents/%d", d.ids.Offline)
 	page := d.wants(d.viewer, path, "Shanghai: Offline", "Nothing is heard of the facility", "The tunnel does not answer: 2 tries of 1 s", "CST at the facility",
 		"Check that the box has power", "Call the desk, &#43;1 213 555 0199.", "at the phone; nobody has answered yet", "by the carrier", "the number was busy (21219)",
-		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost 0.0150",
+		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost: 0.0075 USD<", "cost 0.0075 USD<",
 		"Bo Chen", "step 2 of standard", "An operator can acknowledge it here", "the SMS is at the phone", "Nobody has acknowledged it yet")
 	d.lacks(page, "<form class=\"card take\"")
 	// A tenant's people have a region's incident only as far as it is theirs.

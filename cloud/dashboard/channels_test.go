@@ -58,3 +58,18 @@ func TestEachStateOfAMessageIsSaidInPlainWords(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAnIncidentCostIsShownAsFarAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	for want, i := range map[string]v1.Incident{
+		"":                {Told: 3}, // by email
+		"not known (yet)": {Unpriced: 2},
+		"0.0079 EUR; the price of 2 more is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 2},
+		"0.0158 USD": {Cost: 15800, CostUnit: "USD"},
+		"0.0079 EUR; the price of one more is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 1},
+	} {
+		if got := (incidentView{incidentLine: incidentLine{Incident: i}}).CostText(); got != want {
+			t.Errorf("%+v: %q, want %q", i, got, want)
+		}
+	}
+}

@@ -63,8 +63,21 @@ func (e eventLine) Shown() web.State {
 	return web.State{Kind: "idle", Word: e.What}
 }
 
-// CostText is what all of its messages cost.
-func (v incidentView) CostText() string { return costText(v.Cost) }
+// CostText is what its SMS and calls cost, as far as the provider has said it; ""
+// when there were none.
+func (v incidentView) CostText() string {
+	known, more := costText(v.Cost, v.CostUnit), "one"
+	if v.Unpriced > 1 {
+		more = web.Count(v.Unpriced)
+	}
+	switch {
+	case v.Unpriced == 0:
+		return known
+	case known == "":
+		return "not known (yet)"
+	}
+	return known + "; the price of " + more + " more is not known (yet)"
+}
 
 // There is a time by the facility's clock, "" where that is the site's.
 func (v incidentView) There(t time.Time) string {

@@ -25,10 +25,12 @@ type Incident struct {
 	ResolvedBy string     `json:"resolved_by,omitempty" doc:"Absent when it is over by itself"`
 	NextAt     *time.Time `json:"next_at,omitempty" doc:"When the next step of its escalation is taken"`
 	// Deliveries in short, for lists.
-	Told    int   `json:"told" doc:"Messages that a provider has taken"`
-	Waiting int   `json:"waiting" doc:"Messages that wait, or are on their way to a provider"`
-	Failed  int   `json:"failed" doc:"Messages that will not arrive"`
-	Cost    int64 `json:"cost_micros,omitempty" doc:"What its messages cost, in millionths of the account's currency"`
+	Told     int    `json:"told" doc:"Messages that a provider has taken"`
+	Waiting  int    `json:"waiting" doc:"Messages that wait, or are on their way to a provider"`
+	Failed   int    `json:"failed" doc:"Messages that will not arrive"`
+	Cost     int64  `json:"cost_micros,omitempty" doc:"What its messages cost, in millionths of cost_unit, as far as the providers have said it"`
+	CostUnit string `json:"cost_unit,omitempty" example:"USD" doc:"The currency (ISO 4217)"`
+	Unpriced int    `json:"unpriced,omitempty" doc:"SMS and calls of which the provider has not said what they cost: they are not in cost_micros"`
 }
 
 // IncidentDetail is an incident with all that happened.
@@ -68,7 +70,8 @@ type Delivery struct {
 	Provider   string     `json:"provider,omitempty"`
 	ProviderID string     `json:"provider_id,omitempty"`
 	Error      string     `json:"error,omitempty"`
-	Cost       int64      `json:"cost_micros,omitempty"`
+	Cost       int64      `json:"cost_micros,omitempty" doc:"What it cost, in millionths of cost_unit"`
+	CostUnit   string     `json:"cost_unit,omitempty" example:"USD" doc:"The currency (ISO 4217). Absent while the provider has not said what it cost: it does so some minutes after a message by SMS or voice, and for no other"`
 	Receipts   []Receipt  `json:"receipts,omitempty"`
 }
 

@@ -300,3 +300,19 @@ func TestEachAlertCommandHasAnExample(t *testing.T) {
 		t.Errorf("only %d commands", n)
 	}
 }
+
+func TestWhatAnIncidentCostIsSaidAsFarAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	for want, i := range map[string]v1.Incident{
+		"":                                   {Told: 3}, // by email
+		"the provider has not said it (yet)": {Unpriced: 2},
+		"0.0158 USD":                         {Cost: 15800, CostUnit: "USD"},
+		"0.0000 USD":                         {CostUnit: "USD"},
+		"0.0079 EUR, without 1 message whose price is not known (yet)":  {Cost: 7900, CostUnit: "EUR", Unpriced: 1},
+		"0.0079 EUR, without 2 messages whose price is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 2},
+	} {
+		if got := costText(i); got != want {
+			t.Errorf("%+v: %q, want %q", i, got, want)
+		}
+	}
+}
