@@ -22,6 +22,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/dashboard/dashboardtest"
 	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/web"
 )
@@ -30,6 +31,7 @@ import (
 type alertDesk struct {
 	*desk
 	ids              dashboardtest.Ids
+	room             *oncall.Room
 	word             atomic.Pointer[detect.Word]
 	viewer, operator string // tokens
 }
@@ -56,7 +58,7 @@ func newAlertDesk(t *testing.T) *alertDesk {
 	d.word.Store(&detect.Word{})
 	word := func() detect.Word { return *d.word.Load() }
 	alerts, room, ids := dashboardtest.Fill(t, pool, word)
-	d.ids = ids
+	d.ids, d.room = ids, room
 	ui, err := dashboard.New(dashboard.Deps{
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Log: log,
 		Alerts: alerts, OnCall: room, Roster: room, Texts: texts, Word: word, Support: "the desk, +1 213 555 0199",

@@ -80,18 +80,10 @@ func (u *UI) showContacts(w http.ResponseWriter, r *http.Request, status int, wh
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
 	}
-	for _, f := range u.d.Fleet.Snapshot() {
-		if f.Tenant != "" && !slices.Contains(v.Tenants, f.Tenant) {
-			v.Tenants = append(v.Tenants, f.Tenant)
-		}
-	}
 	for _, c := range list {
 		v.Contacts = append(v.Contacts, contactLine{c})
-		if c.Tenant != "" && !slices.Contains(v.Tenants, c.Tenant) {
-			v.Tenants = append(v.Tenants, c.Tenant)
-		}
 	}
-	slices.Sort(v.Tenants)
+	v.Tenants = u.tenants(list)
 	u.pages.Render(w, r, status, "contacts", web.Page{Title: "Contacts", Active: "/oncall", Live: "/live/oncall", Data: v})
 }
 
