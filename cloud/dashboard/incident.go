@@ -115,7 +115,7 @@ func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentVie
 		v.Parts = append(v.Parts, incidentLine{Incident: p})
 	}
 	if v.Open() {
-		v.Actions = channel.Actions(detect.Kind(d.Kind), u.d.Support)
+		v.Actions = channel.Actions(detect.Kind(d.Kind), d.Facility, u.d.Support)
 		if v.Next, v.Held, err = u.nextSteps(ctx, d.Incident); err != nil {
 			return incidentView{}, err
 		}

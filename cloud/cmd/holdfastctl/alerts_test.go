@@ -157,8 +157,17 @@ func TestWorkIsAnnouncedFromTheCommandLine(t *testing.T) {
 	wants(t, s.ok("maintenance", "add", "la", "--for", "2h", "--reason", "new switch"), "Nobody is paged about la until", "maintenance end 1")
 	s.ok("maintenance", "add", "la", "--in", "3h", "--for", "1h", "--reason", "meter")
 	wants(t, s.ok("maintenance", "list"), "◆ under way", "new switch", "◷ to come", "meter")
-	s.fails(exitUsage, "8 hours", "maintenance", "add", "la", "--for", "9h", "--reason", "x")
-	s.fails(exitUsage, "--for 2h", "maintenance", "add", "la", "--for", "1h")
+	for length, want := range map[string]string{"9h": "cannot be announced for 9h0m0s", "0s": "cannot be announced for 0s", "-1h": "cannot be announced for -1h0m0s", "30s": "Give --for 1m to 8h"} {
+		s.fails(exitUsage, want, "maintenance", "add", "la", "--for", length, "--reason", "x")
+	}
+	s.fails(exitUsage, "for how long is missing", "maintenance", "add", "la", "--reason", "x")
+	s.fails(exitUsage, "--reason 'new switch", "maintenance", "add", "la", "--for", "1h")
+	s.fails(exitUsage, "cannot begin 1h0m0s ago", "maintenance", "add", "la", "--for", "1h", "--in", "-1h", "--reason", "x")
+	for _, list := range [][]string{{"incidents"}, {"conflicts"}, {"events", "la"}, {"audit"}, {"parked", "list"}} {
+		for _, n := range []string{"0", "-1", "501"} {
+			s.fails(exitUsage, "--limit "+n+": a list has 1 to", append(list, "--limit", n)...)
+		}
+	}
 	s.fails(exitNotFound, "facility list", "maintenance", "add", "nowhere", "--for", "1h", "--reason", "x")
 	s.fails(exitUsage, "maintenance list", "maintenance", "end", "la")
 	wants(t, s.ok("maintenance", "end", "1"), "told again")

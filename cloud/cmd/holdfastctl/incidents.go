@@ -56,7 +56,7 @@ happened: every message, and whether it arrived.`,
 	fl.StringVar(&f.Facility, "facility", "", "of this facility only")
 	fl.StringVar(&f.Tenant, "tenant", "", "of this tenant's facilities only")
 	fl.StringVar(&f.Kind, "kind", "", "of this kind only, such as offline")
-	fl.IntVar(&limit, "limit", limit, "how many at most (1 to 499)")
+	limited(cmd, &limit, 499)
 	cmd.AddCommand(a.incidentsShow())
 	return cmd
 }
