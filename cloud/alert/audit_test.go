@@ -138,8 +138,8 @@ func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	}
 	r.pass(drillFor)
 	r.turn()
-	if n := len(r.to(channel.Resolve)); n != len(channels) {
-		t.Errorf("%d channels were told the end, want %d", n, len(channels))
+	if n := len(r.to(channel.Resolve)); n != len(channels)-1 { // nobody is called for good news
+		t.Errorf("%d channels were told the end, want %d", n, len(channels)-1)
 	}
 	r.start() // another process knows when the last one was
 	r.pass(23 * time.Hour)
