@@ -100,6 +100,10 @@ WHERE id = $1 AND lease_token = $2 AND state = 'leased'`
 UPDATE holdfast.contact_method m SET proved_at = $2
 FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.proved_at IS NULL OR m.proved_at < $2)`
 
+	sqlMethodTook = `
+UPDATE holdfast.contact_method m SET taken_at = $2
+FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.taken_at IS NULL OR m.taken_at < $2)`
+
 	// While a provider fails, what is due waits. The first time the incident's timeline says so.
 	sqlHold = `
 WITH due AS (
@@ -323,6 +327,9 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 	}
 	if *lost = tag.RowsAffected() == 0; *lost {
 		return nil
+	}
+	if _, err := tx.Exec(ctx, sqlMethodTook, j.ID, now); err != nil {
+		return err
 	}
 	// The broker's word is all there can be: nobody answers what programs read.
 	if r.State == channel.Delivered || r.State == channel.Reached || j.Channel == channel.MQTT {

@@ -66,8 +66,9 @@ WHERE m.id = $1 AND m.removed_at IS NULL AND c.removed_at IS NULL RETURNING id::
 	sqlChannels = `
 SELECT k.channel,
        (SELECT count(*) FROM holdfast.delivery d WHERE d.channel = k.channel AND d.state IN ('pending', 'held', 'leased'))::int,
-       coalesce(d.sent, 0), coalesce(d.failed, 0), (SELECT max(m.proved_at) FROM holdfast.contact_method m WHERE m.channel = k.channel AND m.removed_at IS NULL)
+       coalesce(d.sent, 0), coalesce(d.failed, 0), m.proved_at, m.taken_at
 FROM unnest($1::text[]) AS k (channel)
+LEFT JOIN (SELECT channel, max(proved_at) AS proved_at, max(taken_at) AS taken_at FROM holdfast.contact_method WHERE removed_at IS NULL GROUP BY channel) m ON m.channel = k.channel
 LEFT JOIN (SELECT channel, count(*) FILTER (WHERE accepted_at IS NOT NULL)::int AS sent, count(*) FILTER (WHERE state IN ('failed', 'expired'))::int AS failed
            FROM holdfast.delivery WHERE created_at > $2 GROUP BY channel) d ON d.channel = k.channel`
 
@@ -175,7 +176,7 @@ func (s store) test(ctx context.Context, method int64, by string, now time.Time,
 type channelStats struct {
 	Channel               string
 	Waiting, Sent, Failed int
-	ProvedAt              *time.Time
+	ProvedAt, TakenAt     *time.Time
 }
 
 func (s store) channels(ctx context.Context, now time.Time) (map[string]channelStats, error) {

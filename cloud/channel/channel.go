@@ -21,6 +21,11 @@ const (
 	MQTT      Kind = "mqtt"      // retained JSON on the region's broker
 )
 
+// Confirms reports whether the provider says later whether a message has arrived.
+// Where it does, that it took one proves nothing; where not, there is nothing more
+// to know until somebody answers.
+func (k Kind) Confirms() bool { return k == SMS || k == Voice }
+
 // Event is why a message is sent.
 type Event string
 

@@ -7,7 +7,7 @@ import (
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 )
 
-func TestAChannelIsReadyOnlyWhenSomethingArrivedByItWithinAWeek(t *testing.T) {
+func TestAChannelIsReadyOnlyWhenItWasProvedWithinAWeek(t *testing.T) {
 	t.Parallel()
 	ago := func(d time.Duration) *time.Time { at := time.Now().Add(-d); return &at }
 	for _, c := range []struct {
@@ -20,6 +20,10 @@ func TestAChannelIsReadyOnlyWhenSomethingArrivedByItWithinAWeek(t *testing.T) {
 		{v1.ChannelState{Ready: true}, "Never proved"},
 		{v1.ChannelState{Ready: true, ProvedAt: ago(8 * 24 * time.Hour)}, "Not proved for a week"},
 		{v1.ChannelState{Ready: true, ProvedAt: ago(time.Hour)}, "Ready"},
+		{v1.ChannelState{Channel: "teams", Ready: true, TakenAt: ago(time.Hour)}, "Ready, not answered"},
+		{v1.ChannelState{Channel: "email", Ready: true, ProvedAt: ago(8 * 24 * time.Hour), TakenAt: ago(8 * 24 * time.Hour)}, "Not proved for a week"},
+		{v1.ChannelState{Channel: "email", Ready: true, ProvedAt: ago(time.Hour), TakenAt: ago(time.Hour)}, "Ready"},
+		{v1.ChannelState{Channel: "sms", Ready: true, TakenAt: ago(time.Hour)}, "Never proved"}, // a receipt would have come
 	} {
 		if got := (channelLine{c.is}).Shown().Word; got != c.want {
 			t.Errorf("%+v is %q, not %q", c.is, got, c.want)

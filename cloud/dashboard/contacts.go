@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
@@ -37,12 +38,21 @@ func (m methodLine) Shown() web.State {
 	switch {
 	case m.Problem != "":
 		return web.State{Kind: "bad", Word: "Cannot be used"}
+	case takenOnly(m.Channel, m.ProvedAt, m.TakenAt):
+		return web.State{Kind: "sent", Word: "Taken, not answered"}
 	case m.ProvedAt == nil:
 		return web.State{Kind: "warn", Word: "Never proved"}
 	case time.Since(*m.ProvedAt) > proofOld:
 		return web.State{Kind: "warn", Word: "Proved long ago"}
 	}
 	return web.State{Kind: "ok", Word: "Proved"}
+}
+
+// takenOnly reports that the provider takes what is sent by a channel, and that
+// this is all that has been known of it for a week.
+func takenOnly(of string, proved, taken *time.Time) bool {
+	fresh := func(at *time.Time) bool { return at != nil && time.Since(*at) <= proofOld }
+	return !channel.Kind(of).Confirms() && fresh(taken) && !fresh(proved)
 }
 
 // contactLine is a contact on the list.

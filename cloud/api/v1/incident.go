@@ -104,7 +104,8 @@ type Method struct {
 	Settings  map[string]string `json:"settings,omitempty"`
 	CheckedAt *time.Time        `json:"checked_at,omitempty" readOnly:"true" doc:"When the address was last found to be right"`
 	Problem   string            `json:"problem,omitempty" readOnly:"true" doc:"Why it cannot be used"`
-	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure"`
+	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure, or was answered"`
+	TakenAt   *time.Time        `json:"taken_at,omitempty" readOnly:"true" doc:"When the provider last took something: credentials and path are right; whether it was seen is not known"`
 }
 
 // Schedule says who is on call when.
@@ -189,7 +190,8 @@ type ChannelState struct {
 	Waiting  int        `json:"waiting"`
 	Sent24h  int        `json:"sent_24h"`
 	Failed24 int        `json:"failed_24h"`
-	ProvedAt *time.Time `json:"proved_at,omitempty" doc:"When something last arrived for sure"`
+	ProvedAt *time.Time `json:"proved_at,omitempty" doc:"When something last arrived for sure, or was answered"`
+	TakenAt  *time.Time `json:"taken_at,omitempty" doc:"When the provider last took something: credentials and path are right; whether it was seen is not known"`
 }
 
 // Told is how fast the region was: seconds from the last thing heard until it

@@ -64,6 +64,8 @@ func (a *app) methodCell(m v1.Method) cell {
 		return cell{"✖ " + m.Problem, red}
 	case m.ProvedAt != nil:
 		return cell{"● proved " + a.clockTime(m.ProvedAt), green}
+	case m.TakenAt != nil:
+		return cell{"◐ taken " + a.clockTime(m.TakenAt) + ", not proved", ""}
 	}
 	return cell{"○ checked, not proved", ""}
 }
