@@ -89,7 +89,8 @@ type timing struct {
 	deadMan  time.Duration
 	watch    time.Duration // how often is looked for what other processes did
 	retries  []time.Duration
-	breaker  time.Duration // how long a provider that fails is left alone at first
+	prices   []time.Duration // how long to wait before a price is asked for: after it was sent, and after each time
+	breaker  time.Duration   // how long a provider that fails is left alone at first
 }
 
 func defaultTiming() timing {
@@ -99,6 +100,7 @@ func defaultTiming() timing {
 		early: 90 * time.Second, remind: 2 * time.Hour, windows: 5 * time.Second,
 		audit: 30 * time.Second, deadMan: time.Minute, watch: time.Second,
 		retries: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute},
+		prices:  []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute},
 		breaker: 15 * time.Second,
 	}
 }

@@ -61,10 +61,12 @@ WHERE state = 'pending' AND not_before < CASE WHEN event IN ('trigger', 'test') 
 	sqlFailedDrill = `
 SELECT DISTINCT d.channel FROM holdfast.delivery d LEFT JOIN holdfast.contact_method m ON m.id = d.method
 WHERE d.incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND d.event = 'trigger' AND d.state IN ('failed', 'expired')
-  AND d.accepted_at IS NULL AND (m.proved_at IS NULL OR m.proved_at < d.created_at) ORDER BY 1`
+  AND d.accepted_at IS NULL AND coalesce(greatest(m.proved_at, m.taken_at) < d.created_at, true) ORDER BY 1`
 
+	// $3 are those whose providers say no more than that they take a message: with
+	// that credentials and path are proved, and that nobody answers is no fault of ours.
 	sqlUnproved = `
-SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
+SELECT channel, channel = ANY($3::text[]) AND coalesce(max(taken_at) >= $2, false) FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
 GROUP BY channel HAVING min(created_at) < $2 AND coalesce(max(proved_at), '-infinity') < $2 ORDER BY channel`
 )
 
@@ -73,6 +75,7 @@ type report struct {
 	at       time.Time
 	since    time.Time // when it began to find something
 	problems []string
+	asks     []string // what works as far as can be known, and needs somebody's answer
 }
 
 // audits looks after the alerter until ctx is done.
@@ -109,7 +112,7 @@ func (a *Alerter) audits(ctx context.Context) error {
 
 // audit looks, and keeps what it found.
 func (a *Alerter) audit(ctx context.Context, now time.Time) {
-	problems, err := a.store.problems(ctx, now, a.ready())
+	problems, asks, err := a.store.problems(ctx, now, a.ready())
 	if err != nil {
 		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
 	}
@@ -126,7 +129,7 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 		problems = append(problems, name+" cannot be stored: "+t.why)
 	}
 	slices.Sort(problems)
-	r := report{at: now, problems: problems}
+	r := report{at: now, problems: problems, asks: asks}
 	if len(problems) > 0 {
 		r.since = now
 		if len(a.report.problems) > 0 {
@@ -154,27 +157,32 @@ func (a *Alerter) well(now time.Time) bool {
 	return a.leads && len(a.report.problems) == 0 && now.Sub(a.report.at) < 2*a.timing.audit+lateAfter
 }
 
-// troubles returns the auditor's finding, for the word: what it has found twice in
-// a row. What is late for a moment wakes nobody; and until whoever leads anew has
-// looked twice, what is open stays.
+// troubles returns the auditor's finding, for the word: what it has found twice in a
+// row. What is late for a moment wakes nobody, and what only needs an answer is
+// for information; and until whoever leads anew has looked twice, what is open stays.
 func (a *Alerter) troubles(open []subject) (detect.Finding, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report
 	if r.at.Equal(r.since) { // also: nobody has looked
 		i := slices.IndexFunc(open, func(s subject) bool { return s.Kind == detect.Alerting })
-		if i < 0 {
-			return detect.Finding{}, false
+		if i >= 0 {
+			return detect.Finding{Kind: detect.Alerting, Severity: open[i].Severity, Summary: open[i].Summary}, true
 		}
-		return detect.Finding{Kind: detect.Alerting, Severity: open[i].Severity, Summary: open[i].Summary}, true
 	}
-	if len(r.problems) == 0 {
-		return detect.Finding{}, false
+	switch {
+	case len(r.problems) > 0 && !r.at.Equal(r.since):
+		return detect.Finding{
+			Kind: detect.Alerting, Severity: detect.Critical, Since: r.since,
+			Summary: "The alerter itself does not work as it should", Evidence: slices.Concat(r.problems, r.asks),
+		}, true
+	case len(r.asks) > 0:
+		return detect.Finding{
+			Kind: detect.Alerting, Severity: detect.Info, Since: r.at,
+			Summary: "Nobody has answered by some channels for a week: whether people see what is sent there is not known", Evidence: r.asks,
+		}, true
 	}
-	return detect.Finding{
-		Kind: detect.Alerting, Severity: detect.Critical, Since: r.since,
-		Summary: "The alerter itself does not work as it should", Evidence: r.problems,
-	}, true
+	return detect.Finding{}, false
 }
 
 // beat fetches the dead man's switch. Its URL is a secret and in no error.
@@ -223,10 +231,11 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 	}, true
 }
 
-func (s store) problems(ctx context.Context, now time.Time, ready []string) (list []string, err error) {
+// problems returns what is wrong, and what only needs somebody's answer.
+func (s store) problems(ctx context.Context, now time.Time, ready []string) (list, asks []string, err error) {
 	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), []string{string(detect.Alerting), string(detect.Drill)})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var (
 		id             int64
@@ -243,39 +252,51 @@ func (s store) problems(ctx context.Context, now time.Time, ready []string) (lis
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var silent []channel.Kind // whose providers tell nothing later
+	for _, k := range channels {
+		if !k.Confirms() {
+			silent = append(silent, k)
+		}
 	}
 	var leases int
 	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(-leaseMax)).Scan(&leases); err != nil {
-		return list, err
+		return list, asks, err
 	}
 	if leases > 0 {
 		list = append(list, fmt.Sprintf("%d messages are on their way for more than %s", leases, span(leaseMax)))
 	}
 	var late *time.Time
 	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), now.Add(-overdueAfter)).Scan(&late); err != nil {
-		return list, err
+		return list, asks, err
 	}
 	if late != nil {
 		list = append(list, "a message should have been sent at "+late.UTC().Format(clock))
 	}
-	rows, err = s.db.Query(ctx, sqlUnproved, ready, now.Add(-proofMax))
+	rows, err = s.db.Query(ctx, sqlUnproved, ready, now.Add(-proofMax), silent)
 	if err != nil {
-		return list, err
+		return list, asks, err
 	}
-	unproved, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
-	for _, k := range unproved {
-		list = append(list, fmt.Sprintf("%s has not been proved for a week. Send a test and acknowledge it", k))
-	}
+	var k channel.Kind
+	var taken bool
+	_, err = pgx.ForEachRow(rows, []any{&k, &taken}, func() error {
+		if taken {
+			asks = append(asks, fmt.Sprintf("what goes by %s is taken, and nobody has answered by it for a week: whether it is seen is not known. Open the link of a test or of the daily drill, and press its button", k))
+		} else {
+			list = append(list, fmt.Sprintf("%s has not been proved for a week. Send a test and acknowledge it", k))
+		}
+		return nil
+	})
 	if err != nil {
-		return list, err
+		return list, asks, err
 	}
 	if rows, err = s.db.Query(ctx, sqlFailedDrill, detect.Drill); err != nil {
-		return list, err
+		return list, asks, err
 	}
 	failed, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
 	for _, k := range failed {
 		list = append(list, fmt.Sprintf("the last daily test could not be sent by %s", k))
 	}
-	return list, err
+	return list, asks, err
 }

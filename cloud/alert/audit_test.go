@@ -226,8 +226,8 @@ func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	}
 	r.pass(drillFor)
 	r.turn()
-	if n := len(r.to(channel.Resolve)); n != len(channels) {
-		t.Errorf("%d channels were told the end, want %d", n, len(channels))
+	if n := len(r.to(channel.Resolve)); n != len(channels)-1 { // nobody is called for good news
+		t.Errorf("%d channels were told the end, want %d", n, len(channels)-1)
 	}
 	r.start() // another process knows when the last one was
 	r.pass(23 * time.Hour)
@@ -452,4 +452,52 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM holdfast.contact_method WHERE problem <> ''`); n != 0 {
 		t.Error("it has a problem, and the message has arrived")
 	}
+}
+
+// A provider that says no more than that it takes messages is no alarm: credentials
+// and path are right. That nobody answers is a ticket, and stops no dead man's switch.
+func TestWhatAProviderTakesIsNoAlarmThoughNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	tess := r.contact("", "tess", channel.Email, channel.Teams, channel.PagerDuty, channel.SMS)
+	r.c.TestContact = tess
+	r.start()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := r.pool.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`UPDATE holdfast.contact_method SET created_at = now() - interval '30 days'`)
+	if got := r.audited(); strings.Count(got, "has not been proved for a week") != 4 || r.a.well(r.a.moment()) {
+		t.Errorf("before anything was sent the auditor finds %q", got)
+	}
+	r.turn()
+	r.turn() // the drill
+	if f, ok := r.audited(), r.a.well(r.a.moment()); f != "sms has not been proved for a week. Send a test and acknowledge it; "+unanswered("email")+"; "+unanswered("pagerduty")+"; "+unanswered("teams") || ok {
+		t.Errorf("an SMS of which nothing more was heard proves nothing; well: %t, and the auditor finds %q", ok, f)
+	}
+	exec(`UPDATE holdfast.contact_method SET proved_at = $1 WHERE channel IN ('sms', 'email')`, r.now())
+	if got := r.audited(); got != unanswered("pagerduty")+"; "+unanswered("teams") {
+		t.Errorf("the auditor finds %q", got)
+	}
+	if f, ok := r.a.troubles(nil); !ok || f.Severity != detect.Info || !r.a.well(r.a.moment()) {
+		t.Errorf("it is told as %+v, and well is %t", f, r.a.well(r.a.moment()))
+	}
+	exec(`UPDATE holdfast.contact_method SET proved_at = $1`, r.now())
+	if got := r.audited(); got != "" {
+		t.Errorf("all have answered, and the auditor finds %q", got)
+	}
+	// What is not even taken for a week is broken, whatever was before.
+	exec(`UPDATE holdfast.contact_method SET proved_at = $1, taken_at = $1 WHERE channel = 'teams'`, r.now().Add(-8*24*time.Hour))
+	if got := r.audited(); got != "teams has not been proved for a week. Send a test and acknowledge it" || r.a.well(r.a.moment()) {
+		t.Errorf("the auditor finds %q", got)
+	}
+	if f, _ := r.a.troubles(nil); f.Severity != detect.Critical {
+		t.Errorf("it is told as %+v", f)
+	}
+}
+
+func unanswered(k string) string {
+	return "what goes by " + k + " is taken, and nobody has answered by it for a week: whether it is seen is not known. Open the link of a test or of the daily drill, and press its button"
 }

@@ -41,6 +41,8 @@ type deliverer struct {
 	breaker breaker
 	wake    chan struct{}
 	free    chan struct{} // one for each message that may be on its way
+
+	pricesAt time.Time // when prices are asked for next; owned by session
 }
 
 func newDeliverer(a *Alerter, k channel.Kind, s channel.Sender) *deliverer {
@@ -66,6 +68,9 @@ func (d *deliverer) send(ctx context.Context, up func(), under *errgroup.Group) 
 	for {
 		more, err := d.round(ctx, under)
 		if err != nil {
+			return err
+		}
+		if err := d.prices(ctx, under); err != nil {
 			return err
 		}
 		up()
@@ -158,8 +163,9 @@ type outcome struct {
 	attempt string // of the attempt: accepted, retry, unknown, failed; "" for none, when nothing was tried
 	result  channel.Result
 	err     string
-	before  time.Time // not before
-	reason  string    // why not
+	before  time.Time  // not before
+	reason  string     // why not
+	priceAt *time.Time // when it is asked what it cost; nil for never
 }
 
 // attempt sends a message, unless there is a reason not to.
@@ -251,7 +257,7 @@ func (d *deliverer) judge(j job, r channel.Result, err error) outcome {
 		if r.State == "" {
 			r.State = channel.Accepted
 		}
-		return outcome{state: string(r.State), attempt: "accepted", result: r}
+		return outcome{state: string(r.State), attempt: "accepted", result: r, priceAt: d.askPriceAt(now, r)}
 	}
 	text := shorten(err.Error(), detailMaxBytes)
 	if h := hint.Of(err); h != "" {

@@ -490,3 +490,47 @@ func TestNobodyIsRefusedForHisAlphabet(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// What is over wakes nobody; but whom nothing but a call has reached is called.
+func TestNoPhoneRingsForTheEndUnlessNothingElseGotThrough(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ways []channel.Kind
+		sms  int // what the provider answers to SMS
+		want []string
+	}{
+		"an SMS was taken":     {[]channel.Kind{channel.SMS, channel.Voice}, 200, []string{"anna/sms"}},
+		"an email was taken":   {[]channel.Kind{channel.SMS, channel.Voice, channel.Email}, 400, []string{"anna/email"}},
+		"the SMS was refused":  {[]channel.Kind{channel.SMS, channel.Voice}, 400, []string{"anna/voice"}},
+		"there is only a call": {[]channel.Kind{channel.Voice}, 200, []string{"anna/voice"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.peer.says(func(m taken, _ int) int {
+				if m.Kind == channel.SMS {
+					return c.sms
+				}
+				return 200
+			})
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", c.ways...)}})
+			r.holds(r.offline("la"))
+			r.turn()
+			r.holds()
+			r.turn()
+			r.want("told of the end", r.to(channel.Resolve), c.want...)
+		})
+	}
+}
+
+// Another's SMS is no word to somebody: each contact is looked at by himself.
+func TestTheEndReachesEverybodyWhoWasCalled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS, channel.Voice), r.contact("foo", "ben", channel.Voice)}})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.holds()
+	r.turn()
+	r.want("told of the end", r.to(channel.Resolve), "anna/sms", "ben/voice")
+}

@@ -20,7 +20,7 @@ func (a *Alerter) message(ctx context.Context, j job, asItIs bool) (channel.Mess
 		Incident: channel.Incident{
 			Kind: j.Kind, Severity: j.Severity, Tenant: j.Tenant, Facility: j.Facility, Name: cmp.Or(j.Name, j.Facility), Region: a.c.Region,
 			Summary: j.Summary, Since: j.Since, TimeZone: cmp.Or(j.Zone, "UTC"), Evidence: j.Evidence,
-			Actions: channel.Actions(detect.Kind(j.Kind), a.c.Support),
+			Actions: channel.Actions(detect.Kind(j.Kind), j.Facility, a.c.Support),
 		},
 	}
 	if j.Address != nil {
@@ -79,7 +79,7 @@ func affect(i *channel.Incident, parts []part, of, support string) {
 	p := open[0]
 	i.Of = i.Kind
 	i.Tenant, i.Kind, i.Since, i.TimeZone = of, p.Kind, p.Since, cmp.Or(p.Zone, "UTC")
-	i.Actions = channel.Actions(detect.Kind(p.Kind), support)
+	i.Actions = channel.Actions(detect.Kind(p.Kind), p.Facility, support)
 	if len(open) == 1 {
 		i.Facility, i.Name, i.Summary, i.Evidence, i.Affected = p.Facility, p.Name, p.Summary, p.Evidence, nil
 		return

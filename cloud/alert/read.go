@@ -110,7 +110,7 @@ func (a *Alerter) ChannelStates(ctx context.Context) ([]v1.ChannelState, error) 
 			s.Broken, s.Problem = true, why
 		}
 		if st, ok := stats[string(k)]; ok {
-			s.Waiting, s.Sent24h, s.Failed24, s.ProvedAt = st.Waiting, st.Sent, st.Failed, st.ProvedAt
+			s.Waiting, s.Sent24h, s.Failed24, s.ProvedAt, s.TakenAt = st.Waiting, st.Sent, st.Failed, st.ProvedAt, st.TakenAt
 		}
 		all = append(all, s)
 	}

@@ -40,6 +40,8 @@ type peer struct {
 	took   []taken                  // in the order in which it came
 	answer func(m taken, n int) int // what the n-th request of a delivery is answered, n from 1; nil: 200
 	seen   map[string]int
+	asked  int           // for prices
+	billed bool          // and they are known
 	stop   chan struct{} // closed: requests that hang are answered
 }
 
@@ -69,9 +71,16 @@ func newPeer(t testing.TB) *peer {
 }
 
 func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet { // what became of a message?
+	if r.Method == http.MethodGet { // what became of a message, or what did it cost?
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if id := r.URL.Query().Get("price"); id != "" {
+			p.asked++
+			if p.billed {
+				_, _ = io.WriteString(w, "-0.00750") // the client left
+			}
+			return
+		}
 		for _, m := range p.took {
 			if m.Delivery == r.URL.Query().Get("delivery") && !m.Refused {
 				return
@@ -152,7 +161,7 @@ func (s httpSender) Send(ctx context.Context, m channel.Message) (channel.Result
 	err = fmt.Errorf("the peer answers %s", resp.Status)
 	switch {
 	case resp.StatusCode == http.StatusOK:
-		return channel.Result{Provider: "peer", ProviderID: "p-" + m.Delivery, State: s.state, CostMicros: 7500}, nil
+		return channel.Result{Provider: "peer", ProviderID: "p-" + m.Delivery, State: s.state, Price: channel.Price{Micros: 7500, Unit: "USD"}}, nil
 	case resp.StatusCode == http.StatusTooManyRequests:
 		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		return channel.Result{}, &channel.RetryError{Err: err, After: time.Duration(after) * time.Second}
@@ -160,6 +169,33 @@ func (s httpSender) Send(ctx context.Context, m channel.Message) (channel.Result
 		return channel.Result{}, channel.Permanent(err)
 	}
 	return channel.Result{}, err
+}
+
+// charged is a channel whose provider tells later what a message cost.
+type charged struct{ httpSender }
+
+func (s charged) Send(ctx context.Context, m channel.Message) (channel.Result, error) {
+	r, err := s.httpSender.Send(ctx, m)
+	r.Price = channel.Price{}
+	return r, err
+}
+
+func (s charged) Price(ctx context.Context, id string) (channel.Price, bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"?price="+url.QueryEscape(id), nil)
+	if err != nil {
+		return channel.Price{}, false, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return channel.Price{}, false, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 100))
+	if err != nil || len(body) == 0 {
+		return channel.Price{}, false, err
+	}
+	amount, err := strconv.ParseFloat(string(body), 64)
+	return channel.Price{Micros: int64(-amount * 1e6), Unit: "USD"}, err == nil, err
 }
 
 func (s httpSender) Check(context.Context, string, map[string]string) error { return nil }

@@ -71,13 +71,17 @@ WHERE i.id = u.id AND i.resolved_at IS NULL`
 	sqlHanded = `(d.accepted_at IS NOT NULL OR d.state = 'leased'
       OR EXISTS (SELECT FROM holdfast.delivery_attempt a WHERE a.delivery = d.id AND a.outcome IN ('', 'unknown', 'accepted')))`
 
-	// Each way by which somebody may have been told of it brings the end of it, too.
+	// Each way by which somebody may have been told of it brings the end of it, too;
+	// but no phone rings for that, unless nothing else has got through to its owner.
 	sqlResolves = `
 INSERT INTO holdfast.delivery (incident, policy, round, step, event, audience, tenant, contact, method, channel, priority, created_at, not_before)
 SELECT DISTINCT ON (d.incident, d.method) d.incident, d.policy, d.round, d.step, 'resolve', d.audience, d.tenant, d.contact, d.method, d.channel,
        CASE d.audience WHEN 'operations' THEN $4::integer ELSE $3::integer END, $2, $2
 FROM holdfast.delivery d
 WHERE d.incident = ANY($1) AND d.event = 'trigger' AND d.method IS NOT NULL AND ` + sqlHanded + `
+  AND (d.channel <> 'voice' OR NOT EXISTS (
+       SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.contact = d.contact AND o.event = 'trigger' AND o.channel <> 'voice'
+         AND o.method IS NOT NULL AND o.state IN ('accepted', 'sent', 'delivered', 'reached')))
 ORDER BY d.incident, d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 

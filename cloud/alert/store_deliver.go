@@ -81,7 +81,8 @@ WHERE i.id = $1`
 	sqlTaken = `
 UPDATE holdfast.delivery
 SET state = CASE WHEN array_position($7::text[], state) > array_position($7::text[], $3) THEN state ELSE $3 END,
-    provider = $4, provider_id = CASE WHEN $5 = '' THEN provider_id ELSE $5 END, cost_micros = cost_micros + $6, accepted_at = coalesce(accepted_at, $8),
+    provider = $4, provider_id = CASE WHEN $5 = '' THEN provider_id ELSE $5 END, cost_micros = $6, cost_unit = $9, price_at = $10,
+    accepted_at = coalesce(accepted_at, $8),
     done_at = CASE WHEN $3 IN ('delivered', 'reached') THEN coalesce(done_at, $8) ELSE done_at END,
     error = '', held_reason = '', lease_until = NULL, lease_token = NULL
 WHERE id = $1 AND lease_token = $2`
@@ -108,6 +109,10 @@ FROM holdfast.incident i WHERE i.id = $1`
 	sqlProved = `
 UPDATE holdfast.contact_method m SET proved_at = $2, problem = ''
 FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.proved_at IS NULL OR m.proved_at < $2)`
+
+	sqlMethodTook = `
+UPDATE holdfast.contact_method m SET taken_at = $2
+FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.taken_at IS NULL OR m.taken_at < $2)`
 
 	// While a provider fails, what is due waits. The first time the incident's timeline says so.
 	sqlHold = `
@@ -332,7 +337,7 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 		}
 	}
 	r := o.result
-	tag, err := tx.Exec(ctx, sqlTaken, j.ID, j.Token, o.state, r.Provider, r.ProviderID, r.CostMicros, ranks, now)
+	tag, err := tx.Exec(ctx, sqlTaken, j.ID, j.Token, o.state, r.Provider, r.ProviderID, r.Price.Micros, ranks, now, r.Price.Unit, o.priceAt)
 	if err != nil {
 		return err
 	}
@@ -341,6 +346,9 @@ func (s store) taken(ctx context.Context, tx pgx.Tx, j job, o outcome, now time.
 	}
 	if *lost = tag.RowsAffected() == 0; *lost {
 		return nil
+	}
+	if _, err := tx.Exec(ctx, sqlMethodTook, j.ID, now); err != nil {
+		return err
 	}
 	// The broker's word is all there can be: nobody answers what programs read.
 	if r.State == channel.Delivered || r.State == channel.Reached || j.Channel == channel.MQTT {

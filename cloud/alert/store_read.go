@@ -19,14 +19,16 @@ SELECT i.id, i.kind, i.severity, coalesce(i.facility, ''), coalesce(f.name, ''),
        i.summary, i.evidence, i.since, i.opened_at, i.maintenance, i.acked_at, coalesce(i.acked_by, ''), coalesce(i.acked_how, ''), i.remind_at,
        i.resolved_at, coalesce(i.resolved_by, ''),
        (SELECT min(e.next_at) FROM holdfast.escalation e WHERE e.incident = i.id),
-       coalesce(n.told, 0), coalesce(n.waiting, 0), coalesce(n.failed, 0), coalesce(n.cost, 0)
+       coalesce(n.told, 0), coalesce(n.waiting, 0), coalesce(n.failed, 0),
+       coalesce(n.cost, 0), coalesce(n.unit, ''), coalesce(n.unpriced, 0)
 FROM holdfast.incident i
 LEFT JOIN holdfast.facility f ON f.id = i.facility
 LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE d.accepted_at IS NOT NULL AND d.state <> 'failed')::int AS told,
            count(*) FILTER (WHERE d.state IN ('pending', 'held', 'leased'))::int AS waiting,
            count(*) FILTER (WHERE d.state IN ('failed', 'capped', 'expired'))::int AS failed,
-           sum(d.cost_micros)::bigint AS cost
+           sum(d.cost_micros)::bigint AS cost, max(d.cost_unit) AS unit,
+           count(*) FILTER (WHERE d.channel IN ('sms', 'voice') AND d.accepted_at IS NOT NULL AND d.cost_unit = '')::int AS unpriced
     FROM holdfast.delivery d WHERE d.incident = i.id) n ON true
 `
 	sqlListIncidents = sqlIncident + `
@@ -46,7 +48,7 @@ WHERE ($1 = '' OR $1 = 'open' AND i.resolved_at IS NULL OR $1 = 'waiting' AND i.
 
 	sqlDelivery = `
 SELECT d.id::text, d.incident, d.event, d.audience, d.contact, coalesce(c.name, ''), d.method, d.channel, d.step, d.state, d.created_at, d.not_before,
-       d.held_reason, d.accepted_at, d.done_at, d.attempts, d.provider, d.provider_id, d.error, d.cost_micros
+       d.held_reason, d.accepted_at, d.done_at, d.attempts, d.provider, d.provider_id, d.error, d.cost_micros, d.cost_unit
 FROM holdfast.delivery d LEFT JOIN holdfast.contact c ON c.id = d.contact
 `
 	sqlDeliveriesOf = sqlDelivery + `WHERE d.incident = $1 ORDER BY d.created_at, d.step, d.id LIMIT 2000`
@@ -64,8 +66,9 @@ WHERE m.id = $1 AND m.removed_at IS NULL AND c.removed_at IS NULL RETURNING id::
 	sqlChannels = `
 SELECT k.channel,
        (SELECT count(*) FROM holdfast.delivery d WHERE d.channel = k.channel AND d.state IN ('pending', 'held', 'leased'))::int,
-       coalesce(d.sent, 0), coalesce(d.failed, 0), (SELECT max(m.proved_at) FROM holdfast.contact_method m WHERE m.channel = k.channel AND m.removed_at IS NULL)
+       coalesce(d.sent, 0), coalesce(d.failed, 0), m.proved_at, m.taken_at
 FROM unnest($1::text[]) AS k (channel)
+LEFT JOIN (SELECT channel, max(proved_at) AS proved_at, max(taken_at) AS taken_at FROM holdfast.contact_method WHERE removed_at IS NULL GROUP BY channel) m ON m.channel = k.channel
 LEFT JOIN (SELECT channel, count(*) FILTER (WHERE accepted_at IS NOT NULL)::int AS sent, count(*) FILTER (WHERE state IN ('failed', 'expired'))::int AS failed
            FROM holdfast.delivery WHERE created_at > $2 GROUP BY channel) d ON d.channel = k.channel`
 
@@ -121,7 +124,7 @@ func (s store) deliveries(ctx context.Context, sql string, args ...any) ([]v1.De
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d v1.Delivery, err error) {
 		err = row.Scan(&d.ID, &d.Incident, &d.Event, &d.Audience, &d.Contact, &d.Name, &d.Method, &d.Channel, &d.Step, &d.State, &d.CreatedAt, &d.NotBefore,
-			&d.HeldReason, &d.AcceptedAt, &d.DoneAt, &d.Attempts, &d.Provider, &d.ProviderID, &d.Error, &d.Cost)
+			&d.HeldReason, &d.AcceptedAt, &d.DoneAt, &d.Attempts, &d.Provider, &d.ProviderID, &d.Error, &d.Cost, &d.CostUnit)
 		return d, err
 	})
 	if err != nil {
@@ -175,7 +178,7 @@ func (s store) test(ctx context.Context, method int64, by string, now time.Time,
 type channelStats struct {
 	Channel               string
 	Waiting, Sent, Failed int
-	ProvedAt              *time.Time
+	ProvedAt, TakenAt     *time.Time
 }
 
 func (s store) channels(ctx context.Context, now time.Time) (map[string]channelStats, error) {

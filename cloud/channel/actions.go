@@ -2,14 +2,19 @@ package channel
 
 import "github.com/agogsaas/holdfast/cloud/detect"
 
-// Actions are what the one who is told does about a condition, in order.
-// support is whom he calls, in words; "" for his own IT support.
-func Actions(kind detect.Kind, support string) []string {
+// Actions are what the one who is told does about a condition of a facility, ""
+// for the region itself, in order. support is whom he calls, in words; "" for his
+// own IT support.
+func Actions(kind detect.Kind, facility, support string) []string {
 	if support == "" {
 		support = "your IT support"
 	}
 	call := "Call " + support + "."
-	if a, ok := actions[kind]; ok {
+	a, ok := actions[kind]
+	if own, is := regional[kind]; facility == "" && is {
+		a, ok = own, true
+	}
+	if ok {
 		return append(append([]string(nil), a...), call)
 	}
 	return []string{"Open the incident's page and read what is known.", call}
@@ -41,4 +46,13 @@ var actions = map[detect.Kind][]string{
 	detect.Outage:        {"Find what the facilities have in common: provider, city, tunnel port.", "Check the region's own network from outside."},
 	detect.Alerting:      {"Open the page of the channels: it says what does not arrive.", "Look at the page of incidents yourself until this is mended."},
 	detect.Drill:         {"Nothing is wrong. Acknowledge, to prove that this way works."},
+}
+
+// regional are those of conditions that boxes have too, where it is the region's own.
+var regional = map[detect.Kind][]string{
+	detect.NoProgress: {
+		"Open the incident's page: it says which step of the region stands still. What is changed here waits meanwhile.",
+		"Look at the region's database: a full disk, or a transaction that is open for hours.", "Restart the region's process, if it is neither.",
+	},
+	detect.ClockOff: {"Check that the region's machine reaches a time server.", "Leave the facilities' clocks alone: it is the region's that differs from most of them."},
 }

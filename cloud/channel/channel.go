@@ -21,6 +21,11 @@ const (
 	MQTT      Kind = "mqtt"      // retained JSON on the region's broker
 )
 
+// Confirms reports whether the provider says later whether a message has arrived.
+// Where it does, that it took one proves nothing; where not, there is nothing more
+// to know until somebody answers.
+func (k Kind) Confirms() bool { return k == SMS || k == Voice }
+
 // Event is why a message is sent.
 type Event string
 
@@ -96,7 +101,13 @@ type Result struct {
 	Provider   string // such as twilio
 	ProviderID string // its own key for the message; "" for none
 	State      State  // Accepted or better
-	CostMicros int64  // millionths of the account's currency; 0 when not known
+	Price      Price  // zero when not known yet
+}
+
+// Price is what a message cost.
+type Price struct {
+	Micros int64  // millionths of Unit
+	Unit   string // the currency (ISO 4217); "" when not known
 }
 
 // Sender is one channel. It is safe for concurrent use.
@@ -115,6 +126,13 @@ type Finder interface {
 	// Find returns what the provider has of a message that was handed to it
 	// after since; ok is false when it has nothing.
 	Find(ctx context.Context, m Message, since time.Time) (r Result, ok bool, err error)
+}
+
+// Pricer is a Sender whose provider tells what a message cost, some time after it was sent.
+type Pricer interface {
+	// Price returns what the message with the provider's key cost; ok is false while
+	// the provider does not say.
+	Price(ctx context.Context, providerID string) (p Price, ok bool, err error)
 }
 
 // permanent is an error that no repetition cures.

@@ -50,11 +50,22 @@ func (s sms) result(sent *twilio.ApiV2010Message, delivery string) (Result, erro
 		return Result{}, Permanent(fmt.Errorf("send the SMS: twilio says %s", text(sent.ErrorMessage)))
 	}
 	s.t.seen.put(*sent.Sid, delivery)
-	return Result{Provider: twilioName, ProviderID: *sent.Sid, State: state, CostMicros: costMicros(sent.Price)}, nil
+	return Result{Provider: twilioName, ProviderID: *sent.Sid, State: state, Price: price(sent.Price, sent.PriceUnit)}, nil
 }
 
 func (s sms) Check(ctx context.Context, to string, _ map[string]string) error {
 	return s.t.check(ctx, to)
+}
+
+// Price asks for what an SMS cost, all of its segments together.
+func (s sms) Price(ctx context.Context, sid string) (Price, bool, error) {
+	x, h := s.t.exchange(ctx)
+	sent, err := twilio.NewApiService(h).FetchMessage(sid, nil)
+	if err != nil {
+		return Price{}, false, x.wrong("ask for the price of the SMS", err)
+	}
+	p := price(sent.Price, sent.PriceUnit)
+	return p, p.Unit != "", nil
 }
 
 // Find looks for a message of the same words to the same number: Twilio keeps

@@ -399,7 +399,7 @@ func Example(kind Kind, event Event) Message {
 			Tenant: "foo", Facility: "la", Name: "Los Angeles", Region: "us-east",
 			Summary: "Los Angeles is offline: neither its heartbeats nor its tunnel work.", Since: since, TimeZone: "America/Los_Angeles",
 			Evidence: []string{"No heartbeat for 12 seconds; one is due each 5.", "The tunnel does not answer.", "Other facilities of the region are heard."},
-			Actions:  Actions(detect.Offline, "Foo's IT, +1 213 555 0100"),
+			Actions:  Actions(detect.Offline, "la", "Foo's IT, +1 213 555 0100"),
 			URL:      "https://holdfast.example.com/incidents/17", AckURL: "https://holdfast.example.com/ack/example",
 		},
 	}

@@ -324,13 +324,32 @@ func TestWhatToDoIsSaidOfEveryCondition(t *testing.T) {
 		detect.NoProgress, detect.ClockOff, detect.WatchdogOff, detect.Certificate, detect.ParkedRows, detect.Mismatch, detect.Temperature,
 		detect.Blind, detect.Outage, detect.Alerting, detect.Drill, "what is new",
 	} {
-		got := Actions(kind, "Ops, +1 213 555 0100")
-		if len(got) < 2 || got[len(got)-1] != "Call Ops, +1 213 555 0100." || got[0] == Actions("what is newer", "")[0] && kind != "what is new" {
+		got := Actions(kind, "la", "Ops, +1 213 555 0100")
+		if len(got) < 2 || got[len(got)-1] != "Call Ops, +1 213 555 0100." || got[0] == Actions("what is newer", "la", "")[0] && kind != "what is new" {
 			t.Errorf("%s: %q", kind, got)
 		}
-		again := Actions(kind, "")
+		again := Actions(kind, "la", "")
 		if again[len(again)-1] != "Call your IT support." || len(again) != len(got) {
 			t.Errorf("%s: %q", kind, again)
 		}
+	}
+}
+
+// Nobody is sent to a box, or to a facility, for what is the region's own.
+func TestWhatToDoAboutTheRegionSpeaksOfTheRegion(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []detect.Kind{detect.NoProgress, detect.ClockOff, detect.Blind, detect.Alerting} {
+		got := Actions(kind, "", "Ops")
+		for _, a := range got {
+			if l := strings.ToLower(a); strings.Contains(l, "box") || strings.Contains(l, "facility's") {
+				t.Errorf("%s: %q", kind, a)
+			}
+		}
+		if !strings.Contains(strings.Join(got[:len(got)-1], " "), "region") && kind != detect.Alerting {
+			t.Errorf("%s: %q", kind, got)
+		}
+	}
+	if one, other := Actions(detect.ClockOff, "la", "Ops"), Actions(detect.ClockOff, "", "Ops"); one[0] == other[0] {
+		t.Errorf("a box's clock and the region's: %q", one)
 	}
 }

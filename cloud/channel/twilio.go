@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,13 +213,20 @@ func text(s *string) string {
 	return *s
 }
 
-// costMicros reads a price, which Twilio tells as a negative amount once it knows it.
-func costMicros(price *string) int64 {
-	f, err := strconv.ParseFloat(text(price), 64)
-	if err != nil || f > 0 || f < -1000 {
-		return 0
+// priceMax is far more than a message or a call costs: what is above it was misread.
+const priceMax = 1000
+
+// currency is a code of ISO 4217; Twilio writes those of messages in small letters at times.
+var currency = regexp.MustCompile(`^[A-Za-z]{3}$`)
+
+// price reads what Twilio charges, which it tells as a negative amount once it
+// knows it. Until then it names no price, but the currency.
+func price(amount, unit *string) Price {
+	f, err := strconv.ParseFloat(text(amount), 64)
+	if err != nil || !(f <= 0 && f >= -priceMax) || !currency.MatchString(text(unit)) {
+		return Price{}
 	}
-	return int64(-f*1e6 + 0.5)
+	return Price{Micros: int64(-f*1e6 + 0.5), Unit: strings.ToUpper(*unit)}
 }
 
 // seen remembers which delivery a message or call of Twilio's is, as far as this

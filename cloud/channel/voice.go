@@ -51,11 +51,23 @@ func (v voice) result(call *twilio.ApiV2010Call, delivery string) (Result, error
 	if state == Failed {
 		state = Accepted // it took place; its receipt says how it ended
 	}
-	return Result{Provider: twilioName, ProviderID: *call.Sid, State: state, CostMicros: costMicros(call.Price)}, nil
+	return Result{Provider: twilioName, ProviderID: *call.Sid, State: state, Price: price(call.Price, call.PriceUnit)}, nil
 }
 
 func (v voice) Check(ctx context.Context, to string, _ map[string]string) error {
 	return v.t.check(ctx, to)
+}
+
+// Price asks for what a call cost. What Twilio charges beside it, such as for
+// telling a machine from a person, is not in it.
+func (v voice) Price(ctx context.Context, sid string) (Price, bool, error) {
+	x, h := v.t.exchange(ctx)
+	call, err := twilio.NewApiService(h).FetchCall(sid, nil)
+	if err != nil {
+		return Price{}, false, x.wrong("ask for the price of the call", err)
+	}
+	p := price(call.Price, call.PriceUnit)
+	return p, p.Unit != "", nil
 }
 
 // Find looks for a call to the same number. It cannot see what a call was about:

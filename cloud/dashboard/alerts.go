@@ -39,9 +39,16 @@ type OnCall interface {
 	OnCall(ctx context.Context, at time.Time) ([]v1.OnCall, error)
 	ListSchedules(ctx context.Context, tenant string, after int64, limit int, now time.Time) ([]v1.Schedule, error)
 	Schedule(ctx context.Context, id int64, now time.Time) (v1.Schedule, error)
+	AddSchedule(ctx context.Context, s v1.Schedule, by string, now time.Time) (v1.Schedule, error)
+	SetSchedule(ctx context.Context, id int64, s v1.Schedule, by string, now time.Time) (v1.Schedule, error)
+	RemoveSchedule(ctx context.Context, id int64, by string, now time.Time) error
 	AddOverride(ctx context.Context, schedule int64, o v1.Override, by string, now time.Time) (v1.Schedule, error)
 	RemoveOverride(ctx context.Context, schedule, override int64, by string, now time.Time) (v1.Schedule, error)
 	ListPolicies(ctx context.Context, tenant string, after int64, limit int) ([]v1.Policy, error)
+	Policy(ctx context.Context, id int64) (v1.Policy, error)
+	AddPolicy(ctx context.Context, p v1.Policy, by string) (v1.Policy, error)
+	SetPolicy(ctx context.Context, id int64, p v1.Policy, by string) (v1.Policy, error)
+	RemovePolicy(ctx context.Context, id int64, by string, now time.Time) error
 	// Coverage says who is told when a facility goes offline, and where nobody is.
 	Coverage(ctx context.Context, only, after string, limit int, now time.Time) ([]v1.Coverage, error)
 	// Contacts come with their methods; addresses that are secrets, shortened.
@@ -75,9 +82,19 @@ func (u *UI) mountAlerts(mux *web.Mux) {
 
 	look("GET /oncall", u.oncallPage)
 	look("GET /oncall/schedules/{id}", u.schedulePage)
+	work("GET /oncall/schedules/new", u.newSchedulePage)
+	work("POST /oncall/schedules", u.saveSchedule)
+	work("GET /oncall/schedules/{id}/edit", u.editSchedulePage)
+	work("POST /oncall/schedules/{id}/edit", u.saveSchedule)
+	work("POST /oncall/schedules/{id}/remove", u.removeSchedule)
 	work("POST /oncall/schedules/{id}/overrides", u.addOverride)
 	work("POST /oncall/schedules/{id}/overrides/{override}/remove", u.removeOverride)
 	look("GET /oncall/policies", u.policiesPage)
+	work("GET /oncall/policies/new", u.newPolicyPage)
+	work("POST /oncall/policies", u.savePolicy)
+	work("GET /oncall/policies/{id}/edit", u.editPolicyPage)
+	work("POST /oncall/policies/{id}/edit", u.savePolicy)
+	work("POST /oncall/policies/{id}/remove", u.removePolicy)
 	look("GET /oncall/contacts", u.contactsPage)
 	work("POST /oncall/contacts", u.addContact)
 	look("GET /oncall/contacts/{id}", u.contactPage)
@@ -141,6 +158,14 @@ func (w *wrong) In(field string) string {
 		return ""
 	}
 	return cmp.Or(w.Remedy, w.Text+".")
+}
+
+// Of is In for a field that is a list, and for what is in it.
+func (w *wrong) Of(list string) string {
+	if w == nil || !strings.HasPrefix(w.Field, list+"[") {
+		return w.In(list)
+	}
+	return w.In(w.Field)
 }
 
 // invalid is a field that cannot be as it was written.

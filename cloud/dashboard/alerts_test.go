@@ -22,6 +22,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/dashboard/dashboardtest"
 	"github.com/agogsaas/holdfast/cloud/detect"
 	"github.com/agogsaas/holdfast/cloud/migrations"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/web"
 )
@@ -30,6 +31,7 @@ import (
 type alertDesk struct {
 	*desk
 	ids              dashboardtest.Ids
+	room             *oncall.Room
 	word             atomic.Pointer[detect.Word]
 	viewer, operator string // tokens
 }
@@ -56,7 +58,7 @@ func newAlertDesk(t *testing.T) *alertDesk {
 	d.word.Store(&detect.Word{})
 	word := func() detect.Word { return *d.word.Load() }
 	alerts, room, ids := dashboardtest.Fill(t, pool, word)
-	d.ids = ids
+	d.ids, d.room = ids, room
 	ui, err := dashboard.New(dashboard.Deps{
 		Region: "us-east", Auth: auth, Fleet: oneFacility{}, Pool: pool, Log: log,
 		Alerts: alerts, OnCall: room, Roster: room, Texts: texts, Word: word, Support: "the desk, +1 213 555 0199",
@@ -138,7 +140,7 @@ func TestAnIncidentsPageSaysWhatIsKnownAndHowFarEachMessageIs(t *testing.T) {
 	path := fmt.Sprintf("/incidents/%d", d.ids.Offline)
 	page := d.wants(d.viewer, path, "Shanghai: Offline", "Nothing is heard of the facility", "The tunnel does not answer: 2 tries of 1 s", "CST at the facility",
 		"Check that the box has power", "Call the desk, &#43;1 213 555 0199.", "at the phone; nobody has answered yet", "by the carrier", "the number was busy (21219)",
-		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost 0.0150",
+		"taken by the mail server", "because more than 5 messages went to this contact within 15 min", "held until", "cost: 0.0075 USD<", "cost 0.0075 USD<",
 		"Bo Chen", "step 2 of standard", "An operator can acknowledge it here", "the SMS is at the phone", "Nobody has acknowledged it yet")
 	d.lacks(page, "<form class=\"card take\"")
 	// A tenant's people have a region's incident only as far as it is theirs.

@@ -27,6 +27,8 @@ func (c channelLine) Shown() web.State {
 		return web.State{Kind: "bad", Word: "Provider fails"}
 	case c.Problem != "":
 		return web.State{Kind: "warn", Word: "Ready, with a problem"}
+	case takenOnly(c.Channel, c.ProvedAt, c.TakenAt):
+		return web.State{Kind: "sent", Word: "Ready, not answered"}
 	case c.ProvedAt == nil:
 		return web.State{Kind: "warn", Word: "Never proved"}
 	case time.Since(*c.ProvedAt) > proofOld:

@@ -7,7 +7,7 @@ import (
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 )
 
-func TestAChannelIsReadyOnlyWhenSomethingArrivedByItWithinAWeek(t *testing.T) {
+func TestAChannelIsReadyOnlyWhenItWasProvedWithinAWeek(t *testing.T) {
 	t.Parallel()
 	ago := func(d time.Duration) *time.Time { at := time.Now().Add(-d); return &at }
 	for _, c := range []struct {
@@ -20,6 +20,10 @@ func TestAChannelIsReadyOnlyWhenSomethingArrivedByItWithinAWeek(t *testing.T) {
 		{v1.ChannelState{Ready: true}, "Never proved"},
 		{v1.ChannelState{Ready: true, ProvedAt: ago(8 * 24 * time.Hour)}, "Not proved for a week"},
 		{v1.ChannelState{Ready: true, ProvedAt: ago(time.Hour)}, "Ready"},
+		{v1.ChannelState{Channel: "teams", Ready: true, TakenAt: ago(time.Hour)}, "Ready, not answered"},
+		{v1.ChannelState{Channel: "email", Ready: true, ProvedAt: ago(8 * 24 * time.Hour), TakenAt: ago(8 * 24 * time.Hour)}, "Not proved for a week"},
+		{v1.ChannelState{Channel: "email", Ready: true, ProvedAt: ago(time.Hour), TakenAt: ago(time.Hour)}, "Ready"},
+		{v1.ChannelState{Channel: "sms", Ready: true, TakenAt: ago(time.Hour)}, "Never proved"}, // a receipt would have come
 	} {
 		if got := (channelLine{c.is}).Shown().Word; got != c.want {
 			t.Errorf("%+v is %q, not %q", c.is, got, c.want)
@@ -57,6 +61,21 @@ func TestEachStateOfAMessageIsSaidInPlainWords(t *testing.T) {
 		}
 		if d.Shown().Kind == "unknown" {
 			t.Errorf("%s has no sign", c.is.State)
+		}
+	}
+}
+
+func TestWhatAnIncidentCostIsShownAsFarAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	for want, i := range map[string]v1.Incident{
+		"":                {Told: 3}, // by email
+		"not known (yet)": {Unpriced: 2},
+		"0.0079 EUR; the price of 2 more is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 2},
+		"0.0158 USD": {Cost: 15800, CostUnit: "USD"},
+		"0.0079 EUR; the price of one more is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 1},
+	} {
+		if got := (incidentView{incidentLine: incidentLine{Incident: i}}).CostText(); got != want {
+			t.Errorf("%+v: %q, want %q", i, got, want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
@@ -40,12 +41,21 @@ func (m methodLine) Shown() web.State {
 		return web.State{Kind: "bad", Word: "Cannot be used"}
 	case m.ProvedAt == nil && m.Unchecked != "":
 		return web.State{Kind: "warn", Word: "Not checked yet"}
+	case takenOnly(m.Channel, m.ProvedAt, m.TakenAt):
+		return web.State{Kind: "sent", Word: "Taken, not answered"}
 	case m.ProvedAt == nil:
 		return web.State{Kind: "warn", Word: "Never proved"}
 	case time.Since(*m.ProvedAt) > proofOld:
 		return web.State{Kind: "warn", Word: "Proved long ago"}
 	}
 	return web.State{Kind: "ok", Word: "Proved"}
+}
+
+// takenOnly reports that the provider takes what is sent by a channel, and that
+// this is all that has been known of it for a week.
+func takenOnly(of string, proved, taken *time.Time) bool {
+	fresh := func(at *time.Time) bool { return at != nil && time.Since(*at) <= proofOld }
+	return !channel.Kind(of).Confirms() && fresh(taken) && !fresh(proved)
 }
 
 // contactLine is a contact on the list.
@@ -83,18 +93,10 @@ func (u *UI) showContacts(w http.ResponseWriter, r *http.Request, status int, wh
 		u.site.Error(w, r, http.StatusInternalServerError, err)
 		return
 	}
-	for _, f := range u.d.Fleet.Snapshot() {
-		if f.Tenant != "" && !slices.Contains(v.Tenants, f.Tenant) {
-			v.Tenants = append(v.Tenants, f.Tenant)
-		}
-	}
 	for _, c := range list {
 		v.Contacts = append(v.Contacts, contactLine{c})
-		if c.Tenant != "" && !slices.Contains(v.Tenants, c.Tenant) {
-			v.Tenants = append(v.Tenants, c.Tenant)
-		}
 	}
-	slices.Sort(v.Tenants)
+	v.Tenants = u.tenants(list)
 	u.pages.Render(w, r, status, "contacts", web.Page{Title: "Contacts", Active: "/oncall", Live: "/live/oncall", Data: v})
 }
 

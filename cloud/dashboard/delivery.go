@@ -182,14 +182,14 @@ func (d deliveryLine) Running() bool {
 }
 
 // CostText is what it cost, "" when that is not known.
-func (d deliveryLine) CostText() string { return costText(d.Cost) }
+func (d deliveryLine) CostText() string { return costText(d.Cost, d.CostUnit) }
 
-// costText writes millionths of the account's currency, which has no name here.
-func costText(micros int64) string {
-	if micros == 0 {
+// costText writes millionths of a currency; "" when there is none.
+func costText(micros int64, unit string) string {
+	if unit == "" {
 		return ""
 	}
-	return fmt.Sprintf("%.4f", float64(micros)/1e6)
+	return fmt.Sprintf("%.4f %s", float64(micros)/1e6, unit)
 }
 
 // receiptWord is what a provider's word means to people.

@@ -63,8 +63,21 @@ func (e eventLine) Shown() web.State {
 	return web.State{Kind: "idle", Word: e.What}
 }
 
-// CostText is what all of its messages cost.
-func (v incidentView) CostText() string { return costText(v.Cost) }
+// CostText is what its SMS and calls cost, as far as the provider has said it; ""
+// when there were none.
+func (v incidentView) CostText() string {
+	known, more := costText(v.Cost, v.CostUnit), "one"
+	if v.Unpriced > 1 {
+		more = web.Count(v.Unpriced)
+	}
+	switch {
+	case v.Unpriced == 0:
+		return known
+	case known == "":
+		return "not known (yet)"
+	}
+	return known + "; the price of " + more + " more is not known (yet)"
+}
 
 // There is a time by the facility's clock, "" where that is the site's.
 func (v incidentView) There(t time.Time) string {
@@ -102,7 +115,7 @@ func (u *UI) incidentView(ctx context.Context, id int64, work bool) (incidentVie
 		v.Parts = append(v.Parts, incidentLine{Incident: p})
 	}
 	if v.Open() {
-		v.Actions = channel.Actions(detect.Kind(d.Kind), u.d.Support)
+		v.Actions = channel.Actions(detect.Kind(d.Kind), d.Facility, u.d.Support)
 		if v.Next, v.Held, err = u.nextSteps(ctx, d.Incident); err != nil {
 			return incidentView{}, err
 		}

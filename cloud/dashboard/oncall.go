@@ -23,6 +23,7 @@ type oncallView struct {
 	Now       []oncallLine
 	Schedules []v1.Schedule
 	Uncovered []v1.Coverage // facilities of which somebody would not hear
+	CanWork   bool
 }
 
 // oncallLine is one schedule's person of this moment.
@@ -72,7 +73,7 @@ func (u *UI) shifts(ctx context.Context, schedule int64, from, to time.Time) ([]
 func (l oncallLine) Nobody() bool { return l.Contact == nil }
 
 func (u *UI) oncallPage(w http.ResponseWriter, r *http.Request) {
-	v := oncallView{Sections: u.sections("/oncall")}
+	v := oncallView{Sections: u.sections("/oncall"), CanWork: canWork(r)}
 	now := time.Now()
 	list, err := u.d.OnCall.OnCall(r.Context(), now)
 	if err == nil {

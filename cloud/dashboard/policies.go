@@ -87,10 +87,11 @@ func (s policyStepLine) By() string {
 type policiesView struct {
 	Sections []section
 	Policies []policyLine
+	CanWork  bool
 }
 
 func (u *UI) policiesPage(w http.ResponseWriter, r *http.Request) {
-	v := policiesView{Sections: u.sections("/oncall/policies")}
+	v := policiesView{Sections: u.sections("/oncall/policies"), CanWork: canWork(r)}
 	list, err := u.d.OnCall.ListPolicies(r.Context(), "", 0, listMax)
 	var people, schedules map[int64]string
 	if err == nil {

@@ -39,7 +39,7 @@ func (r *Room) AddMaintenance(ctx context.Context, in v1.MaintenanceAdd, by stri
 	m.EndsAt = m.StartsAt.Add(length)
 	switch {
 	case length < maintenanceMinLength || length > MaintenanceMax:
-		return m, wrong("for_s", fmt.Sprintf("work cannot be announced for %s", length), "Give at most 8 hours; announce it again when it takes longer.")
+		return m, wrong("for_s", fmt.Sprintf("work cannot be announced for %s", length), "Give a minute to 8 hours; announce it again when it takes longer.")
 	case in.StartsIn < 0 || m.StartsAt.Sub(now) > maintenanceAhead:
 		return m, wrong("starts_in_s", "it begins too far from now", "Announce work at most 90 days ahead.")
 	case m.Reason == "" || len(m.Reason) > reasonMaxBytes:

@@ -176,17 +176,18 @@ type methodRow struct {
 	CheckedAt        *time.Time
 	Problem          string
 	ProvedAt         *time.Time
+	TakenAt          *time.Time
 }
 
 const selectMethod = `
-		SELECT m.id, m.contact, c.name, m.channel, m.address, m.settings, m.checked_at, m.problem, m.proved_at
+		SELECT m.id, m.contact, c.name, m.channel, m.address, m.settings, m.checked_at, m.problem, m.proved_at, m.taken_at
 		  FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact`
 
 // shown is the method as people may see it.
 func (m methodRow) shown() v1.Method {
 	out := v1.Method{
 		ID: m.ID, Channel: m.Channel, Address: Shown(channel.Kind(m.Channel), m.Address), Settings: shownSettings(m.Settings),
-		CheckedAt: m.CheckedAt, Problem: m.Problem, ProvedAt: m.ProvedAt,
+		CheckedAt: m.CheckedAt, Problem: m.Problem, ProvedAt: m.ProvedAt, TakenAt: m.TakenAt,
 	}
 	if why, ok := strings.CutPrefix(m.Problem, unchecked); ok {
 		out.Problem, out.Unchecked = "", why

@@ -67,7 +67,11 @@ func TestTheAlertPagesAreReadableByEveryone(t *testing.T) {
 	see("incident-over", fmt.Sprintf("/incidents/%d", r.ids.Old))
 	see("oncall", "/oncall")
 	see("schedule", fmt.Sprintf("/oncall/schedules/%d", r.ids.Plant))
+	see("schedule-new", "/oncall/schedules/new")
+	see("schedule-edit", fmt.Sprintf("/oncall/schedules/%d/edit", r.ids.Plant))
 	see("policies", "/oncall/policies")
+	see("policy-new", "/oncall/policies/new")
+	see("policy-edit", fmt.Sprintf("/oncall/policies/%d/edit", r.ids.Policy))
 	see("contacts", "/oncall/contacts")
 	see("contact", fmt.Sprintf("/oncall/contacts/%d", r.ids.Maria))
 	see("channels", "/oncall/channels")
@@ -102,4 +106,28 @@ func TestAnIncidentIsAcknowledgedWithoutAnyScript(t *testing.T) {
 func (tb *tab) run(js string) {
 	tb.t.Helper()
 	value(tb, chromedp.Evaluate[bool](js+`; true`))
+}
+
+// Enter in a field saves: it is not the first of the buttons, which takes a part out.
+func TestPlansAreChangedByTheKeyboardAloneAndWithoutAnyScript(t *testing.T) {
+	r := newAlarmedRegion(t)
+	tb := newBrowser(t).open(t, r.url)
+	tb.size(390, 844, false)
+	tb.do(call(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
+	tb.signIn(r.url, "omar")
+	policy, schedule := fmt.Sprintf("/oncall/policies/%d/edit", r.ids.Policy), fmt.Sprintf("/oncall/schedules/%d/edit", r.ids.Plant)
+	tb.do(chromedp.Navigate(r.url+policy), chromedp.WaitVisible("#name"), chromedp.SendKeys("#name", "New \r"), chromedp.WaitVisible(chromedp.CSS(fmt.Sprintf("#p-%d", r.ids.Policy))))
+	tb.do(chromedp.Navigate(r.url+schedule), chromedp.WaitVisible("#part-0"), chromedp.SendKeys(chromedp.CSS(`button[value="more"]`), "\r"), chromedp.WaitVisible("#part-1"))
+	tb.do(chromedp.SendKeys(chromedp.CSS(`button[value="drop-1"]`), "\r"), chromedp.WaitVisible(chromedp.CSS(`[formaction$="#part-1"]`)))
+	tb.do(chromedp.SendKeys("#name", "New \r"), chromedp.WaitVisible("#w-cap"))
+	var name string
+	var steps, rotations int
+	must(t, r.pool.QueryRow(t.Context(), `SELECT p.name, (SELECT count(*) FROM holdfast.policy_step s WHERE s.policy = p.id) FROM holdfast.escalation_policy p WHERE p.id = $1`, r.ids.Policy).Scan(&name, &steps))
+	if name != "New standard" || steps != 3 {
+		t.Errorf("the policy is %q with %d steps", name, steps)
+	}
+	must(t, r.pool.QueryRow(t.Context(), `SELECT s.name, (SELECT count(*) FROM holdfast.rotation r WHERE r.schedule = s.id) FROM holdfast.schedule s WHERE s.id = $1`, r.ids.Plant).Scan(&name, &rotations))
+	if name != "New Plant" || rotations != 1 {
+		t.Errorf("the schedule is %q with %d rotations", name, rotations)
+	}
 }

@@ -171,7 +171,7 @@ func reached(d v1.IncidentDetail) bool {
 	return slices.ContainsFunc(d.Deliveries, func(x v1.Delivery) bool { return x.State == "reached" })
 }
 
-func TestThePhoneRingsAKeyAcknowledgesAndBothHearThatItIsOver(t *testing.T) {
+func TestThePhoneRingsAKeyAcknowledgesAndTheEndComesBySMSOnly(t *testing.T) {
 	r := newRegion(t, channel.SMS, channel.Voice)
 	r.holds(offline())
 	phone := r.phones.Phone(ana)
@@ -185,8 +185,24 @@ func TestThePhoneRingsAKeyAcknowledgesAndBothHearThatItIsOver(t *testing.T) {
 	}
 	r.holds()
 	phone.ExpectSMS(t, "RESOLVED", "It lasted")
+	d = r.until(t, "it is not resolved", func(d v1.IncidentDetail) bool { return d.ResolvedAt != nil })
+	if slices.ContainsFunc(d.Deliveries, func(x v1.Delivery) bool { return x.Event == "resolve" && x.Channel == "voice" }) {
+		t.Error("the phone rings for good news")
+	}
+}
+
+func TestWhomOnlyACallReachedIsCalledWhenItIsOver(t *testing.T) {
+	r := newRegion(t, channel.SMS, channel.Voice)
+	phone := r.phones.Phone(ana)
+	phone.Behave(twilio.Silent) // SMS do not arrive
+	r.holds(offline())
+	r.until(t, "the SMS does not fail", func(d v1.IncidentDetail) bool {
+		return slices.ContainsFunc(d.Deliveries, func(x v1.Delivery) bool { return x.Channel == "sms" && x.State == "failed" })
+	})
+	phone.ExpectCall(t)
+	phone.Behave(twilio.PicksUp)
+	r.holds()
 	phone.ExpectCall(t, "good news", "It lasted")
-	r.until(t, "it is not resolved", func(d v1.IncidentDetail) bool { return d.ResolvedAt != nil })
 }
 
 func TestAReplyAcknowledges(t *testing.T) {

@@ -25,10 +25,12 @@ type Incident struct {
 	ResolvedBy string     `json:"resolved_by,omitempty" doc:"Absent when it is over by itself"`
 	NextAt     *time.Time `json:"next_at,omitempty" doc:"When the next step of its escalation is taken"`
 	// Deliveries in short, for lists.
-	Told    int   `json:"told" doc:"Messages that a provider has taken"`
-	Waiting int   `json:"waiting" doc:"Messages that wait, or are on their way to a provider"`
-	Failed  int   `json:"failed" doc:"Messages that will not arrive"`
-	Cost    int64 `json:"cost_micros,omitempty" doc:"What its messages cost, in millionths of the account's currency"`
+	Told     int    `json:"told" doc:"Messages that a provider has taken"`
+	Waiting  int    `json:"waiting" doc:"Messages that wait, or are on their way to a provider"`
+	Failed   int    `json:"failed" doc:"Messages that will not arrive"`
+	Cost     int64  `json:"cost_micros,omitempty" doc:"What its messages cost, in millionths of cost_unit, as far as the providers have said it"`
+	CostUnit string `json:"cost_unit,omitempty" example:"USD" doc:"The currency (ISO 4217)"`
+	Unpriced int    `json:"unpriced,omitempty" doc:"SMS and calls of which the provider has not said what they cost: they are not in cost_micros"`
 }
 
 // IncidentDetail is an incident with all that happened.
@@ -68,7 +70,8 @@ type Delivery struct {
 	Provider   string     `json:"provider,omitempty"`
 	ProviderID string     `json:"provider_id,omitempty"`
 	Error      string     `json:"error,omitempty"`
-	Cost       int64      `json:"cost_micros,omitempty"`
+	Cost       int64      `json:"cost_micros,omitempty" doc:"What it cost, in millionths of cost_unit"`
+	CostUnit   string     `json:"cost_unit,omitempty" example:"USD" doc:"The currency (ISO 4217). Absent while the provider has not said what it cost: it does so some minutes after a message by SMS or voice, and for no other"`
 	Receipts   []Receipt  `json:"receipts,omitempty"`
 }
 
@@ -102,7 +105,8 @@ type Method struct {
 	CheckedAt *time.Time        `json:"checked_at,omitempty" readOnly:"true" doc:"When the address was last found to be right"`
 	Problem   string            `json:"problem,omitempty" readOnly:"true" doc:"Why it cannot be used"`
 	Unchecked string            `json:"unchecked,omitempty" readOnly:"true" doc:"Why the address could not be looked at the last time. It is used nevertheless"`
-	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure"`
+	ProvedAt  *time.Time        `json:"proved_at,omitempty" readOnly:"true" doc:"When something last arrived for sure, or was answered"`
+	TakenAt   *time.Time        `json:"taken_at,omitempty" readOnly:"true" doc:"When the provider last took something: credentials and path are right; whether it was seen is not known"`
 }
 
 // Schedule says who is on call when.
@@ -187,7 +191,8 @@ type ChannelState struct {
 	Waiting  int        `json:"waiting"`
 	Sent24h  int        `json:"sent_24h"`
 	Failed24 int        `json:"failed_24h"`
-	ProvedAt *time.Time `json:"proved_at,omitempty" doc:"When something last arrived for sure"`
+	ProvedAt *time.Time `json:"proved_at,omitempty" doc:"When something last arrived for sure, or was answered"`
+	TakenAt  *time.Time `json:"taken_at,omitempty" doc:"When the provider last took something: credentials and path are right; whether it was seen is not known"`
 }
 
 // Told is how fast the region was: seconds from the last thing heard until it

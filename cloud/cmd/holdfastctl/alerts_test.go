@@ -162,8 +162,17 @@ func TestWorkIsAnnouncedFromTheCommandLine(t *testing.T) {
 	wants(t, s.ok("maintenance", "add", "la", "--for", "2h", "--reason", "new switch"), "Nobody is paged about la until", "maintenance end 1")
 	s.ok("maintenance", "add", "la", "--in", "3h", "--for", "1h", "--reason", "meter")
 	wants(t, s.ok("maintenance", "list"), "◆ under way", "new switch", "◷ to come", "meter")
-	s.fails(exitUsage, "8 hours", "maintenance", "add", "la", "--for", "9h", "--reason", "x")
-	s.fails(exitUsage, "--for 2h", "maintenance", "add", "la", "--for", "1h")
+	for length, want := range map[string]string{"9h": "cannot be announced for 9h0m0s", "0s": "cannot be announced for 0s", "-1h": "cannot be announced for -1h0m0s", "30s": "Give --for 1m to 8h"} {
+		s.fails(exitUsage, want, "maintenance", "add", "la", "--for", length, "--reason", "x")
+	}
+	s.fails(exitUsage, "for how long is missing", "maintenance", "add", "la", "--reason", "x")
+	s.fails(exitUsage, "--reason 'new switch", "maintenance", "add", "la", "--for", "1h")
+	s.fails(exitUsage, "cannot begin 1h0m0s ago", "maintenance", "add", "la", "--for", "1h", "--in", "-1h", "--reason", "x")
+	for _, list := range [][]string{{"incidents"}, {"conflicts"}, {"events", "la"}, {"audit"}, {"parked", "list"}} {
+		for _, n := range []string{"0", "-1", "501"} {
+			s.fails(exitUsage, "--limit "+n+": a list has 1 to", append(list, "--limit", n)...)
+		}
+	}
 	s.fails(exitNotFound, "facility list", "maintenance", "add", "nowhere", "--for", "1h", "--reason", "x")
 	s.fails(exitUsage, "maintenance list", "maintenance", "end", "la")
 	wants(t, s.ok("maintenance", "end", "1"), "told again")
@@ -319,6 +328,22 @@ func TestAChannelWithAProblemIsNotJustReady(t *testing.T) {
 	} {
 		if got := channelCell(c.is).text; got != c.want {
 			t.Errorf("%+v: %q, want %q", c.is, got, c.want)
+		}
+	}
+}
+
+func TestWhatAnIncidentCostIsSaidAsFarAsItIsKnown(t *testing.T) {
+	t.Parallel()
+	for want, i := range map[string]v1.Incident{
+		"":                                   {Told: 3}, // by email
+		"the provider has not said it (yet)": {Unpriced: 2},
+		"0.0158 USD":                         {Cost: 15800, CostUnit: "USD"},
+		"0.0000 USD":                         {CostUnit: "USD"},
+		"0.0079 EUR, without 1 message whose price is not known (yet)":  {Cost: 7900, CostUnit: "EUR", Unpriced: 1},
+		"0.0079 EUR, without 2 messages whose price is not known (yet)": {Cost: 7900, CostUnit: "EUR", Unpriced: 2},
+	} {
+		if got := costText(i); got != want {
+			t.Errorf("%+v: %q, want %q", i, got, want)
 		}
 	}
 }

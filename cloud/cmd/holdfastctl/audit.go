@@ -31,7 +31,7 @@ func (a *app) auditCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", limit, "how many at most (1 to 500)")
+	limited(cmd, &limit, 500)
 	return cmd
 }
 

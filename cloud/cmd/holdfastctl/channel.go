@@ -37,10 +37,10 @@ func (a *app) channelList() *cobra.Command {
 				var rows [][]cell
 				for _, s := range list {
 					rows = append(rows, []cell{
-						c(s.Channel), channelCell(s), c(count(s.Waiting)), c(count(s.Sent24h)), c(count(s.Failed24)), c(a.clockTime(s.ProvedAt)), c(s.Problem),
+						c(s.Channel), channelCell(s), c(count(s.Waiting)), c(count(s.Sent24h)), c(count(s.Failed24)), c(a.clockTime(s.TakenAt)), c(a.clockTime(s.ProvedAt)), c(s.Problem),
 					})
 				}
-				a.table(a.out, []string{"CHANNEL", "STATE", "WAITING", "SENT 24 H", "FAILED 24 H", "LAST PROVED", "PROBLEM"}, rows)
+				a.table(a.out, []string{"CHANNEL", "STATE", "WAITING", "SENT 24 H", "FAILED 24 H", "LAST TAKEN", "LAST PROVED", "PROBLEM"}, rows)
 				return nil
 			})
 		},

@@ -122,7 +122,7 @@ func (a *app) conflictsCmd() *cobra.Command {
 		},
 	}
 	f.register(cmd, true)
-	cmd.Flags().IntVar(&limit, "limit", limit, "how many at most (1 to 500)")
+	limited(cmd, &limit, 500)
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print further ones as they come, until interrupted")
 	cmd.AddCommand(a.conflictsShow(), a.conflictsAck(), a.conflictsReopen(), a.conflictsRestore())
 	return cmd

@@ -66,6 +66,8 @@ func (a *app) methodCell(m v1.Method) cell {
 		return cell{"● proved " + a.clockTime(m.ProvedAt), green}
 	case m.Unchecked != "":
 		return cell{"▲ not checked yet: " + m.Unchecked, yellow}
+	case m.TakenAt != nil:
+		return cell{"◐ taken " + a.clockTime(m.TakenAt) + ", not proved", ""}
 	}
 	return cell{"○ checked, not proved", ""}
 }

@@ -56,7 +56,7 @@ happened: every message, and whether it arrived.`,
 	fl.StringVar(&f.Facility, "facility", "", "of this facility only")
 	fl.StringVar(&f.Tenant, "tenant", "", "of this tenant's facilities only")
 	fl.StringVar(&f.Kind, "kind", "", "of this kind only, such as offline")
-	fl.IntVar(&limit, "limit", limit, "how many at most (1 to 499)")
+	limited(cmd, &limit, 499)
 	cmd.AddCommand(a.incidentsShow())
 	return cmd
 }
@@ -132,6 +132,24 @@ func toldText(i v1.Incident) string {
 	return text
 }
 
+// costText is what an incident's SMS and calls cost, as far as it is known; "" when there were none.
+func costText(i v1.Incident) string {
+	switch {
+	case i.CostUnit == "" && i.Unpriced == 0:
+		return ""
+	case i.CostUnit == "":
+		return "the provider has not said it (yet)"
+	case i.Unpriced > 0:
+		return fmt.Sprintf("%s, without %s whose price is not known (yet)", price(i.Cost, i.CostUnit), plural(i.Unpriced, "message", "messages"))
+	}
+	return price(i.Cost, i.CostUnit)
+}
+
+// price writes millionths of a currency.
+func price(micros int64, unit string) string {
+	return fmt.Sprintf("%.4f %s", float64(micros)/1e6, unit)
+}
+
 func (a *app) incidentsShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show NUMBER", Short: "One incident: what is known, what happened, and every message", Args: takes(1),
@@ -182,8 +200,8 @@ func (a *app) printIncident(d v1.IncidentDetail) {
 	if d.ResolvedAt != nil {
 		rows = append(rows, [2]string{"Over", a.when(*d.ResolvedAt) + " after " + span(d.ResolvedAt.Sub(d.Since))})
 	}
-	if d.Cost > 0 {
-		rows = append(rows, [2]string{"Cost", fmt.Sprintf("%.4f", float64(d.Cost)/1e6)})
+	if text := costText(d.Incident); text != "" {
+		rows = append(rows, [2]string{"Cost", text})
 	}
 	a.pairs(a.out, rows)
 	for _, line := range d.Evidence {
@@ -246,6 +264,8 @@ func (a *app) deliveryNote(d v1.Delivery) string {
 			why = reason
 		}
 		return "held until " + a.clockTime(&d.NotBefore) + ", because " + why
+	case d.Provider != "" && d.CostUnit != "":
+		return "by " + d.Provider + ", " + price(d.Cost, d.CostUnit)
 	case d.Provider != "":
 		return "by " + d.Provider
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,8 +74,15 @@ is paged. It ends by itself, after 8 hours at the latest; announce it again to r
 		Example: "  holdfastctl maintenance add la --for 2h --reason 'new switch in the server room'\n" +
 			"  holdfastctl maintenance add la --in 3h --for 90m --reason 'power is off for the meter'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if length <= 0 || in.Reason == "" {
-				return usageError{hint.Wrap(errors.New("for how long, or why, is missing"), "Give --for 2h and --reason 'what is done'.")}
+			switch {
+			case !cmd.Flags().Changed("for"):
+				return usageError{hint.Wrap(errors.New("for how long is missing"), "Give --for, such as --for 2h.")}
+			case length < time.Minute || length > 8*time.Hour:
+				return usageError{hint.Wrap(fmt.Errorf("work cannot be announced for %s", length), "Give --for 1m to 8h; announce it again when it takes longer.")}
+			case ahead < 0:
+				return usageError{hint.Wrap(fmt.Errorf("work cannot begin %s ago", -ahead), "Give --in as a time from now on, such as --in 3h, or leave it out.")}
+			case strings.TrimSpace(in.Reason) == "":
+				return usageError{hint.Wrap(errors.New("what is done there is missing"), "Give --reason, such as --reason 'new switch in the server room'.")}
 			}
 			cl, err := a.client()
 			if err != nil {
@@ -91,7 +99,7 @@ is paged. It ends by itself, after 8 hours at the latest; announce it again to r
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&length, "for", 0, "how long, such as 2h; at most 8h")
+	cmd.Flags().DurationVar(&length, "for", 0, "how long, such as 2h; 1m to 8h")
 	cmd.Flags().DurationVar(&ahead, "in", 0, "when it begins, from now on (default at once)")
 	cmd.Flags().StringVar(&in.Reason, "reason", "", "what is done")
 	return cmd

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
@@ -140,6 +142,17 @@ func numberOf(what, arg, cmd string) (int64, error) {
 		return 0, usageError{hint.Wrap(fmt.Errorf("%q is not the number of %s", arg, what), "holdfastctl %s shows the numbers.", cmd)}
 	}
 	return id, nil
+}
+
+// limited gives a command that lists something the flag --limit.
+func limited(cmd *cobra.Command, limit *int, most int) {
+	cmd.Flags().IntVar(limit, "limit", *limit, fmt.Sprintf("how many at most (1 to %d)", most))
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *limit < 1 || *limit > most {
+			return usageError{hint.Wrap(fmt.Errorf("--limit %d: a list has 1 to %d lines", *limit, most), "Give --limit 1 to %d, or leave it out.", most)}
+		}
+		return nil
+	}
 }
 
 // owner is a tenant for people.

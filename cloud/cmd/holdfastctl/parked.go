@@ -60,7 +60,7 @@ func (a *app) parkedList() *cobra.Command {
 	fl.StringVar(&f.Table, "table", "", "of this table only, such as public.orders")
 	fl.StringVar(&f.Reason, "reason", "", "with this reason only, such as unique")
 	fl.StringVar(&f.State, "state", "", "waiting (default), applied, discarded, replaced or all")
-	fl.IntVar(&limit, "limit", limit, "how many at most (1 to 500)")
+	limited(cmd, &limit, 500)
 	return cmd
 }
 

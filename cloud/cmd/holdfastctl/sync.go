@@ -208,6 +208,6 @@ func (a *app) eventsCmd() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", limit, "how many at most (1 to 500)")
+	limited(cmd, &limit, 500)
 	return cmd
 }

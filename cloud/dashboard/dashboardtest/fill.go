@@ -148,8 +148,8 @@ func Fill(t testing.TB, pool *pgxpool.Pool, word func() detect.Word) (*alert.Ale
 
 	told := func(contact, method int64, channel, state, held, failure string, step int, accepted bool) (id string) {
 		row(&id, `
-			INSERT INTO holdfast.delivery (incident, policy, step, event, audience, contact, method, channel, state, created_at, not_before, held_reason, error, accepted_at, attempts, provider, cost_micros)
-			VALUES ($1, $2, $3, 'trigger', 'customer', $4, $5, $6, $7, $8::timestamptz, CASE WHEN $9::text <> '' THEN $8::timestamptz + interval '9 minutes' ELSE $8::timestamptz END, $9, $10, CASE WHEN $11::bool THEN $8::timestamptz + interval '2 seconds' END, 1, 'twilio', CASE WHEN $11::bool THEN 7500 ELSE 0 END)
+			INSERT INTO holdfast.delivery (incident, policy, step, event, audience, contact, method, channel, state, created_at, not_before, held_reason, error, accepted_at, attempts, provider, cost_micros, cost_unit)
+			VALUES ($1, $2, $3, 'trigger', 'customer', $4, $5, $6, $7, $8::timestamptz, CASE WHEN $9::text <> '' THEN $8::timestamptz + interval '9 minutes' ELSE $8::timestamptz END, $9, $10, CASE WHEN $11::bool THEN $8::timestamptz + interval '2 seconds' END, 1, 'twilio', CASE WHEN $11::bool AND $6::text = 'sms' THEN 7500 ELSE 0 END, CASE WHEN $11::bool AND $6::text = 'sms' THEN 'USD' ELSE '' END)
 			RETURNING id::text`, ids.Offline, ids.Policy, step, contact, method, channel, state, now.Add(-4*time.Minute), held, failure, accepted)
 		return id
 	}

@@ -22,8 +22,10 @@ func (t *Twilio) Handler() http.Handler {
 	const account = "/2010-04-01/Accounts/{account}/"
 	mux.HandleFunc("POST "+account+"Messages.json", t.api(t.createMessage))
 	mux.HandleFunc("GET "+account+"Messages.json", t.api(t.listMessages))
+	mux.HandleFunc("GET "+account+"Messages/{file}", t.api(t.fetchMessage))
 	mux.HandleFunc("POST "+account+"Calls.json", t.api(t.createCall))
 	mux.HandleFunc("GET "+account+"Calls.json", t.api(t.listCalls))
+	mux.HandleFunc("GET "+account+"Calls/{file}", t.api(t.fetchCall))
 	mux.HandleFunc("GET /2010-04-01/Accounts/{file}", t.api(t.fetchAccount))
 	mux.HandleFunc("GET "+account+"IncomingPhoneNumbers.json", t.api(t.listNumbers))
 	mux.HandleFunc("GET /v2/PhoneNumbers/{number}", t.api(t.lookup))
@@ -164,13 +166,13 @@ func (t *Twilio) createMessage(r *http.Request) (int, any, *refusal) {
 	if stopped {
 		return 0, nil, bad(21610)
 	}
-	answer := m.resource(t.o.AccountSID)
+	answer := m.resource(t)
 	t.update(func() { t.messages = append(t.messages, m) })
 	t.do(func() { t.deliver(p, m) })
 	return http.StatusCreated, answer, nil
 }
 
-func (m *Message) resource(account string) map[string]any {
+func (m *Message) resource(t *Twilio) map[string]any {
 	direction, code := "outbound-api", any(nil)
 	if m.Inbound {
 		direction = "inbound"
@@ -179,8 +181,8 @@ func (m *Message) resource(account string) map[string]any {
 		code = m.ErrorCode
 	}
 	return map[string]any{
-		"sid": m.SID, "account_sid": account, "from": m.From, "to": m.To, "body": m.Body, "status": m.Status, "direction": direction,
-		"num_segments": strconv.Itoa(m.Segments), "num_media": "0", "error_code": code, "error_message": nil, "price": nil, "price_unit": "USD",
+		"sid": m.SID, "account_sid": t.o.AccountSID, "from": m.From, "to": m.To, "body": m.Body, "status": m.Status, "direction": direction,
+		"num_segments": strconv.Itoa(m.Segments), "num_media": "0", "error_code": code, "error_message": nil, "price": t.price(m.ended, m.Segments, smsPrice), "price_unit": "USD",
 		"date_created": m.At.Format(time.RFC1123Z), "date_updated": m.At.Format(time.RFC1123Z), "date_sent": nil, "api_version": "2010-04-01",
 	}
 }
@@ -191,10 +193,38 @@ func (t *Twilio) listMessages(r *http.Request) (int, any, *refusal) {
 	list := []any{}
 	for _, m := range slices.Backward(t.messages) {
 		if to := r.Form.Get("To"); (to == "" || to == m.To) && len(list) < pageSize(r) {
-			list = append(list, m.resource(t.o.AccountSID))
+			list = append(list, m.resource(t))
 		}
 	}
 	return http.StatusOK, map[string]any{"messages": list, "page": 0, "page_size": pageSize(r)}, nil
+}
+
+// What the stand-in charges: for each segment of an SMS, and each minute of a call that was answered, begun ones too.
+const (
+	smsPrice  = 0.0075
+	callPrice = 0.014
+)
+
+func (t *Twilio) fetchMessage(r *http.Request) (int, any, *refusal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.messages {
+		if r.PathValue("file") == m.SID+".json" {
+			return http.StatusOK, m.resource(t), nil
+		}
+	}
+	return 0, nil, &refusal{404, 20404, "The requested resource was not found"}
+}
+
+func (t *Twilio) fetchCall(r *http.Request) (int, any, *refusal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.called {
+		if r.PathValue("file") == c.SID+".json" {
+			return http.StatusOK, c.resource(t), nil
+		}
+	}
+	return 0, nil, &refusal{404, 20404, "The requested resource was not found"}
 }
 
 func pageSize(r *http.Request) int {
@@ -226,16 +256,16 @@ func (t *Twilio) createCall(r *http.Request) (int, any, *refusal) {
 		return 0, nil, bad(21205)
 	}
 	p := t.Phone(c.To)
-	answer := c.resource(t.o.AccountSID)
+	answer := c.resource(t)
 	t.update(func() { t.called = append(t.called, c) })
 	t.do(func() { t.place(p, c) })
 	return http.StatusCreated, answer, nil
 }
 
-func (c *Call) resource(account string) map[string]any {
+func (c *Call) resource(t *Twilio) map[string]any {
 	return map[string]any{
-		"sid": c.SID, "account_sid": account, "from": c.From, "to": c.To, "status": c.Status, "direction": "outbound-api",
-		"date_created": c.At.Format(time.RFC1123Z), "answered_by": nil, "price": nil, "price_unit": "USD", "queue_time": "0", "api_version": "2010-04-01",
+		"sid": c.SID, "account_sid": t.o.AccountSID, "from": c.From, "to": c.To, "status": c.Status, "direction": "outbound-api",
+		"date_created": c.At.Format(time.RFC1123Z), "answered_by": nil, "price": t.price(c.ended, c.minutes, callPrice), "price_unit": "USD", "queue_time": "0", "api_version": "2010-04-01",
 	}
 }
 
@@ -245,7 +275,7 @@ func (t *Twilio) listCalls(r *http.Request) (int, any, *refusal) {
 	list := []any{}
 	for _, c := range slices.Backward(t.called) {
 		if to := r.Form.Get("To"); (to == "" || to == c.To) && len(list) < pageSize(r) {
-			list = append(list, c.resource(t.o.AccountSID))
+			list = append(list, c.resource(t))
 		}
 	}
 	return http.StatusOK, map[string]any{"calls": list, "page": 0, "page_size": pageSize(r)}, nil

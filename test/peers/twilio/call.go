@@ -13,7 +13,7 @@ import (
 // Call is a call to a phone.
 type Call struct {
 	SID, From, To string
-	Status        string // guarded by t.mu, as what is heard
+	Status        string // guarded by t.mu, as what is heard, ended and minutes
 	At            time.Time
 
 	t           *Twilio
@@ -32,6 +32,8 @@ type Call struct {
 	picked  chan bool // somebody picks up, or declines
 	hung    chan struct{}
 	isHung  bool
+	ended   time.Time
+	minutes int // that are charged; 0: it was not answered
 }
 
 // place makes a call, as fast as the account may.
@@ -40,8 +42,19 @@ func (t *Twilio) place(p *Phone, c *Call) {
 		return
 	}
 	back, n := t.callbacks(c.callback), 0
+	var answered time.Time
 	tell := func(event, status string) {
-		t.update(func() { c.Status = status })
+		t.update(func() {
+			c.Status = status
+			switch event {
+			case "answered":
+				answered = time.Now()
+			case "completed":
+				if c.ended = time.Now(); !answered.IsZero() {
+					c.minutes = 1 + int(c.ended.Sub(answered)/time.Minute)
+				}
+			}
+		})
 		if len(c.events) == 0 && event != "completed" || len(c.events) > 0 && !slices.Contains(c.events, event) {
 			return
 		}

@@ -71,7 +71,11 @@ func (t *Twilio) deliver(p *Phone, m *Message) {
 	}
 	c := t.callbacks(m.callback)
 	tell := func(status string, code int) {
-		t.update(func() { m.Status, m.ErrorCode = status, code })
+		t.update(func() {
+			if m.Status, m.ErrorCode = status, code; m.ended.IsZero() {
+				m.ended = time.Now() // it is charged when it is sent, whatever becomes of it
+			}
+		})
 		form := url.Values{"MessageSid": {m.SID}, "SmsSid": {m.SID}, "MessageStatus": {status}, "SmsStatus": {status}, "To": {m.To}, "From": {m.From}, "AccountSid": {t.o.AccountSID}, "ApiVersion": {"2010-04-01"}}
 		if code != 0 {
 			form.Set("ErrorCode", strconv.Itoa(code))

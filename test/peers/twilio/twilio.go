@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -39,6 +40,9 @@ type Options struct {
 	RingMax time.Duration
 	// Speak is how long it takes to say a letter, and Pause a second of it; 0: no time.
 	Speak, Pause time.Duration
+	// BilledAfter is how long after its end a message or call has a price; default 20
+	// seconds. Twilio says only that it takes a while.
+	BilledAfter time.Duration
 	// Transport carries callbacks; default http.DefaultTransport. With it a test stands
 	// in for the proxy in front of a region.
 	Transport http.RoundTripper
@@ -74,6 +78,9 @@ func New(o Options) *Twilio {
 	}
 	if o.CallsPerSecond == 0 {
 		o.CallsPerSecond = 1
+	}
+	if o.BilledAfter == 0 {
+		o.BilledAfter = 20 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -168,6 +175,33 @@ type Message struct {
 	Inbound             bool
 
 	callback string
+	ended    time.Time // guarded by t.mu
+}
+
+// Bill lets all that has ended have its price now.
+func (t *Twilio) Bill() {
+	t.update(func() {
+		long := time.Now().Add(-t.o.BilledAfter)
+		for _, m := range t.messages {
+			if !m.ended.IsZero() {
+				m.ended = long
+			}
+		}
+		for _, c := range t.called {
+			if !c.ended.IsZero() {
+				c.ended = long
+			}
+		}
+	})
+}
+
+// price is what Twilio charges for so many of something that has ended: a
+// negative amount, as text, and null until it knows it.
+func (t *Twilio) price(ended time.Time, n int, each float64) any {
+	if ended.IsZero() || time.Since(ended) < t.o.BilledAfter || n == 0 {
+		return nil
+	}
+	return strconv.FormatFloat(-float64(n)*each, 'f', 5, 64)
 }
 
 // update changes something under the lock and tells those who wait.
