@@ -104,6 +104,8 @@ func (d *Detector) obstacle(now time.Time, r Region) (since time.Time, why strin
 		return now, "This region cannot hear heartbeats: its own connection to the broker is down."
 	case canaries && now.Sub(heard) > deafAfter && now.Sub(r.Listening) > deafAfter:
 		return heard, "This region cannot hear heartbeats: not even its own come back from the broker."
+	case !r.Shut.IsZero() && now.Sub(latest(r.Shut, d.resumed)) > deafAfter:
+		return latest(r.Shut, d.resumed), "This region lets no box in that connects: " + r.ShutWhy + "."
 	case !r.Unwritable.IsZero() && now.Sub(r.Unwritable) > unwritableAfter:
 		return r.Unwritable, "This region cannot judge: its database takes no writes."
 	case d.paused(now.Add(-busyWithin)) > busyWithin/2:

@@ -21,6 +21,10 @@ func TestAFaultOfTheRegionIsNeverAFacilitys(t *testing.T) {
 		"not even the canaries are heard": {
 			func(w *world) { w.deaf = true }, func(w *world) { w.deaf = false }, deafAfter + tick, "not even its own",
 		},
+		"nobody gets in any more": {
+			func(w *world) { w.region.Shut, w.region.ShutWhy = w.now, "its certificate has expired" },
+			func(w *world) { w.region.Shut = time.Time{} }, deafAfter + tick, "its certificate has expired",
+		},
 		"the database takes no writes": {
 			func(w *world) { w.region.Unwritable = w.now }, func(w *world) { w.region.Unwritable = time.Time{} }, unwritableAfter + tick, "takes no writes",
 		},

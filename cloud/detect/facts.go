@@ -62,6 +62,10 @@ type Region struct {
 	// Canaries has, for each canary, when the last message of it that arrived was
 	// sent; zero before the first.
 	Canaries []time.Time
+	// Shut is since when nobody gets in to the broker as boxes do, and ShutWhy the
+	// reason, for people; zero while somebody does. Whoever is in stays in.
+	Shut    time.Time
+	ShutWhy string
 	// Unwritable is since when the database takes no writes; zero while it does.
 	Unwritable time.Time
 	// Hub is true when tunnels can be observed, Probes when they can be asked, and
