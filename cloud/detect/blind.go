@@ -51,6 +51,9 @@ func (d *Detector) look(now time.Time, r Region) {
 	if paused {
 		d.resumed = now
 	}
+	if paused && gap >= blindNotice {
+		d.began = now
+	}
 	if paused && gap < blindNotice {
 		d.pauses = slices.DeleteFunc(d.pauses, func(p pause) bool { return now.Sub(p.over) > pauseKept })
 		d.pauses = append(d.pauses, pause{now, gap})
