@@ -193,7 +193,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	var streams *stream.Server // the fleet asks it who is connected
 	var ways *downs            // and this how far the way down is
 	members, err = fleet.New(fleet.Config{
-		DB: pool, Maintenance: announced(roster), Client: mqtt.Client, Probe: gate.Probe, Log: log.With("part", "fleet"),
+		DB: pool, Maintenance: announced(roster), Client: mqtt.Client, AsBox: mqtt.AsBox(), Probe: gate.Probe, Log: log.With("part", "fleet"),
 		Link: func(id string) (fleet.Link, bool) {
 			l, ok := gate.Link(id)
 			return fleet.Link{Heard: l.Heard, Rx: l.Rx, Tx: l.Tx}, ok
@@ -434,6 +434,10 @@ func (m MQTTConfig) broker(dir string, ca *provision.CA, log *slog.Logger) (brok
 	}
 	for _, a := range m.Integrations {
 		c.Integrations = append(c.Integrations, broker.Account{Name: a.Name, PasswordFile: a.Password})
+	}
+	c.Issue, c.TLSName = ca.Client, "localhost"
+	if host, _, err := net.SplitHostPort(hostPort(m.URL)); err == nil && !unspecified(host) {
+		c.TLSName = host
 	}
 	hosts := []string{"localhost", "127.0.0.1"}
 	for _, hp := range []string{m.TLSListen, hostPort(m.URL)} {

@@ -73,6 +73,9 @@ func CanaryTopic(process string, number int) string {
 	return topicRoot + canaryTenant + "/" + process + "/" + strconv.Itoa(number)
 }
 
+// CanariesFilter matches the canaries of all processes.
+const CanariesFilter = topicRoot + canaryTenant + "/#"
+
 // CanaryFilter matches all canaries of a process.
 func CanaryFilter(process string) string { return topicRoot + canaryTenant + "/" + process + "/+" }
 

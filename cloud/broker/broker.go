@@ -9,6 +9,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,11 @@ type Config struct {
 	// CertFile and KeyFile are the broker's own certificate (PEM), ClientCAFile
 	// the authority that signs the boxes' certificates.
 	CertFile, KeyFile, ClientCAFile string
+	// TLSName is the name or IP address by which boxes call the broker. Issue makes
+	// a client certificate of the authority's for a name. Both are for AsBox; a nil
+	// Issue means that nothing of the region's own comes in as boxes do.
+	TLSName string
+	Issue   func(name string) (tls.Certificate, error)
 	// CRL returns the authority's signed list of revoked certificates (PEM).
 	// With it a revoked box cannot connect; without it, it can connect but
 	// neither say nor hear anything. Nil means none.
@@ -102,6 +108,7 @@ type Broker struct {
 const (
 	accountRegion  = proto.RegionClientID
 	accountControl = "holdfast-control"
+	accountCanary  = proto.RegionClientID + "-canary"
 	resyncEvery    = 30 * time.Second
 )
 
@@ -147,7 +154,7 @@ func (c Config) check() error {
 			errs = append(errs, errors.New("broker: boxes need a certificate, a key and a client CA"))
 		}
 	}
-	seen := map[string]bool{accountRegion: true, accountControl: true}
+	seen := map[string]bool{accountRegion: true, accountControl: true, accountCanary: true}
 	for _, a := range c.Integrations {
 		if err := proto.CheckID(a.Name); err != nil {
 			errs = append(errs, fmt.Errorf("broker: integration: %w", err))
@@ -207,6 +214,41 @@ func (b *Broker) Client(c mqttclient.Config) mqttclient.Config {
 	c.ClientID = proto.RegionClientID + "-" + rand.Text()[:8]
 	c.TLS = nil
 	return c
+}
+
+// AsBox completes the configuration of a connection that comes in as a box's does:
+// through the listener that boxes use, with a certificate of the region's authority,
+// and with the broker's checked as boxes check it. It may sing as a canary and do
+// nothing else, and there may be one at a time. nil when the broker has no such way.
+func (b *Broker) AsBox() func(mqttclient.Config) mqttclient.Config {
+	if b.cfg.External != nil || b.cfg.TLSAddr == "" || b.cfg.Issue == nil {
+		return nil
+	}
+	return func(c mqttclient.Config) mqttclient.Config {
+		c.URL, c.Username, c.Password, c.ClientID = "mqtts://"+here(b.cfg.TLSAddr), "", nil, accountCanary
+		c.TLS = func() (*tls.Config, error) {
+			conf, err := mqttclient.TLSFiles(b.cfg.ClientCAFile, "", "")()
+			if err != nil {
+				return nil, err
+			}
+			cert, err := b.cfg.Issue(accountCanary)
+			if err != nil {
+				return nil, fmt.Errorf("make the canary's certificate: %w", err)
+			}
+			conf.ServerName, conf.Certificates = b.cfg.TLSName, []tls.Certificate{cert}
+			return conf, nil
+		}
+		return c
+	}
+}
+
+// here is where this machine reaches an address that it listens at.
+func here(addr string) string {
+	host, port, _ := net.SplitHostPort(addr) // checked by Config.check
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 func (b *Broker) localURL() string { return "tcp://" + b.cfg.LocalAddr }

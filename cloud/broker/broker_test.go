@@ -186,6 +186,43 @@ func TestRevokedBoxIsOutAtOnceAndStaysOut(t *testing.T) {
 	})))
 }
 
+// TestTheRegionComesInAsABoxDoesAndOnlySings: over the boxes' listener, again and
+// again, and nobody's word but its own.
+func TestTheRegionComesInAsABoxDoesAndOnlySings(t *testing.T) {
+	t.Parallel()
+	b := brokertest.New(t, la)
+	var heard, stolen inbox
+	connected(t, start(t, b.Client(mqttclient.Config{Subscriptions: []mqttclient.Subscription{{Filter: "hf/v1/#", QoS: 1, Handle: heard.handle}}})))
+	canary := start(t, b.AsBox()(mqttclient.Config{Stay: 300 * time.Millisecond}))
+	try := func(topic, text string) {
+		t.Helper()
+		brokertest.Eventually(t, "it is said", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return canary.Publish(ctx, mqttclient.Message{Topic: topic, Payload: []byte(text), QoS: 1}) == nil
+		})
+	}
+	try(proto.Topic("foo", "la", proto.KindHeartbeat), "forged")
+	try(proto.Topic("foo", "la", proto.KindCommand), "forged")
+	try(proto.CanaryTopic("NEST", 0), "song")
+	brokertest.Eventually(t, "the song is heard", func() bool { return heard.has("song") })
+	if heard.has("forged") {
+		t.Errorf("a canary spoke for a box: %q", heard.seen)
+	}
+	brokertest.Eventually(t, "it has come in a few times", func() bool { return canary.State().Connections > 3 })
+	// Its name is none at the listener for passwords, and it hears nothing.
+	for what, cfg := range map[string]mqttclient.Config{
+		"by name only": {URL: "tcp://" + b.Local, ClientID: "x", Username: proto.RegionClientID + "-canary"},
+		"to listen":    b.AsBox()(mqttclient.Config{Subscriptions: []mqttclient.Subscription{{Filter: "hf/v1/#", QoS: 1, Handle: stolen.handle}}}),
+	} {
+		c := start(t, cfg)
+		brokertest.Eventually(t, "it is refused "+what, func() bool {
+			s := c.State()
+			return s.Err != nil && s.Err != mqttclient.ErrNotConnected && s.Connections == 0
+		})
+	}
+}
+
 func TestBrokerThatDiesIsStartedAgainWithItsRules(t *testing.T) {
 	t.Parallel()
 	b := brokertest.New(t, la)

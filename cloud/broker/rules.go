@@ -92,6 +92,7 @@ func (b *Broker) rules(devices []Device) ([]byte, error) {
 				allow(aclPublish, everything), allow(aclReceive, everything), allow(aclSubscribe, everything),
 				allow(aclReceive, "$SYS/#"), allow(aclSubscribe, "$SYS/#"),
 			}},
+			{accountCanary, []rule{allow(aclPublish, proto.CanariesFilter)}},
 			{"integration", []rule{
 				allow(aclReceive, proto.MirrorFilter), allow(aclSubscribe, proto.MirrorFilter),
 			}},
@@ -120,6 +121,8 @@ func (b *Broker) rules(devices []Device) ([]byte, error) {
 			return nil, err
 		}
 	}
+	// Without a password it comes in with its certificate only, as boxes do.
+	f.Clients = append(f.Clients, rulesClient{Username: accountCanary, Roles: []rulesRoleRef{{accountCanary}}})
 	for _, d := range devices {
 		f.Clients = append(f.Clients, deviceClient(d))
 		f.Roles = append(f.Roles, deviceRole(d))

@@ -51,6 +51,9 @@ func (d *Detector) look(now time.Time, r Region) {
 	if paused {
 		d.resumed = now
 	}
+	if paused && gap >= blindNotice {
+		d.began = now
+	}
 	if paused && gap < blindNotice {
 		d.pauses = slices.DeleteFunc(d.pauses, func(p pause) bool { return now.Sub(p.over) > pauseKept })
 		d.pauses = append(d.pauses, pause{now, gap})
@@ -104,6 +107,8 @@ func (d *Detector) obstacle(now time.Time, r Region) (since time.Time, why strin
 		return now, "This region cannot hear heartbeats: its own connection to the broker is down."
 	case canaries && now.Sub(heard) > deafAfter && now.Sub(r.Listening) > deafAfter:
 		return heard, "This region cannot hear heartbeats: not even its own come back from the broker."
+	case !r.Shut.IsZero() && now.Sub(latest(r.Shut, d.resumed)) > deafAfter:
+		return latest(r.Shut, d.resumed), "This region lets no box in that connects: " + r.ShutWhy + "."
 	case !r.Unwritable.IsZero() && now.Sub(r.Unwritable) > unwritableAfter:
 		return r.Unwritable, "This region cannot judge: its database takes no writes."
 	case d.paused(now.Add(-busyWithin)) > busyWithin/2:

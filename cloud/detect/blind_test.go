@@ -21,6 +21,10 @@ func TestAFaultOfTheRegionIsNeverAFacilitys(t *testing.T) {
 		"not even the canaries are heard": {
 			func(w *world) { w.deaf = true }, func(w *world) { w.deaf = false }, deafAfter + tick, "not even its own",
 		},
+		"nobody gets in any more": {
+			func(w *world) { w.region.Shut, w.region.ShutWhy = w.now, "its certificate has expired" },
+			func(w *world) { w.region.Shut = time.Time{} }, deafAfter + tick, "its certificate has expired",
+		},
 		"the database takes no writes": {
 			func(w *world) { w.region.Unwritable = w.now }, func(w *world) { w.region.Unwritable = time.Time{} }, unwritableAfter + tick, "takes no writes",
 		},
@@ -204,6 +208,38 @@ func TestARestartOfTheRegionAccusesNobody(t *testing.T) {
 	if v := w.d.Verdict(&old.Facts); v.Since != was.Since {
 		t.Errorf("shown since %s, want %s", v.Since, was.Since)
 	}
+}
+
+// TestAStartDegradesNobody: heartbeats come at once, and the tunnels shake hands a
+// while later.
+func TestAStartDegradesNobody(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t, 30)
+	broken := w.boxes[0]
+	for _, b := range w.boxes {
+		b.tunnelDown = true
+	}
+	w.each = func() {
+		for i, b := range w.boxes {
+			if b != broken && w.now.Sub(start) > time.Duration(i)*time.Second {
+				b.tunnelDown = false
+			}
+			v := w.d.Verdict(&b.Facts)
+			if v.State == StateDegraded && (b != broken || w.now.Sub(start) < graceLong) {
+				t.Fatalf("%s is degraded %s after the start: %s", b.ID, w.now.Sub(start), v.Reason)
+			}
+			if v.State == StateUnknown && (v.Since.Sub(start) > tick || v.Heartbeat && !strings.Contains(v.Reason, "Heartbeats arrive")) {
+				t.Fatalf("unknown since %s: %s", v.Since, v.Reason)
+			}
+		}
+	}
+	w.run(50 * time.Second)
+	for _, b := range w.boxes[1:] {
+		if w.state(b) != StateOnline {
+			t.Errorf("%s is %s", b.ID, w.state(b))
+		}
+	}
+	w.until(15*time.Second, "what does not come up is told", func() bool { return w.state(broken) == StateDegraded })
 }
 
 func TestBrokenCanariesDoNotBlindARegionThatHears(t *testing.T) {

@@ -22,6 +22,8 @@ type Detector struct {
 	// been missed; long is true when boxes may have to connect again first.
 	clear time.Time
 	long  bool
+	// began is since when tunnels are kept: before that they had to shake hands anew.
+	began time.Time
 	// pauses are the short ones of late, oldest first; resumed is when the last of
 	// any length was over.
 	pauses  []pause
@@ -56,7 +58,7 @@ func New(cfg Config, now time.Time) *Detector {
 	if cfg.UnstableAfter <= 0 {
 		cfg.UnstableAfter = 4
 	}
-	return &Detector{cfg: cfg, clear: now, last: now, long: true, facilities: make(map[string]*memory)}
+	return &Detector{cfg: cfg, clear: now, began: now, last: now, long: true, facilities: make(map[string]*memory)}
 }
 
 // Begin says what the region has, for what is judged before the first step: a
@@ -89,7 +91,7 @@ func (d *Detector) Recall(open []Finding) {
 		if f.Facility == "" {
 			switch f.Kind {
 			case Outage:
-				d.outage = outage{open: true, since: f.Since}
+				d.outage, d.crowd.when = outage{open: true, since: f.Since}, span{f.Since, f.Since}
 			case NoProgress:
 				d.shared.recall(f)
 			case ClockOff:
@@ -134,7 +136,7 @@ func (d *Detector) Step(s Snapshot) Word {
 	if f, ok := d.blindFinding(now, held); ok {
 		w.Findings = append(w.Findings, f)
 	}
-	d.crowd.begin(now)
+	d.crowd.begin()
 	d.clocks.begin()
 	there := 0
 	for f := range s.Facilities {

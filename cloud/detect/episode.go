@@ -26,6 +26,7 @@ type episode struct {
 	down     bool
 	since    time.Time // the last thing heard before
 	known    time.Time // when it was known
+	fell     span      // in which it fell silent; zero when it is not known
 	part     bool      // it is part of the region's outage
 	summary  string
 	evidence []string
@@ -50,8 +51,8 @@ func (d *Detector) episodes(f *Facts, m *memory, v Verdict, now time.Time) {
 			if d.hears(now) {
 				m.evidence = append(m.evidence, "The region hears: what its own canaries say comes back through the broker.")
 			}
-			if m.part = d.partOfOutage(m, now); m.part {
-				d.outage.join(m)
+			if m.fell = d.fell(f, f.life()); d.partOfOutage(m) {
+				d.join(m)
 			}
 			d.moved(m, now)
 		}
@@ -70,14 +71,11 @@ func (d *Detector) episodes(f *Facts, m *memory, v Verdict, now time.Time) {
 
 // waits reports that a facility is offline and nobody is told yet.
 func (d *Detector) waits(f *Facts, now time.Time) bool {
-	if f.gone(f.life()) && f.Bye && now.Sub(f.Left) < min(f.Back, byeMax) {
-		return true
-	}
-	return d.crowd.waits(now)
+	return f.gone(f.life()) && f.away(now) || d.crowd.waits(now)
 }
 
 func (m *memory) begin(f *Facts, v Verdict, now time.Time) {
-	m.down, m.known, m.back, m.beats = true, now, time.Time{}, f.Beats
+	m.down, m.part, m.known, m.back, m.beats = true, false, now, time.Time{}, f.Beats
 	if !m.unstable {
 		m.since = v.Since // the offline finding of an unstable one is still open
 	}

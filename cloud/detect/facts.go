@@ -62,6 +62,10 @@ type Region struct {
 	// Canaries has, for each canary, when the last message of it that arrived was
 	// sent; zero before the first.
 	Canaries []time.Time
+	// Shut is since when nobody gets in to the broker as boxes do, and ShutWhy the
+	// reason, for people; zero while somebody does. Whoever is in stays in.
+	Shut    time.Time
+	ShutWhy string
 	// Unwritable is since when the database takes no writes; zero while it does.
 	Unwritable time.Time
 	// Hub is true when tunnels can be observed, Probes when they can be asked, and
@@ -110,11 +114,21 @@ func (f *Facts) ever() time.Time {
 // gone is true when a will or a goodbye came and no sign of life since.
 func (f *Facts) gone(life time.Time) bool { return !f.Left.IsZero() && !life.After(f.Left) }
 
+// away is true while a box that said goodbye may take its time.
+func (f *Facts) away(now time.Time) bool { return f.Bye && now.Sub(f.Left) < min(f.Back, byeMax) }
+
 func (f *Facts) title() string {
 	if f.Name != "" {
 		return f.Name
 	}
 	return f.ID
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func latest(times ...time.Time) (out time.Time) {

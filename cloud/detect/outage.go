@@ -2,60 +2,172 @@ package detect
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
 const (
-	// An outage is when so many of a region's live facilities fall silent within
-	// massWithin.
+	// An outage is when so many of a region's live facilities may have fallen silent
+	// within massWithin.
 	massLeast  = 5
 	massPart   = 5 // one in so many
 	massWithin = 10 * time.Second
-	// massHold is how long the first of them wait, so that the cause is known before
-	// anybody is told. It costs nothing: the last of them are not known sooner.
+	// When as many as that are silent, though it may be no outage, all others are
+	// asked whether they are there.
+	fewLeast, fewPart = 1, 200
+	// onItsWay is how long after a box was cut something of it may still arrive.
+	onItsWay = time.Second
+	// massHold is how long the first of them wait at most for the answers, so that
+	// the cause is known before anybody is told.
 	massHold = 3 * time.Second
-	// outageWithin is how far from its begin a facility may have been heard last to
-	// be a part of it.
+	// massKept is how long one that is offline counts. It is longer than the deadline
+	// of a facility on a metered line, which is found last.
+	massKept = 5 * time.Minute
+	// outageWithin is how far an outage's begin may lie before the moment that its
+	// parts have in common.
 	outageWithin = 15 * time.Second
 )
 
-// crowd counts who has fallen silent lately.
-type crowd struct {
-	live, silent int       // of this step
-	since        time.Time // when there were many; zero when there are not
-	now          time.Time
+// span is when a facility may have fallen silent: after the last sign of life, and
+// before the next was due. It is known no better than that, and the slower the pace
+// the worse, but of many that fell silent in one moment all spans contain it.
+type span struct{ from, to time.Time }
+
+func (s span) meets(o span) bool { return !s.from.After(o.to) && !s.to.Before(o.from) }
+
+// fell is a silent facility's span, wider by massWithin.
+func (d *Detector) fell(f *Facts, life time.Time) span {
+	s := span{f.ever(), life.Add(f.Rhythm.due())}
+	if life.Before(d.clear) {
+		from, patience := d.patience(f, life)
+		s.to = from.Add(patience)
+	}
+	if f.gone(life) && f.Left.Before(s.to) {
+		s.to = f.Left
+	}
+	return span{s.from.Add(-massWithin / 2), s.to.Add(massWithin / 2)}
 }
 
-func (c *crowd) begin(now time.Time) { c.live, c.silent, c.now = 0, 0, now }
+// crowd finds out whether many have fallen silent at once.
+type crowd struct {
+	// Of this step.
+	live, unheard int // unheard: not silent yet, and has not answered to the roll
+	silent        []span
+	found         span // in which those are silent that are not told of yet
+
+	// Of the last whole step.
+	fifth     int
+	called    time.Time // when the roll was called; zero while there is no reason to
+	many      bool
+	undecided bool // they may be many when all have answered or not
+	when      span // when the many fell silent, of the last time that they were so many
+}
+
+func (c *crowd) begin() {
+	c.live, c.unheard, c.silent, c.found = 0, 0, c.silent[:0], span{}
+}
 
 // count takes in one facility.
 func (c *crowd) count(d *Detector, f *Facts, m *memory, now time.Time) {
 	life := f.life()
-	if f.Heard.IsZero() && life.IsZero() {
+	if f.Heard.IsZero() && life.IsZero() || m.down && now.Sub(m.known) > massKept {
+		return
+	}
+	if m.down {
+		c.live++
+		c.silent = append(c.silent, m.fell)
 		return
 	}
 	from, patience := d.patience(f, life)
-	silence, late := now.Sub(from), patience-askBefore // late: from when on it is being asked
-	switch {
-	case m.down && now.Sub(m.known) > massWithin:
-		return
-	case m.down, f.gone(life), silence > late && silence <= late+massWithin:
-		c.silent++
+	late := now.Sub(from) > min(patience-askBefore, f.Rhythm.due())
+	if life.Before(d.clear) {
+		if late = now.Sub(from) > patience-askBefore; !late {
+			return // nobody knows yet whether it lives
+		}
 	}
 	c.live++
-}
-
-func (c *crowd) end(now time.Time) {
-	if c.silent < max(massLeast, (c.live+massPart-1)/massPart) {
-		c.since = time.Time{}
-	} else if c.since.IsZero() {
-		c.since = now
+	switch {
+	case f.gone(life) && !f.away(now), d.inVain(f, life):
+	case late && !(d.region.Probes && d.asks(f)): // there is no better evidence
+	default:
+		if !c.answered(f) {
+			c.unheard++
+		}
+		return
 	}
+	s := d.fell(f, life)
+	c.silent = append(c.silent, s)
+	if c.found.to.IsZero() {
+		c.found = s
+	}
+	c.found = span{earliest(c.found.from, s.from), latest(c.found.to, s.to)}
 }
 
-// waits reports that many have fallen silent just now.
+// end decides whether they are many, and has the roll called when they may be: those
+// that are cut as well, and have not been missed yet, do not answer.
+func (c *crowd) end(now time.Time) {
+	c.fifth = max(massLeast, (c.live+massPart-1)/massPart)
+	most, when := c.densest()
+	if c.many = most >= c.fifth; c.many {
+		c.when = when
+	}
+	switch {
+	case most < max(fewLeast, c.live/fewPart):
+		c.called = time.Time{}
+	case c.called.IsZero():
+		c.called, c.unheard = now, c.live-len(c.silent)
+	}
+	c.undecided = most+c.unheard >= c.fifth
+}
+
+// densest returns how many spans have a moment in common at most, and from when
+// until when as many have one as it takes. Moments at which nobody has fallen silent
+// who is not told of yet do not count.
+func (c *crowd) densest() (most int, when span) {
+	if c.found.to.IsZero() {
+		return 0, span{}
+	}
+	ends := make([]time.Time, len(c.silent))
+	for i, s := range c.silent {
+		ends[i] = s.to
+	}
+	slices.SortFunc(ends, time.Time.Compare)
+	slices.SortFunc(c.silent, func(a, b span) int { return a.from.Compare(b.from) })
+	over := 0
+	for i, s := range c.silent {
+		for ends[over].Before(s.from) {
+			over++
+		}
+		if s.from.Before(c.found.from) || s.from.After(c.found.to) {
+			continue
+		}
+		n := i + 1 - over
+		most = max(most, n)
+		if n >= c.fifth && when.from.IsZero() {
+			when.from = s.from
+		}
+		if n >= c.fifth {
+			when.to = s.from
+		}
+	}
+	return most, when
+}
+
+// waits reports that many have fallen silent just now, or that it is not known yet
+// whether they are many.
 func (c *crowd) waits(now time.Time) bool {
-	return !c.since.IsZero() && now.Sub(c.since) < massHold
+	return !c.called.IsZero() && now.Sub(c.called) < massHold && (c.many || c.undecided)
+}
+
+// answered reports whether a facility has said something since the roll was called.
+func (c *crowd) answered(f *Facts) bool {
+	return latest(f.tunnel(), f.Heard.Add(-onItsWay)).After(c.called)
+}
+
+// calls reports whether the roll is called, and a facility has neither been heard
+// nor asked since.
+func (c *crowd) calls(f *Facts) bool {
+	return !c.called.IsZero() && f.Asked.Before(c.called) && !c.answered(f)
 }
 
 // outage is many facilities of the region that fell silent at once. It holds
@@ -67,21 +179,19 @@ type outage struct {
 	most    int
 }
 
-// partOfOutage reports whether a facility that has just gone offline is one of many.
-func (d *Detector) partOfOutage(m *memory, now time.Time) bool {
-	if !d.crowd.since.IsZero() {
-		return true
-	}
-	apart := m.since.Sub(d.outage.since).Abs()
-	return d.outage.open && apart <= outageWithin
+// partOfOutage reports whether a facility that is offline is one of many.
+func (d *Detector) partOfOutage(m *memory) bool {
+	return (d.crowd.many || d.outage.open) && m.fell.meets(d.crowd.when)
 }
 
-func (o *outage) join(m *memory) {
-	if !o.open {
-		*o = outage{open: true, since: m.since}
-	}
-	if m.since.Before(o.since) && o.since.Sub(m.since) <= outageWithin {
-		o.since = m.since
+// join makes a facility a part of the outage.
+func (d *Detector) join(m *memory) {
+	m.part = true
+	since := latest(m.since, d.crowd.when.to.Add(-outageWithin))
+	if o := &d.outage; !o.open {
+		*o = outage{open: true, since: since}
+	} else {
+		o.since = earliest(o.since, since)
 	}
 }
 
@@ -92,7 +202,13 @@ func (d *Detector) outageFinding() (Finding, bool) {
 	}
 	o.members = 0
 	for _, m := range d.facilities {
-		if m.round == d.round && m.part && (m.down || m.unstable) {
+		if m.round != d.round {
+			continue
+		}
+		if m.down && !m.part && d.partOfOutage(m) {
+			d.join(m) // it was told of before the others were missed
+		}
+		if m.part && (m.down || m.unstable) {
 			o.members++
 		}
 	}

@@ -37,6 +37,7 @@ const (
 
 	askBefore = 6500 * time.Millisecond
 	askLast   = 2500 * time.Millisecond
+	dueBeats  = 1.25 // a beat that has not come after so many is late
 )
 
 // Rhythm is how a facility's heartbeats arrive. The zero value is a box that has
@@ -87,6 +88,9 @@ func (r *Rhythm) Deadline() time.Duration {
 func (r *Rhythm) usual() time.Duration {
 	return max(deadlineLeast, time.Duration(deadlineBeats*float64(r.pace())))
 }
+
+// due is how long after one sign of life the next is late.
+func (r *Rhythm) due() time.Duration { return time.Duration(dueBeats * float64(r.pace())) }
 
 func (r *Rhythm) pace() time.Duration {
 	if r.Every <= 0 {

@@ -110,11 +110,13 @@ func (d *Detector) weigh(f *Facts, now time.Time) Verdict {
 		}
 	case v.Heartbeat && (v.Tunnel || !hub):
 		v.State = StateOnline
+	case v.Heartbeat && d.rises(f, now):
+		v.State, v.Reason = StateUnknown, "This region has only just begun to listen. Heartbeats arrive; its tunnel has a minute to come up."
 	case v.Heartbeat:
 		v.State, v.Degraded, v.Reason = StateDegraded, PartTunnel, "Its tunnel is down. Heartbeats arrive."
 	case d.blind.now:
 		v.State, v.Reason = StateUnknown, d.blind.why
-	case life.Before(d.clear):
+	case life.Before(d.clear), d.long && f.Heard.Before(d.clear) && now.Sub(d.clear) <= graceLong:
 		v.State, v.Reason = StateUnknown, "This region has only just begun to listen."
 	case v.Tunnel:
 		v.State, v.Degraded, v.Reason = StateDegraded, PartTelemetry, "Its heartbeats do not arrive. The tunnel works."
@@ -130,9 +132,8 @@ func (d *Detector) dead(f *Facts, life, now time.Time) bool {
 	// A will says that the connection broke. That alone is a hint; but who does not
 	// answer through the tunnel either is gone, and nobody waits for a deadline. A
 	// goodbye is no accident: the box may be back at once.
-	// What was asked before this process stood still may have been answered.
-	unanswered := f.Unanswered && d.paused(f.Asked) == 0
-	if d.region.Hub && f.gone(life) && unanswered && !f.Asked.Before(f.Left) && (!f.Bye || now.Sub(f.Left) >= leaveGrace) {
+	unanswered := d.unanswered(f) && !d.rises(f, now)
+	if d.region.Hub && f.gone(life) && unanswered && d.asks(f) && !f.Asked.Before(f.Left) && (!f.Bye || now.Sub(f.Left) >= leaveGrace) {
 		return true
 	}
 	from, patience := d.patience(f, life)
@@ -146,6 +147,29 @@ func (d *Detector) dead(f *Facts, life, now time.Time) bool {
 		return true
 	}
 	return silence > max(patience, tunnelDoubt) // there was no turn for a question
+}
+
+// unanswered reports that the last question was in vain. What was asked before
+// this process stood still may have been answered.
+func (d *Detector) unanswered(f *Facts) bool { return f.Unanswered && d.paused(f.Asked) == 0 }
+
+// rises is true while a facility's tunnel has not worked yet in this process's time,
+// and may have had no time to: to shake hands takes up to half a minute.
+func (d *Detector) rises(f *Facts, now time.Time) bool {
+	return d.region.Hub && f.tunnel().Before(d.began) && now.Sub(d.began) <= graceLong
+}
+
+// asks reports whether a box that is there would have answered the last question: its
+// tunnel worked not long before.
+func (d *Detector) asks(f *Facts) bool {
+	tunnel := f.tunnel()
+	return !tunnel.IsZero() && f.Asked.Sub(tunnel) <= tunnelDeadline
+}
+
+// inVain reports that a facility has been asked since its last sign of life, and
+// should have answered.
+func (d *Detector) inVain(f *Facts, life time.Time) bool {
+	return d.unanswered(f) && d.asks(f) && f.Asked.Add(onItsWay).After(life)
 }
 
 // patience is from when on a facility's silence counts, and how long it may last.
@@ -174,6 +198,10 @@ func (d *Detector) Probe(f *Facts, now time.Time) bool {
 	silence := now.Sub(from)
 	if silence > patience+askBefore || f.Heard.IsZero() {
 		return now.Sub(f.Asked) >= askSilent
+	}
+	// One question when a beat is missing, and one to all when it may be many who are.
+	if silence > f.Rhythm.due() && !f.Asked.After(life) || d.crowd.calls(f) {
+		return true
 	}
 	return silence > patience-askBefore
 }

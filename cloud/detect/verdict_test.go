@@ -70,6 +70,23 @@ func TestVerdictFollowsTheTable(t *testing.T) {
 		"region just started": {with(func(e *evidence) {
 			e.began, e.f.Here, e.f.TunnelHere = ago(10*s), false, false
 		}), StateUnknown, ""},
+		"region just started, heartbeat, no tunnel yet": {with(func(e *evidence) {
+			e.began, e.f.Tunnel, e.f.TunnelHere = ago(10*s), ago(30*s), false
+		}), StateUnknown, ""},
+		"region started a while ago, heartbeat, no tunnel": {with(func(e *evidence) {
+			e.began, e.f.Tunnel, e.f.TunnelHere = ago(61*s), ago(90*s), false
+		}), StateDegraded, PartTunnel},
+		"region was deaf for a moment, heartbeat, no tunnel": {with(func(e *evidence) {
+			e.began, e.long, e.f.Tunnel, e.f.TunnelHere = ago(3*s), false, ago(90*s), true
+		}), StateDegraded, PartTunnel},
+		"region just started, left before its tunnel was up": {with(func(e *evidence) {
+			e.began, e.f.TunnelHere, e.f.Heard, e.f.Left = ago(20*s), false, ago(4*s), ago(2*s)
+			asked(e, 1500*time.Millisecond)
+		}), StateUnknown, ""},
+		"left, and its tunnel was down before": {with(func(e *evidence) {
+			e.f.Left, e.f.Tunnel = ago(2*s), ago(10*time.Minute)
+			asked(e, 1500*time.Millisecond)
+		}), StateDegraded, PartTunnel},
 		"region started a while ago": {with(func(e *evidence) {
 			e.began, e.f.Here, e.f.TunnelHere = ago(61*s), false, false
 			asked(e, 2*s)
@@ -83,7 +100,10 @@ func TestVerdictFollowsTheTable(t *testing.T) {
 			d := New(Config{}, tc.e.began)
 			d.long, d.last = tc.e.long, now
 			d.look(now, tc.e.r)
-			d.region, d.clear = tc.e.r, tc.e.began
+			d.region, d.clear, d.began = tc.e.r, tc.e.began, start
+			if tc.e.long {
+				d.began = tc.e.began
+			}
 			got := d.Judge(&tc.e.f, now)
 			if got.State != tc.want || got.Degraded != tc.part {
 				t.Errorf("%s %s (%s), want %s %s", got.State, got.Degraded, got.Reason, tc.want, tc.part)

@@ -3,9 +3,11 @@ package fleet
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +20,13 @@ const (
 	// the broker's.
 	canaryCount = 2
 	canaryEvery = time.Second
+	// canaryAsBox is the one that comes in as boxes do, if there is such a way. It
+	// connects anew each doorEvery: a connection that lives does not tell that the
+	// next can be made. It takes less than a deadline until that is known.
+	canaryAsBox = 0
+	doorEvery   = 5 * time.Second
+	// doorSlack is how old what a box said when it came in may be.
+	doorSlack = time.Second
 	// pulseEvery and pulseTimeout are of the write that shows that the database
 	// takes any.
 	pulseEvery   = 2 * time.Second
@@ -51,13 +60,20 @@ func (f *Fleet) hatch() (mqttclient.Subscription, error) {
 	for i := range f.canaries {
 		c := &f.canaries[i]
 		c.began = began
-		mc := f.cfg.Client(mqttclient.Config{
+		mc := mqttclient.Config{
 			Log: f.log.With("canary", i), WaitMax: 2 * time.Second,
 			Connected: func(ctx context.Context, _ uint64) { c.sing(ctx, proto.CanaryTopic(nest, i)) },
-		})
-		// An external broker's account has one client id, and a connection takes
-		// the place of another with its own.
-		mc.ClientID = fmt.Sprintf("%s-canary-%s-%d", proto.RegionClientID, nest, i)
+		}
+		if i == canaryAsBox && f.cfg.AsBox != nil {
+			// What there is to know of it is said when the door is shut.
+			mc.Stay, mc.Log = doorEvery, slog.New(slog.DiscardHandler)
+			mc = f.cfg.AsBox(mc)
+		} else {
+			mc = f.cfg.Client(mc)
+			// An external broker's account has one client id, and a connection takes
+			// the place of another with its own.
+			mc.ClientID = fmt.Sprintf("%s-canary-%s-%d", proto.RegionClientID, nest, i)
+		}
 		var err error
 		if c.client, err = mqttclient.New(mc); err != nil {
 			return mqttclient.Subscription{}, err
@@ -92,6 +108,52 @@ func (c *canary) hear(payload []byte) {
 	if at, err := readSong(payload); err == nil && at <= time.Since(c.began) && int64(at) > c.sung.Load() {
 		c.sung.Store(int64(at))
 	}
+}
+
+// doorLocked is since when nobody gets in as boxes do, and why; zero while somebody
+// does. That the canary alone does not is its own trouble.
+func (f *Fleet) doorLocked() (since time.Time, why string) {
+	if f.cfg.AsBox == nil {
+		return time.Time{}, ""
+	}
+	s := f.canaries[canaryAsBox].client.State()
+	if s.Connected || f.entered.After(s.Since.Add(doorSlack)) {
+		return time.Time{}, ""
+	}
+	return s.Since, doorWords(s.Err)
+}
+
+// knockLocked says when nobody gets in any more, and when somebody does again.
+func (f *Fleet) knockLocked(now time.Time, since time.Time) {
+	shut := !since.IsZero() && now.Sub(since) > doorEvery
+	switch {
+	case shut && !f.shut:
+		f.log.Warn("nobody can connect to the broker as boxes do", "err", f.canaries[canaryAsBox].client.State().Err)
+	case f.shut && since.IsZero():
+		f.log.Info("boxes can connect to the broker again")
+	default:
+		return
+	}
+	f.shut = shut
+}
+
+// doorWords are why no connection can be made, for people. What an error says
+// besides changes from attempt to attempt.
+func doorWords(err error) string {
+	var (
+		invalid x509.CertificateInvalidError
+		name    x509.HostnameError
+		foreign x509.UnknownAuthorityError
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "the broker's certificate has expired. A restart of the region makes a new one"
+	case errors.As(err, &name):
+		return "the broker's certificate is not for the name by which boxes call it"
+	case errors.As(err, &foreign), errors.As(err, &invalid):
+		return "the broker's certificate is not one of this region's authority"
+	}
+	return "its own canary cannot connect over TLS as they do"
 }
 
 const songBytes = 8

@@ -40,6 +40,9 @@ type Config struct {
 	DB *pgxpool.Pool
 	// Client completes the broker connection's configuration (cloud/broker).
 	Client func(mqttclient.Config) mqttclient.Config
+	// AsBox is Client for a connection that comes in as boxes' do (cloud/broker); nil
+	// when there is no such way.
+	AsBox func(mqttclient.Config) mqttclient.Config
 	// Link returns what the hub knows of a facility (cloud/hub); nil when
 	// there is no hub.
 	Link func(facility string) (Link, bool)
@@ -95,6 +98,8 @@ type Fleet struct {
 	route      route
 	moments    moments
 	listening  time.Time           // since when heartbeats can be heard; zero while not
+	entered    time.Time           // when the last box came in
+	shut       bool                // nobody can
 	subs       map[*sub]struct{}   // who wants to know of changes
 	mirrors    map[string]bool     // facilities whose mirrors are to be published; true: the status too
 	asks       map[string]struct{} // facilities to ask for their status document
@@ -237,8 +242,9 @@ func (f *Fleet) judgeAll(now time.Time, ask func(*facility) bool) {
 	case f.listening.IsZero():
 		f.listening = now
 	}
-	full := false
-	w := f.detector.Step(detect.Snapshot{Now: now, Region: f.regionLocked(), Facilities: func(yield func(*detect.Facts) bool) {
+	full, region := false, f.regionLocked()
+	f.knockLocked(now, region.Shut)
+	w := f.detector.Step(detect.Snapshot{Now: now, Region: region, Facilities: func(yield func(*detect.Facts) bool) {
 		for _, fac := range f.facilities {
 			changed := f.linkLocked(fac)
 			if !yield(&fac.Facts) {
@@ -264,6 +270,7 @@ func (f *Fleet) regionLocked() detect.Region {
 	if since := f.unwritable.Load(); since != nil {
 		r.Unwritable = *since
 	}
+	r.Shut, r.ShutWhy = f.doorLocked()
 	for _, s := range f.route.stalls {
 		r.Stalls = append(r.Stalls, s.Stage.Text(s.Work))
 	}

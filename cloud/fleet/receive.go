@@ -154,6 +154,7 @@ func (f *Fleet) conn(m mqttclient.Received) error {
 		if m.Retained {
 			return errRetained // it may be long gone
 		}
+		f.entered = now
 		fac.heard(now, c.Session)
 		fac.connection, fac.boot = c.Connection, c.BootID.String()
 		f.counts.birth()

@@ -2,8 +2,10 @@ package fleet
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -23,9 +25,10 @@ import (
 // test speaks for.
 type live struct {
 	*Fleet
-	broker *broker.Broker
+	broker *brokertest.Broker
 	box    *mqttclient.Client // says what the box says
 	up     atomic.Bool        // the box is there
+	tunnel atomic.Bool        // and answers
 	seq    uint64
 	beatAt time.Time
 }
@@ -33,9 +36,11 @@ type live struct {
 func newLive(t *testing.T, pool *pgxpool.Pool) *live {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	b := brokertest.New(t, broker.Device{Tenant: "foo", Facility: "la", Enrolment: 1})
-	l := &live{broker: b.Broker}
+	device := broker.Device{Tenant: "foo", Facility: "la", Enrolment: 1}
+	b := brokertest.New(t, device)
+	l := &live{broker: b}
 	l.up.Store(true)
+	l.tunnel.Store(true)
 	f, err := New(Config{
 		DB: pool, Log: quiet,
 		Client: func(c mqttclient.Config) mqttclient.Config {
@@ -43,9 +48,10 @@ func newLive(t *testing.T, pool *pgxpool.Pool) *live {
 			c.WaitMin, c.WaitMax = 20*time.Millisecond, 200*time.Millisecond
 			return c
 		},
-		Link: func(string) (Link, bool) { return Link{}, true },
+		AsBox: b.AsBox(),
+		Link:  func(string) (Link, bool) { return Link{}, true },
 		Probe: func(ctx context.Context, _ string) (time.Duration, error) {
-			if l.up.Load() {
+			if l.up.Load() && l.tunnel.Load() {
 				return time.Millisecond, nil
 			}
 			<-ctx.Done() // as nobody answers
@@ -56,7 +62,10 @@ func newLive(t *testing.T, pool *pgxpool.Pool) *live {
 		t.Fatal(err)
 	}
 	l.Fleet = f
-	l.box, err = mqttclient.New(b.Client(mqttclient.Config{Log: quiet}))
+	conf, _ := b.CA.ClientTLS(device.ID())
+	l.box, err = mqttclient.New(mqttclient.Config{
+		URL: b.TLSURL, ClientID: device.ID(), TLS: func() (*tls.Config, error) { return conf, nil }, WaitMax: time.Second, Log: quiet,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +152,64 @@ func TestAFrozenBrokerIsOursAndADeadBoxIsTold(t *testing.T) {
 	}
 	if s, _ := l.Summary("la"); s.State != string(StateOffline) || len(s.Missing) != 3 || s.Since.After(began) {
 		t.Errorf("it is shown as %+v", s)
+	}
+}
+
+// TestABrokerThatLetsNoBoxInIsOurs: the region's own account still gets in, and the
+// boxes find a certificate that they cannot trust.
+func TestABrokerThatLetsNoBoxInIsOurs(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spoil func(t *testing.T, b *brokertest.Broker)
+		says  string
+	}{
+		"its certificate has expired": {func(t *testing.T, b *brokertest.Broker) { b.Certify(t, b.CA, time.Now().Add(-time.Minute)) }, "has expired"},
+		"its certificate is another authority's": {func(t *testing.T, b *brokertest.Broker) {
+			b.Certify(t, brokertest.NewCA(t), time.Now().Add(time.Hour))
+		}, "not one of this region's authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, pool := newTestDB(t, "la")
+			l := newLive(t, pool)
+			l.until(t, "the region hears la and both canaries, and judges", func(w detect.Word) bool {
+				s, _ := l.Summary("la")
+				return s.State == string(StateOnline) && !w.Held && !l.canaries[0].heard().IsZero() && !l.canaries[1].heard().IsZero()
+			})
+			// All have to connect again, and a tunnel that is down must not help.
+			l.tunnel.Store(false)
+			began := time.Now()
+			tc.spoil(t, l.broker)
+			accused := func(w detect.Word) {
+				for _, k := range []detect.Kind{detect.Offline, detect.TelemetryDown, detect.Outage} {
+					if f, ok := found(w, k); ok {
+						t.Fatalf("after %s: %+v", time.Since(began), f)
+					}
+				}
+			}
+			l.until(t, "operations are told", func(w detect.Word) bool {
+				accused(w)
+				f, ok := found(w, detect.Blind)
+				return ok && strings.Contains(f.Summary, tc.says)
+			})
+			l.until(t, "la would have been told long ago", func(w detect.Word) bool {
+				accused(w)
+				return time.Since(began) > 18*time.Second
+			})
+			if !l.client.State().Connected || time.Since(l.canaries[1].heard()) > 5*time.Second {
+				t.Error("the region's own account does not get in: this shows nothing")
+			}
+			if s, _ := l.Summary("la"); s.State != string(StateUnknown) || !strings.Contains(s.Reason, tc.says) {
+				t.Errorf("la is %s: %s", s.State, s.Reason)
+			}
+			l.broker.Certify(t, l.broker.CA, time.Now().Add(time.Hour))
+			l.tunnel.Store(true)
+			l.until(t, "la is back and nothing was wrong with it", func(w detect.Word) bool {
+				accused(w)
+				s, _ := l.Summary("la")
+				return s.State == string(StateOnline)
+			})
+		})
 	}
 }
 

@@ -115,6 +115,26 @@ func TestAServerCertificateIsKeptWhileItServes(t *testing.T) {
 	}
 }
 
+func TestTheRegionsOwnClientIsNoServer(t *testing.T) {
+	t.Parallel()
+	ca := mustCA(t, t.TempDir())
+	c, err := ca.Client("holdfast-region-canary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil || c.Leaf.Subject.CommonName != "holdfast-region-canary" {
+		t.Errorf("%v, of %s", err, c.Leaf.Subject)
+	}
+	if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: roots}); err == nil {
+		t.Error("it passes for a server's")
+	}
+	if key, ok := c.PrivateKey.(*ecdsa.PrivateKey); !ok || !key.PublicKey.Equal(c.Leaf.PublicKey) {
+		t.Error("the key is another's")
+	}
+}
+
 func TestABoxCertificateIsOnlyThat(t *testing.T) {
 	t.Parallel()
 	ca := mustCA(t, t.TempDir())

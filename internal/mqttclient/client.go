@@ -80,6 +80,9 @@ type Config struct {
 	// evenly between 0 and a bound that doubles from WaitMin (default 1 s) to
 	// WaitMax (default 30 s), so that a thousand clients do not come back at once.
 	WaitMin, WaitMax time.Duration
+	// Stay is how long a connection is kept until it is made anew, for who wants to
+	// know whether one can be made. 0 means for as long as it lasts.
+	Stay time.Duration
 	// Will is asked at each connect for the message that the broker publishes
 	// when it loses the connection; nil means none. Connection counts from 1.
 	Will          func(connection uint64) (Message, error)
@@ -196,6 +199,9 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		if connected {
 			failures = 0
+		}
+		if errors.Is(err, errStayed) {
+			continue
 		}
 		failures++
 		wait := fullJitter(c.cfg.WaitMin, c.cfg.WaitMax, failures)

@@ -12,6 +12,9 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
+// errStayed is why a connection ended that had lasted for Config.Stay.
+var errStayed = errors.New("the connection is made anew")
+
 // session connects, subscribes, and stays until the connection breaks or ctx
 // is done. It reports whether it had been connected.
 func (c *Client) session(ctx context.Context) (connected bool, err error) {
@@ -45,14 +48,25 @@ func (c *Client) session(ctx context.Context) (connected bool, err error) {
 	defer wg.Wait()
 	defer cancel()
 
-	select {
-	case err = <-lost:
-		err = fmt.Errorf("connection lost: %w", err)
-	case <-ctx.Done():
-		err = ctx.Err()
+	var stayed <-chan time.Time
+	if c.cfg.Stay > 0 {
+		timer := time.NewTimer(c.cfg.Stay)
+		defer timer.Stop()
+		stayed = timer.C
+	}
+	leave := func(why error) {
+		err = why
 		cancel()
 		wg.Wait()
 		c.goodbye(ctx, conn)
+	}
+	select {
+	case err = <-lost:
+		err = fmt.Errorf("connection lost: %w", err)
+	case <-stayed:
+		leave(errStayed)
+	case <-ctx.Done():
+		leave(ctx.Err())
 	}
 	c.down(err)
 	return true, err

@@ -70,6 +70,12 @@ func (ca *CA) File() string { return filepath.Join(ca.dir, "ca.crt") }
 // Issue makes a certificate for a name and for 127.0.0.1.
 func (ca *CA) Issue(name string) (certFile, keyFile string, serial *big.Int) {
 	ca.t.Helper()
+	certFile, keyFile = filepath.Join(ca.dir, name+".crt"), filepath.Join(ca.dir, name+".key")
+	return certFile, keyFile, ca.issue(name, certFile, keyFile, time.Now().Add(24*time.Hour))
+}
+
+func (ca *CA) issue(name, certFile, keyFile string, until time.Time) (serial *big.Int) {
+	ca.t.Helper()
 	ca.mu.Lock()
 	ca.serial++
 	serial = big.NewInt(ca.serial)
@@ -77,7 +83,7 @@ func (ca *CA) Issue(name string) (certFile, keyFile string, serial *big.Int) {
 	key := newKey(ca.t)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -89,11 +95,9 @@ func (ca *CA) Issue(name string) (certFile, keyFile string, serial *big.Int) {
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	certFile = filepath.Join(ca.dir, name+".crt")
-	keyFile = filepath.Join(ca.dir, name+".key")
 	writePEM(ca.t, certFile, "CERTIFICATE", der)
 	writePEM(ca.t, keyFile, "EC PRIVATE KEY", keyDER)
-	return certFile, keyFile, serial
+	return serial
 }
 
 // ClientTLS is what a client with that name connects with.
@@ -176,6 +180,8 @@ type Broker struct {
 	Devices *Devices
 	TLSURL  string
 	Local   string // host:port
+
+	certFile, keyFile string
 }
 
 // New starts a broker that knows devices, and stops it when the test ends.
@@ -194,6 +200,10 @@ func NewWith(t testing.TB, integrations []broker.Account, devices ...broker.Devi
 	b, err := broker.New(broker.Config{
 		Dir: filepath.Join(t.TempDir(), "broker"), LocalAddr: local, TLSAddr: secure,
 		CertFile: cert, KeyFile: key, ClientCAFile: ca.File(), CRL: ca.CRL, Devices: list.List,
+		TLSName: "127.0.0.1", Issue: func(name string) (tls.Certificate, error) {
+			conf, _ := ca.ClientTLS(name)
+			return conf.Certificates[0], nil
+		},
 		Integrations: integrations, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -207,7 +217,15 @@ func NewWith(t testing.TB, integrations []broker.Account, devices ...broker.Devi
 	})
 	s.Go("broker", b.Run)
 	Eventually(t, "the broker runs", func() bool { return b.State().Running })
-	return &Broker{Broker: b, CA: ca, Devices: list, TLSURL: "mqtts://" + secure, Local: local}
+	return &Broker{Broker: b, CA: ca, Devices: list, TLSURL: "mqtts://" + secure, Local: local, certFile: cert, keyFile: key}
+}
+
+// Certify gives the broker another certificate, by an authority and until a moment,
+// and starts it again with it.
+func (b *Broker) Certify(t testing.TB, by *CA, until time.Time) {
+	t.Helper()
+	by.issue("broker", b.certFile, b.keyFile, until)
+	b.Kill(t)
 }
 
 // Kill ends the broker's process at once, and waits until it has been started
