@@ -26,6 +26,7 @@ type tx struct {
 	n      int
 	saw    int // of the other side's transactions
 	writes []write
+	memos  []string // what it did to memo, to be read when a seed fails
 }
 
 func (t *tx) on(key int) *write {

@@ -97,13 +97,13 @@ func (w *world) edgeCommits(ctx context.Context) error {
 }
 
 func (w *world) edgeCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, e.db, edgeSide, e.id, ops)
+	t, err := commit(ctx, e.pool, edgeSide, e.id, ops)
 	if err != nil {
 		return err
 	}
 	b := w.books[e.id]
 	b.edge = append(b.edge, t)
-	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
 }
 
@@ -113,13 +113,13 @@ func (w *world) cloudCommits(ctx context.Context) error {
 }
 
 func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, w.region.db, cloudSide, e.id, ops)
+	t, err := commit(ctx, w.region.pool, cloudSide, e.id, ops)
 	if err != nil {
 		return err
 	}
 	b := w.books[e.id]
 	b.cloud = append(b.cloud, t)
-	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (w *world) bothCommit(ctx context.Context) error {
 
 func (w *world) priceChanges(ctx context.Context) error {
 	id, n := w.rand.IntN(3), w.rand.IntN(1000)
-	_, err := w.region.db.Exec(ctx, `INSERT INTO price VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET val = EXCLUDED.val`, id, fmt.Sprint(n))
+	_, err := w.region.pool.Exec(ctx, `INSERT INTO price VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET val = EXCLUDED.val`, id, fmt.Sprint(n))
 	return err
 }
 
@@ -229,7 +229,7 @@ func (w *world) edgeSlotLost(ctx context.Context) error {
 	if err := e.crash(); err != nil {
 		return err
 	}
-	if err := dropSlots(ctx, e.db); err != nil {
+	if err := dropSlots(ctx, e.pool); err != nil {
 		return err
 	}
 	return e.start(ctx)
@@ -243,7 +243,7 @@ func (w *world) regionSlotLost(ctx context.Context) error {
 	if err := w.region.stop(); err != nil {
 		return err
 	}
-	if err := dropSlots(ctx, w.region.db); err != nil {
+	if err := dropSlots(ctx, w.region.pool); err != nil {
 		return err
 	}
 	return w.region.start(ctx)
@@ -298,13 +298,13 @@ func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, 
 		return err
 	}
 	for _, f := range before {
-		if err := f(ctx, r.db); err != nil {
+		if err := f(ctx, r.pool); err != nil {
 			return err
 		}
 	}
-	name := pgx.Identifier{r.db.Config().ConnConfig.Database}.Sanitize()
-	backup := pgx.Identifier{r.db.Config().ConnConfig.Database + "_backup"}.Sanitize()
-	r.db.Close()
+	name := pgx.Identifier{r.pool.Config().ConnConfig.Database}.Sanitize()
+	backup := pgx.Identifier{r.pool.Config().ConnConfig.Database + "_backup"}.Sanitize()
+	r.pool.Close()
 	admin, err := pgx.Connect(ctx, r.server.ConnString())
 	if err != nil {
 		return err
@@ -321,7 +321,7 @@ func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, 
 	if err != nil {
 		return err
 	}
-	if r.db, err = pgxpool.New(ctx, r.conn); err != nil {
+	if r.pool, err = pgxpool.New(ctx, r.conn); err != nil {
 		return err
 	}
 	return r.start(ctx)
@@ -343,7 +343,7 @@ func (w *world) regionDatabaseCrashes(ctx context.Context) error {
 	}
 	w.region.server.Kill9(w.t)
 	w.region.server.Start(w.t)
-	w.region.db.Reset()
+	w.region.pool.Reset()
 	return nil
 }
 
@@ -351,7 +351,7 @@ func (w *world) edgeDatabaseCrashes(context.Context) error {
 	e := w.someEdge()
 	e.server.Kill9(w.t)
 	e.server.Start(w.t)
-	e.db.Reset()
+	e.pool.Reset()
 	return nil
 }
 

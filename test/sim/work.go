@@ -46,23 +46,29 @@ const (
 	memoKinds
 )
 
-func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, value string) error {
+func (m memo) String() string {
+	return [memoKinds]string{"left", "put", "patch", "big", "rename", "delete"}[m]
+}
+
+// write reports whether it changed anything.
+func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, value string) (bool, error) {
 	large := strings.Repeat(value+" ", 600)
+	var tag pgconn.CommandTag
 	var err error
 	switch m {
 	case memoPut:
-		_, err = q.Exec(ctx, `INSERT INTO memo VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val, big = EXCLUDED.big`, facility, key, value, large)
+		tag, err = q.Exec(ctx, `INSERT INTO memo VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val, big = EXCLUDED.big`, facility, key, value, large)
 	case memoPatch:
-		_, err = q.Exec(ctx, `UPDATE memo SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, key, value)
+		tag, err = q.Exec(ctx, `UPDATE memo SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, key, value)
 	case memoBig:
-		_, err = q.Exec(ctx, `UPDATE memo SET big = $3 WHERE facility_id = $1 AND id = $2`, facility, key, large)
+		tag, err = q.Exec(ctx, `UPDATE memo SET big = $3 WHERE facility_id = $1 AND id = $2`, facility, key, large)
 	case memoRename:
-		_, err = q.Exec(ctx, `UPDATE memo SET id = $3 WHERE facility_id = $1 AND id = $2 AND NOT EXISTS (SELECT FROM memo WHERE facility_id = $1 AND id = $3)`,
+		tag, err = q.Exec(ctx, `UPDATE memo SET id = $3 WHERE facility_id = $1 AND id = $2 AND NOT EXISTS (SELECT FROM memo WHERE facility_id = $1 AND id = $3)`,
 			facility, key, (key+1)%keysMax)
 	case memoDelete:
-		_, err = q.Exec(ctx, `DELETE FROM memo WHERE facility_id = $1 AND id = $2`, facility, key)
+		tag, err = q.Exec(ctx, `DELETE FROM memo WHERE facility_id = $1 AND id = $2`, facility, key)
 	}
-	return err
+	return tag.RowsAffected() > 0, err
 }
 
 // commit runs one transaction of a side and enters it in the book. It is tried
@@ -108,8 +114,12 @@ func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility stri
 			}
 		}
 		for _, o := range ops {
-			if err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
+			wrote, err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n))
+			if err != nil {
 				return err
+			}
+			if wrote {
+				t.memos = append(t.memos, fmt.Sprint(o.memo, " ", o.key))
 			}
 			if err := write1(ctx, q, side, facility, t, o); err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,6 @@ type world struct {
 	edges  []*edge
 	books  map[string]*book
 	told   strings.Builder // the steps so far, for a failure
-	drops  []func() error
 	t      testing.TB
 	// lossy: something was lost that no book can follow. Both sides must still
 	// come out equal.
@@ -46,23 +46,18 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 			err = errors.Join(err, w.close())
 		}
 	}()
-	name := fmt.Sprintf("seed_%d", seed)
-	accept := make(chan net.Conn)
-	r := &region{server: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, accept: accept, log: log.With("side", "region")}
-	db, conn, drop, err := fresh(ctx, l.region, regionTemplate, name)
-	if err != nil {
-		return w, err
+	for _, d := range l.all() {
+		if err := d.reset(ctx); err != nil {
+			return w, err
+		}
 	}
-	r.db, r.conn = db, conn
-	w.region, w.drops = r, append(w.drops, drop)
+	accept := make(chan net.Conn)
+	r := &region{database: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, accept: accept, log: log.With("side", "region")}
+	w.region = r
 	for i, id := range facilities {
 		addr := netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i + 2)})
 		r.addrs[addr] = id
-		e := &edge{id: id, server: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
-		if e.db, e.conn, drop, err = fresh(ctx, l.edges[id], edgeTemplate, name); err != nil {
-			return w, err
-		}
-		w.drops = append(w.drops, drop)
+		e := &edge{id: id, database: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
 		w.edges, w.books[id] = append(w.edges, e), &book{}
 	}
 	for _, d := range append([]string{r.dir}, w.edges[0].dir, w.edges[1].dir) {
@@ -87,28 +82,23 @@ func (w *world) rest(ctx context.Context) error {
 		return w.settle(ctx) // the counts may have gone back
 	}
 	var last error
-	counts := []struct {
-		db    func(e *edge) *pgxpool.Pool
-		table string
-		want  func(b *book) int
-	}{
-		{func(*edge) *pgxpool.Pool { return w.region.db }, "edge_count", func(b *book) int { return len(b.edge) }},
-		{func(*edge) *pgxpool.Pool { return w.region.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
-		{func(e *edge) *pgxpool.Pool { return e.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
-	}
-	err := until(ctx, w.patience, func() (bool, error) {
-		for _, e := range w.edges {
-			for _, c := range counts {
-				n, want := -1, c.want(w.books[e.id])
-				err := c.db(e).QueryRow(ctx, "SELECT n FROM "+c.table+" WHERE facility_id = $1", e.id).Scan(&n)
-				if n == want {
-					continue
-				}
-				last = fmt.Errorf("%s of %s is %d where it must be %d: %w", c.table, e.id, n, want, cmp.Or(err, errLate))
-				return false, nil
-			}
+	want := func(db *pgxpool.Pool, where, table, facility string, n int) bool {
+		have := -1
+		err := db.QueryRow(ctx, "SELECT n FROM "+table+" WHERE facility_id = $1", facility).Scan(&have)
+		if have != n {
+			last = fmt.Errorf("%s of %s is %d in %s where it must be %d: %w", table, facility, have, where, n, cmp.Or(err, errLate))
 		}
-		return true, nil
+		return have == n
+	}
+	pending := slices.Clone(w.edges)
+	err := until(ctx, w.patience, func() (bool, error) {
+		pending = slices.DeleteFunc(pending, func(e *edge) bool {
+			b := w.books[e.id]
+			return want(w.region.pool, "the region", "edge_count", e.id, len(b.edge)) &&
+				want(e.pool, "its own database", "cloud_count", e.id, len(b.cloud)) &&
+				want(w.region.pool, "the region", "cloud_count", e.id, len(b.cloud))
+		})
+		return len(pending) == 0, nil
 	})
 	if err != nil {
 		return fmt.Errorf("no rest within %s: %w", w.patience, last)
@@ -122,16 +112,14 @@ var errLate = errors.New("it has not arrived")
 func until(ctx context.Context, d time.Duration, ok func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if done, err := ok(); done || err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
@@ -143,9 +131,6 @@ func (w *world) close() error {
 	}
 	if w.region != nil {
 		errs = append(errs, w.region.stop())
-	}
-	for _, drop := range w.drops {
-		errs = append(errs, drop())
 	}
 	return errors.Join(errs...)
 }
