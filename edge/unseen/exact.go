@@ -22,12 +22,14 @@ type asked struct {
 	byText  map[string]int
 	found   map[int]apply.Touch
 	whole   map[int]bool // a change sent all of the row
+	// swept: what happened last was that all rows but those listed were removed.
+	swept map[int]bool
 }
 
 func newAsked(k apply.Keys) *asked {
 	a := &asked{
 		id: k.Schema + "." + k.Table, columns: slices.Sorted(slices.Values(k.Columns)),
-		byText: make(map[string]int, len(k.Rows)), found: map[int]apply.Touch{}, whole: map[int]bool{},
+		byText: make(map[string]int, len(k.Rows)), found: map[int]apply.Touch{}, whole: map[int]bool{}, swept: map[int]bool{},
 	}
 	places := make([]int, len(a.columns))
 	for i, name := range a.columns {
@@ -156,6 +158,7 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 	if c.Op == change.Truncate {
 		for i := range a.rows {
 			a.touch(i, is, false, nil)
+			a.swept[i] = true
 		}
 		return
 	}
@@ -230,14 +233,28 @@ func (a *asked) keyRange(t *tableKeys, r *change.KeyRange, is apply.Touch) {
 			not := is
 			not.Unsure = !sure
 			a.touch(i, not, false, nil)
+			a.swept[i] = true
 		}
 	}
+}
+
+// touched returns what was found. To remove the rows that are there locks no key:
+// the region may have made the row while it did, unseen by it, and have committed it
+// before. So it cannot be known that the row is gone there.
+func (a *asked) touched() map[int]apply.Touch {
+	for i := range a.swept {
+		t := a.found[i]
+		t.Unsure = true
+		a.found[i] = t
+	}
+	return a.found
 }
 
 // touch adds a change of the i-th key. made: there was no such row before, as
 // far as one knows. absent are the columns that were not sent.
 func (a *asked) touch(i int, is apply.Touch, made bool, absent []string) {
 	t, known := a.found[i]
+	delete(a.swept, i)
 	is.Inserted = made
 	if known {
 		is.Inserted, is.Unsure = t.Inserted, is.Unsure || t.Unsure

@@ -54,6 +54,7 @@ type Touch struct {
 	Moved []change.Row
 	// Unsure is true when it cannot be known whether the key was changed, or what
 	// the row is at the other side: it got this key, and not all of it was sent
-	// with that. The row as it is here is then sent again where it stands.
+	// with that, or it was removed with all rows of a range. The row as it is here,
+	// or that there is none, is then sent again where it stands.
 	Unsure bool
 }
