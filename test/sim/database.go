@@ -47,7 +47,11 @@ func newDatabase(t *testing.T) *database {
 
 func (d *database) exec(t *testing.T, sql string, args ...any) {
 	t.Helper()
-	if _, err := d.pool.Exec(t.Context(), sql, args...); err != nil {
+	var mode []any
+	if len(args) == 0 {
+		mode = append(mode, pgx.QueryExecModeSimpleProtocol) // there may be several statements
+	}
+	if _, err := d.pool.Exec(t.Context(), sql, append(mode, args...)...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,7 +106,7 @@ func (d *database) reset(ctx context.Context) error {
 	}
 	rows, err := d.pool.Query(ctx, `SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication
 		UNION ALL SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass) FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
-			WHERE NOT tgisinternal AND relnamespace = 'public'::regnamespace`)
+			WHERE NOT tgisinternal AND relnamespace = 'public'::regnamespace AND tgname LIKE 'holdfast%'`)
 	if err != nil {
 		return err
 	}
@@ -112,6 +116,11 @@ func (d *database) reset(ctx context.Context) error {
 	}
 	for _, t := range tables {
 		do = append(do, "DELETE FROM "+t)
+	}
+	if n, err := d.columns(ctx); err != nil {
+		return err
+	} else if n > 0 {
+		do = append(do, "DROP TABLE grow", strings.TrimSuffix(growTable, ";"))
 	}
 	c, err := d.pool.Acquire(ctx)
 	if err != nil {
@@ -135,3 +144,9 @@ func (d *database) reset(ctx context.Context) error {
 }
 
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// columns returns how many columns were added to grow.
+func (d *database) columns(ctx context.Context) (n int, err error) {
+	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM pg_attribute WHERE attrelid = 'grow'::regclass AND attname ~ '^c[0-9]'`).Scan(&n)
+	return n, err
+}

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-
-	"github.com/agogsaas/holdfast/proto"
 )
 
 // calmSteps are those after which nothing is lost, as far as the books know.
@@ -114,13 +112,8 @@ func (w *world) putBackOnce(ctx context.Context, n int) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	// A range that is under way stands against what the cloud changes meanwhile.
-	if err := until(ctx, w.patience, func() (bool, error) {
-		restored, _ := e.up.Restored()
-		loading := slices.ContainsFunc(e.up.TableStates(), func(t proto.TableState) bool { return t.State != proto.TableStreaming })
-		return !restored && !loading && e.queue.Stats().Transactions == 0, nil
-	}); err != nil {
-		return fmt.Errorf("the tables do not go up: %w", err)
+	if err := w.loaded(ctx, e); err != nil {
+		return err
 	}
 	region, err := look(ctx, w.region.pool)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 var (
 	from  = flag.Uint64("sim.from", 1, "the first seed")
-	seeds = flag.Uint64("sim.seeds", 25, "how many seeds; 0 is for ever")
+	seeds = flag.Uint64("sim.seeds", 60, "how many seeds; 0 is for ever")
 	times = flag.Uint64("sim.times", 1, "how many times each seed is run: how the threads interleave is not the seed's to say")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")

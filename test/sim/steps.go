@@ -36,6 +36,7 @@ var steps = []step{
 	{"region crashes", 3, (*world).regionCrashes},
 	{"queue write fails", 3, (*world).queueFails},
 	{"queue disk is full", 2, (*world).queueFull},
+	{"disk of the region is full", 2, (*world).regionFull},
 	{"log of the way down fails", 3, (*world).logFails},
 	{"slot of the edge is lost", 1, (*world).edgeSlotLost},
 	{"slot of the region is lost", 1, (*world).regionSlotLost},
@@ -86,7 +87,14 @@ func (w *world) someEdge() *edge {
 func (w *world) someOps() []op {
 	ops := make([]op, 1+w.rand.IntN(3))
 	for i := range ops {
-		ops[i] = op{key: w.rand.IntN(keysMax), delete: w.rand.IntN(4) == 0, memo: memo(w.rand.IntN(int(memoKinds)))}
+		ops[i] = op{row: row{"doc", w.rand.IntN(keysMax)}, delete: w.rand.IntN(4) == 0, memo: memo(w.rand.IntN(int(memoKinds)))}
+	}
+	ops[0].grow = w.growing && w.rand.IntN(2) == 0
+	switch w.rand.IntN(4) {
+	case 0:
+		ops = append(ops, op{row: row{"plan", w.rand.IntN(keysMax)}, delete: w.rand.IntN(4) == 0})
+	case 1:
+		ops = append(ops, op{row: row{"job", w.rand.IntN(keysMax)}})
 	}
 	return ops
 }
@@ -130,7 +138,7 @@ func (w *world) bothCommit(ctx context.Context) error {
 		return err
 	}
 	w.tell("and")
-	return w.edgeCommit(ctx, e, []op{{key: ops[0].key}})
+	return w.edgeCommit(ctx, e, []op{{row: ops[w.rand.IntN(len(ops))].row}})
 }
 
 func (w *world) priceChanges(ctx context.Context) error {
@@ -218,6 +226,33 @@ func (w *world) queueFull(ctx context.Context) error {
 	e.write.Heal()
 	return err
 }
+
+// regionFull lets the region refuse what a facility sends, once or more, where it
+// is joined. Nothing of it may be taken for a fault of the rows.
+func (w *world) regionFull(ctx context.Context) error {
+	e, db := w.someEdge(), w.region.pool
+	var before, hits int
+	if err := db.QueryRow(ctx, hitsSQL).Scan(&before); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, `UPDATE disk SET is_full = true`); err != nil {
+		return err
+	}
+	err := w.edgeCommit(ctx, e, w.someOps())
+	if err == nil && e.cable.joined() {
+		_ = until(ctx, fullWithin, func() (bool, error) { // or it does not come so far
+			err := db.QueryRow(ctx, hitsSQL).Scan(&hits)
+			return hits > before, err
+		})
+	}
+	_, err2 := db.Exec(ctx, `UPDATE disk SET is_full = false`)
+	return errors.Join(err, err2)
+}
+
+// fullWithin is how long a full disk waits for somebody to notice.
+const fullWithin = time.Second
+
+const hitsSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM disk_hits`
 
 // edgeSlotLost is a loss: what had not been read comes again by ranges, in which
 // nobody can tell what the edge had changed, so that all of its rows stand.

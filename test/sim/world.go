@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // world is all that one seed plays with.
@@ -33,6 +35,7 @@ type world struct {
 	lossy bool
 	// ticksLost: rows of a facility without a key may be lost.
 	ticksLost map[string]bool
+	growing   bool            // rows of grow are written
 	patience  time.Duration   // until rest
 	backedUp  bool            // there is a backup of the region
 	putBack   map[string]bool // facilities whose database was put back: history stays in the region
@@ -73,7 +76,29 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 			return w, err
 		}
 	}
-	return w, w.rest(ctx)
+	if err := w.rest(ctx); err != nil {
+		return w, err
+	}
+	for _, e := range w.edges {
+		if err := w.loaded(ctx, e); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// loaded waits until the tables have gone up: a range that is under way stands
+// against what the cloud changes meanwhile.
+func (w *world) loaded(ctx context.Context, e *edge) error {
+	if err := until(ctx, w.patience, func() (bool, error) {
+		restored, _ := e.up.Restored()
+		states := e.up.TableStates()
+		loading := slices.ContainsFunc(states, func(t proto.TableState) bool { return t.State != proto.TableStreaming })
+		return !restored && !loading && len(states) > 0 && e.queue.Stats().Transactions == 0, nil
+	}); err != nil {
+		return fmt.Errorf("the tables of %s do not go up: %w", e.id, err)
+	}
+	return nil
 }
 
 // rest waits until each side has all that the other has committed.
