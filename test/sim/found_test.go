@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -71,4 +72,46 @@ func TestARowMadeWhileARangeIsAppliedIsTheSameOnBothSides(t *testing.T) {
 		t.Fatal(err)
 	}
 	count(`SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
+}
+
+// The cloud gives a row another key and does not send its large column, which has
+// not changed there; at the facility, meanwhile, it has. The two sides take it from
+// rows that differ, and must come to one all the same.
+func TestARowMovedThereAndChangedHereIsTheSameOnBothSides(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	w, err := newWorld(ctx, t, newLane(t), 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	la := w.edges[0]
+	for i, err := range []error{
+		w.edgeCommit(ctx, la, []op{{row: row{"doc", 0}, memo: memoPut}}),
+		w.rest(ctx),
+		w.cutFor(la, func() error {
+			return errors.Join(
+				w.edgeCommit(ctx, la, []op{{row: row{"doc", 1}, memo: memoLeft}, {row: row{"doc", 0}, memo: memoBig}}),
+				w.cloudCommit(ctx, la, []op{{row: row{"doc", 0}, memo: memoRename}}),
+			)
+		}),
+		w.rest(ctx),
+		w.settle(ctx),
+	} {
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+}
+
+// cutFor does something while the link is down.
+func (w *world) cutFor(e *edge, do func() error) error {
+	e.cable.cut()
+	defer e.cable.restore(-1)
+	return do()
 }
