@@ -297,9 +297,11 @@ func (x *execution) touched(ctx context.Context, sh *shape, seen change.Position
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	return x.facts.local.Touched(ctx, seen, Keys{
-		Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys,
-	})
+	k := Keys{Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys}
+	for _, c := range sh.settable() {
+		k.Sent = append(k.Sent, sh.to[c].name)
+	}
+	return x.facts.local.Touched(ctx, seen, k)
 }
 
 // targetKey are the key columns' names here.

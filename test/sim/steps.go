@@ -244,6 +244,7 @@ func (w *world) regionFull(ctx context.Context) error {
 			err := db.QueryRow(ctx, hitsSQL).Scan(&hits)
 			return hits > before, err
 		})
+		w.tell("refused %d times", max(hits-before, 0))
 	}
 	_, err2 := db.Exec(ctx, `UPDATE disk SET is_full = false`)
 	return errors.Join(err, err2)
