@@ -17,17 +17,24 @@ import (
 type asked struct {
 	id      string
 	columns []string     // of the key, sorted
+	sent    []string     // the other columns that the region sends
 	rows    []change.Row // the keys, in the order of columns
 	places  []int        // of columns in Keys.Columns
 	byText  map[string]int
 	found   map[int]apply.Touch
 	whole   map[int]bool // a change sent all of the row
+	last    struct {
+		table *change.Table
+		lacks []string // of the columns sent
+	}
+	// swept: what happened last was that all rows but those listed were removed.
+	swept map[int]bool
 }
 
 func newAsked(k apply.Keys) *asked {
 	a := &asked{
-		id: k.Schema + "." + k.Table, columns: slices.Sorted(slices.Values(k.Columns)),
-		byText: make(map[string]int, len(k.Rows)), found: map[int]apply.Touch{}, whole: map[int]bool{},
+		id: k.Schema + "." + k.Table, columns: slices.Sorted(slices.Values(k.Columns)), sent: k.Sent,
+		byText: make(map[string]int, len(k.Rows)), found: map[int]apply.Touch{}, whole: map[int]bool{}, swept: map[int]bool{},
 	}
 	places := make([]int, len(a.columns))
 	for i, name := range a.columns {
@@ -156,6 +163,7 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 	if c.Op == change.Truncate {
 		for i := range a.rows {
 			a.touch(i, is, false, nil)
+			a.swept[i] = true
 		}
 		return
 	}
@@ -168,7 +176,7 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 		return
 	}
 	if c.Op == change.Range {
-		a.keyRange(t, c.Range, is)
+		a.keyRange(t, table, c.Range, is)
 		return
 	}
 	if c.Row == nil {
@@ -177,7 +185,7 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 		}
 		return
 	}
-	var absent []string
+	absent := a.lacking(table)
 	for _, n := range c.Absent {
 		if !slices.Contains(t.inRow, n) {
 			absent = append(absent, table.Columns[n].Name)
@@ -208,12 +216,28 @@ func (a *asked) change(t *tableKeys, table *change.Table, c *change.Change, is a
 	a.touch(i, is, c.Op == change.Insert || moved, absent)
 }
 
-func (a *asked) keyRange(t *tableKeys, r *change.KeyRange, is apply.Touch) {
-	listed := map[int]bool{}
+// lacking are the columns that the table did not have when the frame was made. A
+// frame has many changes, and asks again and again.
+func (a *asked) lacking(table *change.Table) []string {
+	if a.last.table == table {
+		return a.last.lacks
+	}
+	var names []string
+	for _, name := range a.sent {
+		if !slices.ContainsFunc(table.Columns, func(c change.Column) bool { return c.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	a.last.table, a.last.lacks = table, slices.Clip(names)
+	return a.last.lacks
+}
+
+func (a *asked) keyRange(t *tableKeys, table *change.Table, r *change.KeyRange, is apply.Touch) {
+	listed, lacking := map[int]bool{}, a.lacking(table)
 	for _, row := range r.Rows {
 		if i, ok := a.byText[text(t.fromRow(row, nil, nil))]; ok {
 			listed[i] = true
-			a.touch(i, is, true, nil)
+			a.touch(i, is, true, lacking)
 		}
 	}
 	if is.Position.Epoch>>32 > 1 {
@@ -230,14 +254,28 @@ func (a *asked) keyRange(t *tableKeys, r *change.KeyRange, is apply.Touch) {
 			not := is
 			not.Unsure = !sure
 			a.touch(i, not, false, nil)
+			a.swept[i] = true
 		}
 	}
+}
+
+// touched returns what was found. To remove the rows that are there locks no key:
+// the region may have made the row while it did, unseen by it, and have committed it
+// before. So it cannot be known that the row is gone there.
+func (a *asked) touched() map[int]apply.Touch {
+	for i := range a.swept {
+		t := a.found[i]
+		t.Unsure = true
+		a.found[i] = t
+	}
+	return a.found
 }
 
 // touch adds a change of the i-th key. made: there was no such row before, as
 // far as one knows. absent are the columns that were not sent.
 func (a *asked) touch(i int, is apply.Touch, made bool, absent []string) {
 	t, known := a.found[i]
+	delete(a.swept, i)
 	is.Inserted = made
 	if known {
 		is.Inserted, is.Unsure = t.Inserted, is.Unsure || t.Unsure

@@ -100,7 +100,7 @@ func (x *Index) Touched(ctx context.Context, seen change.Position, keys apply.Ke
 			return nil, err
 		}
 	}
-	return a.found, nil
+	return a.touched(), nil
 }
 
 // reset begins anew after p.

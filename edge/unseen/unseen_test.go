@@ -66,6 +66,7 @@ type naive struct {
 	by      string
 	op      change.Op
 	made    bool
+	swept   bool // with all rows of a range
 	absent  []string
 	matches func(table int, key change.Row) bool // key in column order
 }
@@ -121,7 +122,7 @@ func (w *writer) change() change.Change {
 		c.Op, c.Key = change.Delete, key
 	case what < 98:
 		c.Op = change.Truncate
-		it.matches = func(table int, _ change.Row) bool { return table == n }
+		it.swept, it.matches = true, func(table int, _ change.Row) bool { return table == n }
 	default:
 		a, b := w.key(n), w.key(n)
 		num := func(r change.Row) int { v, _ := strconv.Atoi(string(r[len(r)-1])); return v }
@@ -138,7 +139,7 @@ func (w *writer) change() change.Change {
 			c.Range.Rows = []change.Row{full(n, key, "b")}
 		}
 		w.log = append(w.log, naive{at: w.pos, made: true, matches: func(table int, k change.Row) bool { return table == n && listed && equalKeys(k, key) }})
-		it.matches = func(table int, k change.Row) bool { return table == n && in(k) && !equalKeys(k, key) }
+		it.swept, it.matches = true, func(table int, k change.Row) bool { return table == n && in(k) && !equalKeys(k, key) }
 	}
 	it.op = c.Op
 	w.log = append(w.log, it)
@@ -210,7 +211,7 @@ func (w *writer) want(seen change.Position, table int, key change.Row) (t apply.
 		if ok && t.Position == n.at && n.by == "" {
 			n.by = t.By
 		}
-		t = apply.Touch{Position: n.at, CommitMicros: int64(n.at.Seq), By: n.by, Inserted: made}
+		t = apply.Touch{Position: n.at, CommitMicros: int64(n.at.Seq), By: n.by, Inserted: made, Unsure: n.swept}
 		ok = true
 	}
 	if ok && !whole {

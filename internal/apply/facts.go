@@ -60,6 +60,8 @@ type work struct {
 	touched map[int]Touch
 	// moved is set for a row that got another key: entries are its old key and its new.
 	moved bool
+	// filled: what was not sent of that row was taken from here.
+	filled bool
 	// ofRange is set for the rows of a key range.
 	ofRange bool
 
@@ -260,7 +262,7 @@ func (w *work) fill() {
 	for _, c := range e.absent {
 		e.row[c] = old[c]
 	}
-	e.absent = nil
+	e.absent, w.filled = nil, true
 }
 
 // ask waits until Local knows everything, and asks it. any is true when
@@ -295,9 +297,11 @@ func (x *execution) touched(ctx context.Context, sh *shape, seen change.Position
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	return x.facts.local.Touched(ctx, seen, Keys{
-		Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys,
-	})
+	k := Keys{Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys}
+	for _, c := range sh.settable() {
+		k.Sent = append(k.Sent, sh.to[c].name)
+	}
+	return x.facts.local.Touched(ctx, seen, k)
 }
 
 // targetKey are the key columns' names here.
@@ -333,6 +337,10 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			w.add(i, &v)
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
+				if w.filled && i == 0 {
+					// The cloud took it from the row as it was there.
+					w.elsewhere = append(w.elsewhere, w.keys[1])
+				}
 			}
 			if v.lacking {
 				x.lacking = append(x.lacking, lackingRow{w.shape, w.keys[i]})

@@ -34,6 +34,9 @@ type Keys struct {
 	// Rows. The values are text as in change.Row.
 	Columns []string
 	Rows    []change.Row
+	// Sent are the names of the other columns that the other side sends. One that
+	// the table here did not have yet when a row was changed was not sent either.
+	Sent []string
 }
 
 // Touch is what local transactions did to a row that the other side did not
@@ -47,13 +50,14 @@ type Touch struct {
 	// its key when the other side last looked.
 	Inserted bool
 	// Unsent names the columns whose value none of them changed, as far as the
-	// WAL tells: unchanged TOAST.
+	// WAL tells: unchanged TOAST, or a column that the table did not have.
 	Unsent []string
 	// Moved are the keys that rows of this key got, when not all of the row was
 	// sent with them. They have the order of Keys.Columns.
 	Moved []change.Row
 	// Unsure is true when it cannot be known whether the key was changed, or what
 	// the row is at the other side: it got this key, and not all of it was sent
-	// with that. The row as it is here is then sent again where it stands.
+	// with that, or it was removed with all rows of a range. The row as it is here,
+	// or that there is none, is then sent again where it stands.
 	Unsure bool
 }

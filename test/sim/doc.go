@@ -4,10 +4,17 @@
 // between, one step after the other as the seed says. At rest both sides must be
 // what the seed's own books say they are.
 //
-// Not in it, and so not shown by it: clocks that jump, tables that change, a box
-// that is restored or replaced, the policies cloud and columns, rows that change
-// their facility, more than two facilities. What there is of these is in the tests
-// of the rooms and in test/scenario.
+// A seed is 30 steps, and its number says all that happens in it but how the threads
+// interleave (-sim.times). `make test` runs 60 of them, mutants of the engine that must
+// die in them, a few seeds in which a box's database is put back, and a few in which
+// columns are added while rows are on their way; `make sim` runs as many as one likes.
+// The tables have the policies edge, cloud and columns, each with its book.
+//
+// Not in it, and so not shown by it: clocks that jump (the programs compare
+// monotonic time; the databases' clocks are this machine's), columns that are taken
+// away, a box that is replaced, rows that change their facility, more than two
+// facilities. What there is of these is in the tests of the rooms and in
+// test/scenario.
 //
 // In:  make test, make sim.
 // Out: edge/uplink, cloud/stream, cloud/ingest, cloud/router and the rooms that they share, over cables that a step cuts.

@@ -32,9 +32,9 @@ func (w *world) dump(ctx context.Context) string {
 			}
 		}
 	}
-	show(w.region.db, "region")
+	show(w.region.pool, "region")
 	for _, e := range w.edges {
-		show(e.db, e.id)
+		show(e.pool, e.id)
 	}
 	return "\n\nwhat was written down:" + out.String()
 }

@@ -7,28 +7,23 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/edge/unseen"
 	"github.com/agogsaas/holdfast/edge/uplink"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/fault"
-	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/run"
 )
 
 // edge is a facility's agent: the rooms of a row, without people.
 type edge struct {
-	id     string
-	server *pgtest.Server
-	db     *pgxpool.Pool
-	conn   string
-	dir    string
-	cable  *cable
-	log    *slog.Logger
+	id string
+	*database
+	dir   string
+	cable *cable
+	log   *slog.Logger
 
 	// queueMax is how many bytes the queue takes; 0 is no limit.
 	queueMax int64
@@ -54,13 +49,13 @@ func (e *edge) start(_ context.Context) error {
 	e.queue.Hold(change.Position{})
 	local := unseen.New(e.queue, func(ctx context.Context) error { return e.up.Settled(ctx) })
 	e.down = downlink.New(downlink.Config{
-		Facility: e.id, ConnString: e.conn, Local: local, DB: e.db, Log: e.log,
+		Facility: e.id, ConnString: e.conn, Local: local, DB: e.pool, Log: e.log,
 		Registry: func() *apply.Registry { return e.up.Registry() },
 		Restored: func() (restored, whole bool) { return e.up.Restored() },
 		Hold:     func(seen change.Position) { e.queue.Hold(seen); local.Seen(seen) },
 	})
 	e.up, err = uplink.New(uplink.Config{
-		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.db, CaptureConn: e.conn,
+		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.pool, CaptureConn: e.conn,
 		Queue: e.queue, Down: e.down, Linger: 20 * time.Millisecond, GiveWayAfter: 100 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
 	})
 	if err != nil {

@@ -62,7 +62,7 @@ func (w *world) fillQueue(ctx context.Context) error {
 			ways[s.GaveWay] = true
 		}
 	}
-	if _, err := e.db.Exec(ctx, `DELETE FROM happened WHERE n % 3 <> 0`); err != nil {
+	if _, err := e.pool.Exec(ctx, `DELETE FROM happened WHERE n % 3 <> 0`); err != nil {
 		return err
 	}
 	w.heal()

@@ -58,6 +58,10 @@ var mutants = []mutant{
 		},
 		edit: edit{"internal/apply/applier.go", "\ta.cfg.OnApplied(p)\n", "\ta.cfg.OnApplied(p)\n\ta.cfg.OnDurable(p.Position)\n\tif true {\n\t\treturn // and never flushes\n\t}\n"},
 	},
+	{
+		name: "has the facility's version stand whatever the policy is", from: 1, say: wrongVersion,
+		edit: edit{"internal/apply/decide.go", "\t\tif policy == PolicyCloud || policy == PolicyColumns && slices", "\t\tif false && slices"},
+	},
 }
 
 // mutantSeeds is how many seeds a mutant is given to live.

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-
-	"github.com/agogsaas/holdfast/proto"
 )
 
 // calmSteps are those after which nothing is lost, as far as the books know.
@@ -101,7 +99,7 @@ func (w *world) putBackOnce(ctx context.Context, n int) error {
 		return err
 	}
 	late := 5 + n
-	if _, err := e.db.Exec(ctx, `INSERT INTO doc VALUES ($1, $2, 'late')`, e.id, late); err != nil {
+	if _, err := e.pool.Exec(ctx, `INSERT INTO doc VALUES ($1, $2, 'late')`, e.id, late); err != nil {
 		return err
 	}
 	if err := e.start(ctx); err != nil {
@@ -114,19 +112,14 @@ func (w *world) putBackOnce(ctx context.Context, n int) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	// A range that is under way stands against what the cloud changes meanwhile.
-	if err := until(ctx, w.patience, func() (bool, error) {
-		restored, _ := e.up.Restored()
-		loading := slices.ContainsFunc(e.up.TableStates(), func(t proto.TableState) bool { return t.State != proto.TableStreaming })
-		return !restored && !loading && e.queue.Stats().Transactions == 0, nil
-	}); err != nil {
-		return fmt.Errorf("the tables do not go up: %w", err)
+	if err := w.loaded(ctx, e); err != nil {
+		return err
 	}
-	docs, err := rowsOf(ctx, w.region.db, "doc", "id || ' ' || val", e.id)
+	region, err := look(ctx, w.region.pool)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(docs, fmt.Sprint(late, " late")) {
+	if docs := region[[2]string{"doc", e.id}]; !slices.Contains(docs, fmt.Sprint(late, " late")) {
 		return fmt.Errorf("what was changed after the database was put back is lost: %v", docs)
 	}
 	if err := w.runCalm(ctx, 10); err != nil {
@@ -161,7 +154,7 @@ func (w *world) offline(e *edge, clean bool, do func() error) error {
 	if err := e.crash(); err != nil {
 		return err
 	}
-	e.db.Reset()
+	e.pool.Reset()
 	if clean {
 		e.server.Stop(w.t)
 	} else {

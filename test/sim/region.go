@@ -7,14 +7,11 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/agogsaas/holdfast/cloud/ingest"
 	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/fault"
-	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/run"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -26,12 +23,10 @@ const tenant = "foo"
 
 // region is the region's program: the rooms of a row, without people.
 type region struct {
-	server *pgtest.Server
-	db     *pgxpool.Pool
-	conn   string
-	dir    string
-	addrs  map[netip.Addr]string // facilities by their tunnel address
-	log    *slog.Logger
+	*database
+	dir   string
+	addrs map[netip.Addr]string // facilities by their tunnel address
+	log   *slog.Logger
 
 	// toLog is the step to the log of the way down.
 	toLog fault.Point
@@ -44,7 +39,7 @@ type region struct {
 
 func (r *region) start(ctx context.Context) error {
 	r.stack = run.New(r.log)
-	in, err := ingest.New(ctx, ingest.Config{DB: r.db, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, Heal: func(facility, table, reason string) bool {
+	in, err := ingest.New(ctx, ingest.Config{DB: r.pool, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, Heal: func(facility, table, reason string) bool {
 		asked, err := r.streams.Heal(facility, reason, table)
 		return asked && err == nil
 	}, Log: r.log.With("part", "ingest")})
@@ -52,7 +47,7 @@ func (r *region) start(ctx context.Context) error {
 		return err
 	}
 	r.router, err = router.New(router.Config{
-		ConnString: r.conn, DB: r.db, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20, Every: 200 * time.Millisecond,
+		ConnString: r.conn, DB: r.pool, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20, Every: 200 * time.Millisecond,
 		Facilities: func(context.Context) ([]router.Facility, error) {
 			var list []router.Facility
 			for _, id := range facilities {

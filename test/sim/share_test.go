@@ -61,10 +61,10 @@ func TestABacklogHoldsUpNobodyElse(t *testing.T) {
 		key      int
 		within   time.Duration
 	}{
-		{"another facility's change to the region", frankfurt.db, w.region.db, "frankfurt", 1000, shareWithin},
-		{"a change of the region to the facility that drains", w.region.db, la.db, "la", 2000, shareWithin},
-		{"a change of the region to another facility", w.region.db, frankfurt.db, "frankfurt", 3000, shareWithin},
-		{"the draining facility's own change to the region", la.db, w.region.db, "la", 4000, 0},
+		{"another facility's change to the region", frankfurt.pool, w.region.pool, "frankfurt", 1000, shareWithin},
+		{"a change of the region to the facility that drains", w.region.pool, la.pool, "la", 2000, shareWithin},
+		{"a change of the region to another facility", w.region.pool, frankfurt.pool, "frankfurt", 3000, shareWithin},
+		{"the draining facility's own change to the region", la.pool, w.region.pool, "la", 4000, 0},
 	} {
 		wg.Go(func() {
 			lags, err := lags(ctx, way.from, way.to, way.facility, way.key, drained)
@@ -100,7 +100,7 @@ func pile(ctx context.Context, e *edge, n int) error {
 	for i := range writers {
 		wg.Go(func() {
 			// One call for many transactions; each commits by itself.
-			_, errs[i] = e.db.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
+			_, errs[i] = e.pool.Exec(ctx, fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
 				INSERT INTO memo (facility_id, id, val) VALUES ('%s', %d + i, md5(i::text));
 				INSERT INTO happened (facility_id, n) VALUES ('%s', i); COMMIT; END LOOP; END $$`, n/writers, e.id, (i+1)*10_000_000, e.id))
 		})

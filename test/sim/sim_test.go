@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,8 @@ import (
 
 var (
 	from  = flag.Uint64("sim.from", 1, "the first seed")
-	seeds = flag.Uint64("sim.seeds", 25, "how many seeds; 0 is for ever")
+	seeds = flag.Uint64("sim.seeds", 60, "how many seeds; 0 is for ever")
+	times = flag.Uint64("sim.times", 1, "how many times each seed is run: how the threads interleave is not the seed's to say")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
 	calm  = flag.Duration("sim.patience", time.Minute, "how long both sides may take to come to rest")
@@ -25,14 +27,13 @@ var (
 func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
 	t.Parallel()
 	var next, ran atomic.Uint64
-	next.Store(*from)
 	var wg sync.WaitGroup
 	began := time.Now()
 	for range *lanes {
 		l := newLane(t)
 		wg.Go(func() {
 			for t.Context().Err() == nil && !t.Failed() {
-				seed := next.Add(1) - 1
+				seed := *from + (next.Add(1)-1) / *times
 				if *seeds > 0 && seed >= *from+*seeds {
 					return
 				}
@@ -56,7 +57,9 @@ func runSeed(t *testing.T, l *lane, seed uint64) error {
 	if *loud {
 		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w, err := newWorld(ctx, t, l, seed, t.TempDir(), log, *calm)
+	dir := t.TempDir()
+	defer os.RemoveAll(dir) // now: there may be thousands of seeds
+	w, err := newWorld(ctx, t, l, seed, dir, log, *calm)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}

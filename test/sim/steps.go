@@ -36,6 +36,7 @@ var steps = []step{
 	{"region crashes", 3, (*world).regionCrashes},
 	{"queue write fails", 3, (*world).queueFails},
 	{"queue disk is full", 2, (*world).queueFull},
+	{"disk of the region is full", 2, (*world).regionFull},
 	{"log of the way down fails", 3, (*world).logFails},
 	{"slot of the edge is lost", 1, (*world).edgeSlotLost},
 	{"slot of the region is lost", 1, (*world).regionSlotLost},
@@ -86,7 +87,14 @@ func (w *world) someEdge() *edge {
 func (w *world) someOps() []op {
 	ops := make([]op, 1+w.rand.IntN(3))
 	for i := range ops {
-		ops[i] = op{key: w.rand.IntN(keysMax), delete: w.rand.IntN(4) == 0, memo: memo(w.rand.IntN(int(memoKinds)))}
+		ops[i] = op{row: row{"doc", w.rand.IntN(keysMax)}, delete: w.rand.IntN(4) == 0, memo: memo(w.rand.IntN(int(memoKinds)))}
+	}
+	ops[0].grow = w.growing && w.rand.IntN(2) == 0
+	switch w.rand.IntN(4) {
+	case 0:
+		ops = append(ops, op{row: row{"plan", w.rand.IntN(keysMax)}, delete: w.rand.IntN(4) == 0})
+	case 1:
+		ops = append(ops, op{row: row{"job", w.rand.IntN(keysMax)}})
 	}
 	return ops
 }
@@ -97,13 +105,13 @@ func (w *world) edgeCommits(ctx context.Context) error {
 }
 
 func (w *world) edgeCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, e.db, edgeSide, e.id, ops)
+	t, err := commit(ctx, e.pool, edgeSide, e.id, ops)
 	if err != nil {
 		return err
 	}
 	b := w.books[e.id]
 	b.edge = append(b.edge, t)
-	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
 }
 
@@ -113,13 +121,13 @@ func (w *world) cloudCommits(ctx context.Context) error {
 }
 
 func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, w.region.db, cloudSide, e.id, ops)
+	t, err := commit(ctx, w.region.pool, cloudSide, e.id, ops)
 	if err != nil {
 		return err
 	}
 	b := w.books[e.id]
 	b.cloud = append(b.cloud, t)
-	w.tell("%d (has seen %d) %v", t.n, t.saw, t.writes)
+	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
 }
 
@@ -130,12 +138,12 @@ func (w *world) bothCommit(ctx context.Context) error {
 		return err
 	}
 	w.tell("and")
-	return w.edgeCommit(ctx, e, []op{{key: ops[0].key}})
+	return w.edgeCommit(ctx, e, []op{{row: ops[w.rand.IntN(len(ops))].row}})
 }
 
 func (w *world) priceChanges(ctx context.Context) error {
 	id, n := w.rand.IntN(3), w.rand.IntN(1000)
-	_, err := w.region.db.Exec(ctx, `INSERT INTO price VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET val = EXCLUDED.val`, id, fmt.Sprint(n))
+	_, err := w.region.pool.Exec(ctx, `INSERT INTO price VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET val = EXCLUDED.val`, id, fmt.Sprint(n))
 	return err
 }
 
@@ -219,6 +227,34 @@ func (w *world) queueFull(ctx context.Context) error {
 	return err
 }
 
+// regionFull lets the region refuse what a facility sends, once or more, where it
+// is joined. Nothing of it may be taken for a fault of the rows.
+func (w *world) regionFull(ctx context.Context) error {
+	e, db := w.someEdge(), w.region.pool
+	var before, hits int
+	if err := db.QueryRow(ctx, hitsSQL).Scan(&before); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, `UPDATE disk SET is_full = true`); err != nil {
+		return err
+	}
+	err := w.edgeCommit(ctx, e, w.someOps())
+	if err == nil && e.cable.joined() {
+		_ = until(ctx, fullWithin, func() (bool, error) { // or it does not come so far
+			err := db.QueryRow(ctx, hitsSQL).Scan(&hits)
+			return hits > before, err
+		})
+		w.tell("refused %d times", max(hits-before, 0))
+	}
+	_, err2 := db.Exec(ctx, `UPDATE disk SET is_full = false`)
+	return errors.Join(err, err2)
+}
+
+// fullWithin is how long a full disk waits for somebody to notice.
+const fullWithin = time.Second
+
+const hitsSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM disk_hits`
+
 // edgeSlotLost is a loss: what had not been read comes again by ranges, in which
 // nobody can tell what the edge had changed, so that all of its rows stand.
 // What has no key does not come again.
@@ -229,7 +265,7 @@ func (w *world) edgeSlotLost(ctx context.Context) error {
 	if err := e.crash(); err != nil {
 		return err
 	}
-	if err := dropSlots(ctx, e.db); err != nil {
+	if err := dropSlots(ctx, e.pool); err != nil {
 		return err
 	}
 	return e.start(ctx)
@@ -243,7 +279,7 @@ func (w *world) regionSlotLost(ctx context.Context) error {
 	if err := w.region.stop(); err != nil {
 		return err
 	}
-	if err := dropSlots(ctx, w.region.db); err != nil {
+	if err := dropSlots(ctx, w.region.pool); err != nil {
 		return err
 	}
 	return w.region.start(ctx)
@@ -298,13 +334,13 @@ func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, 
 		return err
 	}
 	for _, f := range before {
-		if err := f(ctx, r.db); err != nil {
+		if err := f(ctx, r.pool); err != nil {
 			return err
 		}
 	}
-	name := pgx.Identifier{r.db.Config().ConnConfig.Database}.Sanitize()
-	backup := pgx.Identifier{r.db.Config().ConnConfig.Database + "_backup"}.Sanitize()
-	r.db.Close()
+	name := pgx.Identifier{r.pool.Config().ConnConfig.Database}.Sanitize()
+	backup := pgx.Identifier{r.pool.Config().ConnConfig.Database + "_backup"}.Sanitize()
+	r.pool.Close()
 	admin, err := pgx.Connect(ctx, r.server.ConnString())
 	if err != nil {
 		return err
@@ -321,7 +357,7 @@ func (w *world) replaceRegion(ctx context.Context, do func(ctx context.Context, 
 	if err != nil {
 		return err
 	}
-	if r.db, err = pgxpool.New(ctx, r.conn); err != nil {
+	if r.pool, err = pgxpool.New(ctx, r.conn); err != nil {
 		return err
 	}
 	return r.start(ctx)
@@ -343,7 +379,7 @@ func (w *world) regionDatabaseCrashes(ctx context.Context) error {
 	}
 	w.region.server.Kill9(w.t)
 	w.region.server.Start(w.t)
-	w.region.db.Reset()
+	w.region.pool.Reset()
 	return nil
 }
 
@@ -351,7 +387,7 @@ func (w *world) edgeDatabaseCrashes(context.Context) error {
 	e := w.someEdge()
 	e.server.Kill9(w.t)
 	e.server.Start(w.t)
-	e.db.Reset()
+	e.pool.Reset()
 	return nil
 }
 

@@ -27,9 +27,10 @@ var (
 
 // op is what a transaction does to one row, decided by the seed.
 type op struct {
-	key    int
+	row
 	delete bool
 	memo   memo
+	grow   bool // and the row of grow with that key
 }
 
 // memo is what happens to a row with a large column. What must come out of it
@@ -46,23 +47,29 @@ const (
 	memoKinds
 )
 
-func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, value string) error {
+func (m memo) String() string {
+	return [memoKinds]string{"left", "put", "patch", "big", "rename", "delete"}[m]
+}
+
+// write reports whether it changed anything.
+func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, value string) (bool, error) {
 	large := strings.Repeat(value+" ", 600)
+	var tag pgconn.CommandTag
 	var err error
 	switch m {
 	case memoPut:
-		_, err = q.Exec(ctx, `INSERT INTO memo VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val, big = EXCLUDED.big`, facility, key, value, large)
+		tag, err = q.Exec(ctx, `INSERT INTO memo VALUES ($1, $2, $3, $4) ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val, big = EXCLUDED.big`, facility, key, value, large)
 	case memoPatch:
-		_, err = q.Exec(ctx, `UPDATE memo SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, key, value)
+		tag, err = q.Exec(ctx, `UPDATE memo SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, key, value)
 	case memoBig:
-		_, err = q.Exec(ctx, `UPDATE memo SET big = $3 WHERE facility_id = $1 AND id = $2`, facility, key, large)
+		tag, err = q.Exec(ctx, `UPDATE memo SET big = $3 WHERE facility_id = $1 AND id = $2`, facility, key, large)
 	case memoRename:
-		_, err = q.Exec(ctx, `UPDATE memo SET id = $3 WHERE facility_id = $1 AND id = $2 AND NOT EXISTS (SELECT FROM memo WHERE facility_id = $1 AND id = $3)`,
+		tag, err = q.Exec(ctx, `UPDATE memo SET id = $3 WHERE facility_id = $1 AND id = $2 AND NOT EXISTS (SELECT FROM memo WHERE facility_id = $1 AND id = $3)`,
 			facility, key, (key+1)%keysMax)
 	case memoDelete:
-		_, err = q.Exec(ctx, `DELETE FROM memo WHERE facility_id = $1 AND id = $2`, facility, key)
+		tag, err = q.Exec(ctx, `DELETE FROM memo WHERE facility_id = $1 AND id = $2`, facility, key)
 	}
-	return err
+	return tag.RowsAffected() > 0, err
 }
 
 // commit runs one transaction of a side and enters it in the book. It is tried
@@ -108,8 +115,17 @@ func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility stri
 			}
 		}
 		for _, o := range ops {
-			if err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
+			wrote, err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n))
+			if err != nil {
 				return err
+			}
+			if wrote {
+				t.memos = append(t.memos, fmt.Sprint(o.memo, " ", o.key))
+			}
+			if o.grow {
+				if err := grow(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
+					return err
+				}
 			}
 			if err := write1(ctx, q, side, facility, t, o); err != nil {
 				return err
@@ -120,33 +136,62 @@ func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility stri
 	return t, err
 }
 
+// columnsMax is how many columns are added to grow at most.
+const columnsMax = 3
+
+// grow writes all columns that grow has on this side.
+func grow(ctx context.Context, q pgx.Tx, facility string, key int, value string) error {
+	_, err := q.Exec(ctx, `DELETE FROM grow WHERE facility_id = $1 AND id = $2`, facility, key)
+	if err == nil {
+		r := map[string]any{"facility_id": facility, "id": key, "val": value, "c1": value, "c2": value, "c3": value}
+		_, err = q.Exec(ctx, `INSERT INTO grow SELECT * FROM jsonb_populate_record(NULL::grow, $1)`, r)
+	}
+	return err
+}
+
+// writeSQL is how each of the tables that are in the books is written.
+var writeSQL = map[string]struct{ update, insert, remove string }{
+	"doc": {
+		`UPDATE doc SET val = $3 WHERE facility_id = $1 AND id = $2`, `INSERT INTO doc (facility_id, id, val) VALUES ($1, $2, $3)`,
+		`DELETE FROM doc WHERE facility_id = $1 AND id = $2`,
+	},
+	"plan": {
+		`UPDATE plan SET val = $3 WHERE facility_id = $1 AND id = $2`, `INSERT INTO plan (facility_id, id, val) VALUES ($1, $2, $3)`,
+		`DELETE FROM plan WHERE facility_id = $1 AND id = $2`,
+	},
+	"job": {
+		`UPDATE job SET done = $3, due = $3 WHERE facility_id = $1 AND id = $2`, `INSERT INTO job (facility_id, id, done, due) VALUES ($1, $2, $3, $3)`,
+		``, // whose it would be to remove a row is not in the policy
+	},
+}
+
 // write1 takes one row from what it is to what it is to be, by the plainest
 // statement that does.
 func write1(ctx context.Context, q pgx.Tx, side sideWork, facility string, t *tx, o op) error {
-	value := fmt.Sprintf("%s-%d-%d", side.name, t.n, o.key)
+	value, sql := fmt.Sprintf("%s-%d-%d", side.name, t.n, o.key), writeSQL[o.table]
 	if o.delete {
-		tag, err := q.Exec(ctx, `DELETE FROM doc WHERE facility_id = $1 AND id = $2`, facility, o.key)
+		tag, err := q.Exec(ctx, sql.remove, facility, o.key)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		t.note(o.key, "")
+		t.note(o.row, "")
 		return nil
 	}
-	tag, err := q.Exec(ctx, `UPDATE doc SET val = $3 WHERE facility_id = $1 AND id = $2`, facility, o.key, value)
+	tag, err := q.Exec(ctx, sql.update, facility, o.key, value)
 	if err == nil && tag.RowsAffected() == 0 {
-		_, err = q.Exec(ctx, `INSERT INTO doc (facility_id, id, val) VALUES ($1, $2, $3)`, facility, o.key, value)
+		_, err = q.Exec(ctx, sql.insert, facility, o.key, value)
 	}
 	if err != nil {
 		return err
 	}
-	t.note(o.key, value)
+	t.note(o.row, value)
 	return nil
 }
 
-func (t *tx) note(key int, value string) {
-	if w := t.on(key); w != nil {
+func (t *tx) note(r row, value string) {
+	if w := t.on(r); w != nil {
 		w.value = value
 		return
 	}
-	t.writes = append(t.writes, write{key, value})
+	t.writes = append(t.writes, write{r, value})
 }

@@ -11,11 +11,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // world is all that one seed plays with.
@@ -26,13 +29,13 @@ type world struct {
 	edges  []*edge
 	books  map[string]*book
 	told   strings.Builder // the steps so far, for a failure
-	drops  []func() error
 	t      testing.TB
 	// lossy: something was lost that no book can follow. Both sides must still
 	// come out equal.
 	lossy bool
 	// ticksLost: rows of a facility without a key may be lost.
 	ticksLost map[string]bool
+	growing   bool            // rows of grow are written
 	patience  time.Duration   // until rest
 	backedUp  bool            // there is a backup of the region
 	putBack   map[string]bool // facilities whose database was put back: history stays in the region
@@ -46,23 +49,18 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 			err = errors.Join(err, w.close())
 		}
 	}()
-	name := fmt.Sprintf("seed_%d", seed)
-	accept := make(chan net.Conn)
-	r := &region{server: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, accept: accept, log: log.With("side", "region")}
-	db, conn, drop, err := fresh(ctx, l.region, regionTemplate, name)
-	if err != nil {
-		return w, err
+	for _, d := range l.all() {
+		if err := d.reset(ctx); err != nil {
+			return w, err
+		}
 	}
-	r.db, r.conn = db, conn
-	w.region, w.drops = r, append(w.drops, drop)
+	accept := make(chan net.Conn)
+	r := &region{database: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, accept: accept, log: log.With("side", "region")}
+	w.region = r
 	for i, id := range facilities {
 		addr := netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i + 2)})
 		r.addrs[addr] = id
-		e := &edge{id: id, server: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
-		if e.db, e.conn, drop, err = fresh(ctx, l.edges[id], edgeTemplate, name); err != nil {
-			return w, err
-		}
-		w.drops = append(w.drops, drop)
+		e := &edge{id: id, database: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
 		w.edges, w.books[id] = append(w.edges, e), &book{}
 	}
 	for _, d := range append([]string{r.dir}, w.edges[0].dir, w.edges[1].dir) {
@@ -78,7 +76,29 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 			return w, err
 		}
 	}
-	return w, w.rest(ctx)
+	if err := w.rest(ctx); err != nil {
+		return w, err
+	}
+	for _, e := range w.edges {
+		if err := w.loaded(ctx, e); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// loaded waits until the tables have gone up: a range that is under way stands
+// against what the cloud changes meanwhile.
+func (w *world) loaded(ctx context.Context, e *edge) error {
+	if err := until(ctx, w.patience, func() (bool, error) {
+		restored, _ := e.up.Restored()
+		states := e.up.TableStates()
+		loading := slices.ContainsFunc(states, func(t proto.TableState) bool { return t.State != proto.TableStreaming })
+		return !restored && !loading && len(states) > 0 && e.queue.Stats().Transactions == 0, nil
+	}); err != nil {
+		return fmt.Errorf("the tables of %s do not go up: %w", e.id, err)
+	}
+	return nil
 }
 
 // rest waits until each side has all that the other has committed.
@@ -87,28 +107,23 @@ func (w *world) rest(ctx context.Context) error {
 		return w.settle(ctx) // the counts may have gone back
 	}
 	var last error
-	counts := []struct {
-		db    func(e *edge) *pgxpool.Pool
-		table string
-		want  func(b *book) int
-	}{
-		{func(*edge) *pgxpool.Pool { return w.region.db }, "edge_count", func(b *book) int { return len(b.edge) }},
-		{func(*edge) *pgxpool.Pool { return w.region.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
-		{func(e *edge) *pgxpool.Pool { return e.db }, "cloud_count", func(b *book) int { return len(b.cloud) }},
-	}
-	err := until(ctx, w.patience, func() (bool, error) {
-		for _, e := range w.edges {
-			for _, c := range counts {
-				n, want := -1, c.want(w.books[e.id])
-				err := c.db(e).QueryRow(ctx, "SELECT n FROM "+c.table+" WHERE facility_id = $1", e.id).Scan(&n)
-				if n == want {
-					continue
-				}
-				last = fmt.Errorf("%s of %s is %d where it must be %d: %w", c.table, e.id, n, want, cmp.Or(err, errLate))
-				return false, nil
-			}
+	want := func(db *pgxpool.Pool, where, table, facility string, n int) bool {
+		have := -1
+		err := db.QueryRow(ctx, "SELECT n FROM "+table+" WHERE facility_id = $1", facility).Scan(&have)
+		if have != n {
+			last = fmt.Errorf("%s of %s is %d in %s where it must be %d: %w", table, facility, have, where, n, cmp.Or(err, errLate))
 		}
-		return true, nil
+		return have == n
+	}
+	pending := slices.Clone(w.edges)
+	err := until(ctx, w.patience, func() (bool, error) {
+		pending = slices.DeleteFunc(pending, func(e *edge) bool {
+			b := w.books[e.id]
+			return want(w.region.pool, "the region", "edge_count", e.id, len(b.edge)) &&
+				want(e.pool, "its own database", "cloud_count", e.id, len(b.cloud)) &&
+				want(w.region.pool, "the region", "cloud_count", e.id, len(b.cloud))
+		})
+		return len(pending) == 0, nil
 	})
 	if err != nil {
 		return fmt.Errorf("no rest within %s: %w", w.patience, last)
@@ -122,16 +137,14 @@ var errLate = errors.New("it has not arrived")
 func until(ctx context.Context, d time.Duration, ok func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		if done, err := ok(); done || err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
@@ -143,9 +156,6 @@ func (w *world) close() error {
 	}
 	if w.region != nil {
 		errs = append(errs, w.region.stop())
-	}
-	for _, drop := range w.drops {
-		errs = append(errs, drop())
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,117 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// The region removes the rows that are not in a range that a facility sends, and
+// somebody makes one of them meanwhile: the removal does not see it, and it is
+// committed first. Both sides must come to the same row all the same.
+func TestARowMadeWhileARangeIsAppliedIsTheSameOnBothSides(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	w, err := newWorld(ctx, t, newLane(t), 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	la, region := w.edges[0], w.region.pool
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := region.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(sql string, want int) {
+		t.Helper()
+		var n int
+		if err := until(ctx, *calm, func() (bool, error) {
+			err := region.QueryRow(ctx, sql).Scan(&n)
+			return n == want, err
+		}); err != nil {
+			t.Fatalf("%s: %d, not %d: %v", sql, n, want, err)
+		}
+	}
+	// Whatever removes rows of memo waits behind its statement.
+	exec(`CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$`)
+	exec(`CREATE TRIGGER hold AFTER DELETE ON memo FOR EACH STATEMENT EXECUTE FUNCTION hold()`)
+	exec(`ALTER TABLE memo ENABLE ALWAYS TRIGGER hold`)
+	holder, err := region.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := holder.Exec(ctx, `SELECT pg_advisory_lock(1)`); err != nil {
+		t.Fatal(err)
+	}
+	if asked, err := w.region.streams.Heal("la", "a test asks for it", "public.memo"); !asked || err != nil {
+		t.Fatalf("asked for the table: %t, %v", asked, err)
+	}
+	count(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`, 1)
+	exec(`INSERT INTO memo (facility_id, id, val) VALUES ('la', 1, 'made meanwhile')`)
+	if _, err := holder.Exec(ctx, `SELECT pg_advisory_unlock(1)`); err != nil {
+		t.Fatal(err)
+	}
+	holder.Release()
+	exec(`INSERT INTO doc VALUES ('la', 1, 'behind it')`)
+	if err := until(ctx, *calm, func() (there bool, err error) {
+		err = la.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM doc WHERE val = 'behind it')`).Scan(&there)
+		return there, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.settle(ctx); err != nil {
+		t.Fatal(err)
+	}
+	count(`SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
+}
+
+// The cloud gives a row another key and does not send its large column, which has
+// not changed there; at the facility, meanwhile, it has. The two sides take it from
+// rows that differ, and must come to one all the same.
+func TestARowMovedThereAndChangedHereIsTheSameOnBothSides(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	w, err := newWorld(ctx, t, newLane(t), 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	la := w.edges[0]
+	for i, err := range []error{
+		w.edgeCommit(ctx, la, []op{{row: row{"doc", 0}, memo: memoPut}}),
+		w.rest(ctx),
+		w.cutFor(la, func() error {
+			return errors.Join(
+				w.edgeCommit(ctx, la, []op{{row: row{"doc", 1}, memo: memoLeft}, {row: row{"doc", 0}, memo: memoBig}}),
+				w.cloudCommit(ctx, la, []op{{row: row{"doc", 0}, memo: memoRename}}),
+			)
+		}),
+		w.rest(ctx),
+		w.settle(ctx),
+	} {
+		if err != nil {
+			t.Fatalf("step %d: %v", i, err)
+		}
+	}
+}
+
+// cutFor does something while the link is down.
+func (w *world) cutFor(e *edge, do func() error) error {
+	e.cable.cut()
+	defer e.cable.restore(-1)
+	return do()
+}

@@ -1,0 +1,28 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+)
+
+// memory is where files are that go with the process, and memoryMin how much
+// must be free there: a lane's three servers take about 300 MB.
+const (
+	memory    = "/dev/shm"
+	memoryMin = 8 << 30
+)
+
+// TestMain has the servers and the queues in memory where there is room: to make
+// and remove their many small files takes longer than all that is in them.
+func TestMain(m *testing.M) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(memory, &st); err == nil && st.Bavail*uint64(st.Bsize) >= memoryMin {
+		if err := os.Setenv("TMPDIR", memory); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
