@@ -6,18 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/internal/mqttclient"
 	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/internal/run"
+	"github.com/agogsaas/holdfast/proto"
 	"github.com/agogsaas/holdfast/test/peers/smtp"
 	"github.com/agogsaas/holdfast/test/rig/people"
 	"github.com/agogsaas/holdfast/test/rig/site"
@@ -33,6 +40,9 @@ type town struct {
 	site   *site.Site
 	people *people.People
 	la     *site.Edge
+
+	mu       sync.Mutex
+	retained map[string]channel.Document // guarded by mu; what a program reads at the broker, by topic
 }
 
 func newTown(t *testing.T) *town {
@@ -51,7 +61,14 @@ func newTown(t *testing.T) *town {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &town{t: t, people: p, site: startSiteWith(t, site.Options{Dir: dir, Ports: site.Ports{HTTP: http}, Extra: extra})}
+	password := filepath.Join(dir, "scada.password")
+	if err := os.WriteFile(password, []byte("scada-password\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := &town{t: t, people: p, site: startSiteWith(t, site.Options{
+		Dir: dir, Ports: site.Ports{HTTP: http}, Extra: extra, MQTTLines: []string{"integrations: [{name: scada, password_file: " + password + "}]"},
+	})}
+	w.subscribe()
 	w.la = addEdgeWith(t, w.site, site.EdgeOptions{ID: "la", Name: "Los Angeles", TimeZone: "America/Los_Angeles"})
 	addEdgeWith(t, w.site, site.EdgeOptions{ID: "frankfurt", Name: "Frankfurt", TimeZone: "Europe/Berlin"})
 	if err := p.SetUp(within(t, time.Minute), w.site.API, "foo"); err != nil {
@@ -59,6 +76,34 @@ func newTown(t *testing.T) *town {
 	}
 	w.online()
 	return w
+}
+
+// subscribe reads what the region retains on its broker, as another program does.
+func (w *town) subscribe() {
+	w.t.Helper()
+	w.retained = map[string]channel.Document{}
+	c, err := mqttclient.New(mqttclient.Config{
+		URL: fmt.Sprintf("tcp://127.0.0.1:%d", w.site.Ports.MQTTPlain), Username: "scada", ClientID: "scada",
+		Password: func() (string, error) { return "scada-password", nil }, Log: slog.New(slog.DiscardHandler),
+		Subscriptions: []mqttclient.Subscription{{Filter: proto.MirrorFilter, QoS: 1, Handle: func(m mqttclient.Received) {
+			var d channel.Document
+			if json.Unmarshal(m.Payload, &d) == nil && d.Schema == 1 && d.Incident.ID != 0 {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.retained[m.Topic] = d
+			}
+		}}},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s := run.New(slog.New(slog.DiscardHandler))
+	w.t.Cleanup(func() {
+		if err := s.Stop(10 * time.Second); err != nil {
+			w.t.Error(err)
+		}
+	})
+	s.Go("program", c.Run)
 }
 
 // online waits until both facilities are.
@@ -153,7 +198,7 @@ func (w *town) press(sid, what string, form url.Values) {
 // chatIDs are the parts of the page, by the channel that they show.
 var chatIDs = map[string]string{"email": "mail", "slack": "slack", "teams": "teams", "pagerduty": "pagerduty", "webhook": "webhook"}
 
-// told says by which channels the page shows something of la that has the word.
+// told says by which channels the page shows, or the broker has, something of la that has the word.
 func (w *town) told(ctx context.Context, word string) (map[string]bool, error) {
 	got := map[string]bool{}
 	p, err := w.phone(ctx)
@@ -181,6 +226,13 @@ func (w *town) told(ctx context.Context, word string) (map[string]bool, error) {
 			if strings.Contains(text, "Los Angeles") && (channel == "pagerduty" && word == "offline" || strings.Contains(strings.ToLower(text), word)) {
 				got[channel] = true
 			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.retained {
+		if text := d.Title + "\n" + d.Text; strings.Contains(text, "Los Angeles") && strings.Contains(strings.ToLower(text), word) {
+			got["mqtt"] = true
 		}
 	}
 	return got, nil
@@ -213,7 +265,11 @@ func (w *town) everybody(word string, began time.Time, channels ...string) map[s
 	return at
 }
 
-var allChannels = []string{"sms", "voice", "email", "slack", "teams", "pagerduty", "webhook"}
+// toldOfTheEnd lacks the call: the one before is still on the page.
+var (
+	allChannels  = append([]string{"voice"}, toldOfTheEnd...)
+	toldOfTheEnd = []string{"sms", "email", "slack", "teams", "pagerduty", "webhook", "mqtt"}
+)
 
 // TestACutCableMakesThePhoneRingAndKeyFourAcknowledges is the demo's promise, by
 // the buttons of its page: cut, told on every channel, answered by a key,
@@ -295,7 +351,7 @@ func TestACutCableMakesThePhoneRingAndKeyFourAcknowledges(t *testing.T) {
 
 	began = time.Now()
 	w.la.Restore()
-	at = w.everybody("resolved", began, "sms", "email", "slack", "teams", "pagerduty", "webhook")
+	at = w.everybody("resolved", began, toldOfTheEnd...)
 	t.Logf("restored -> all channels: %s %v", slices.Max(slices.Collect(maps.Values(at))), at)
 	all, err := w.incidents(t.Context())
 	if err != nil || len(all) != 1 || all[0].ResolvedAt == nil {
@@ -406,7 +462,7 @@ func TestARegionThatDiesAsItTellsTellsEverybodyOnce(t *testing.T) {
 		t.Errorf("the webhook got %d deliveries", len(got))
 	}
 	w.la.Restore()
-	w.everybody("resolved", time.Now(), "sms", "email", "slack", "teams", "pagerduty", "webhook")
+	w.everybody("resolved", time.Now(), toldOfTheEnd...)
 	if all, err := w.incidents(t.Context()); err != nil || len(all) != 1 {
 		t.Errorf("after it: %+v, %v", all, err)
 	}
