@@ -38,13 +38,13 @@ const (
 	// Open incidents for which nothing more will happen by itself, and of which nobody knows.
 	sqlUntold = `
 SELECT i.id, i.kind, coalesce(i.facility, ''),
-       EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2) OR i.acked_at IS NOT NULL
+       EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2 AND ` + sqlSure + `) OR i.acked_at IS NOT NULL
 FROM holdfast.incident i
-WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($3::text[]) AND i.opened_at < $2
-  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $2)
-       OR i.acked_at IS NULL AND EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2)
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($5::text[]) AND i.opened_at < $2
+  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $2 AND (i.facility IS NULL OR NOT ($3 OR i.facility = ANY($4::text[]))))
+       OR i.acked_at IS NULL AND EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2 AND ` + sqlSure + `)
        OR i.acked_at IS NULL AND (i.severity = 'critical' AND i.parent IS NULL OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id))
-          AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at > $1)
+          AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND (e.next_at > $1 OR NOT ` + sqlSure + `))
           AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger'
                           AND (d.state IN ('pending', 'held', 'leased') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')))
 ORDER BY i.id LIMIT 20`
@@ -109,7 +109,7 @@ func (a *Alerter) audits(ctx context.Context) error {
 
 // audit looks, and keeps what it found.
 func (a *Alerter) audit(ctx context.Context, now time.Time) {
-	problems, err := a.store.problems(ctx, now, a.ready())
+	problems, err := a.store.problems(ctx, now, a.unsure(now), a.ready())
 	if err != nil {
 		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
 	}
@@ -131,6 +131,13 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 		}
 	}
 	a.report = r
+}
+
+// unsure is what the leader leaves as it is, so that nothing of it is late.
+func (a *Alerter) unsure(now time.Time) unsure {
+	w := a.c.Word()
+	w.Held = w.Held || now.Sub(w.At) > staleAfter
+	return unsureOf(w)
 }
 
 // ready lists the channels that are set up.
@@ -212,8 +219,8 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 	}, true
 }
 
-func (s store) problems(ctx context.Context, now time.Time, ready []string) (list []string, err error) {
-	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), []string{string(detect.Alerting), string(detect.Drill)})
+func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []string) (list []string, err error) {
+	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), u.all, u.of, []string{string(detect.Alerting), string(detect.Drill)})
 	if err != nil {
 		return nil, err
 	}

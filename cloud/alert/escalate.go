@@ -17,7 +17,7 @@ import (
 // with the step's messages: a timer is a row, so no process's end loses it.
 
 // takeSteps takes those of incidents' steps that are due.
-func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
+func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) error {
 	list, err := lock(ctx, tx, ids)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	if err := write(ctx, tx, "end the escalations", sqlEndTimers, taken, own); err != nil {
 		return err
 	}
-	timers, err := dueTimers(ctx, tx, b, ids)
+	timers, err := dueTimers(ctx, tx, b, ids, u)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ type dueTimer struct {
 	Reached, Over bool
 }
 
-func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTimer, error) {
-	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids)
+func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) ([]dueTimer, error) {
+	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids, u.all, u.of)
 	if err != nil {
 		return nil, fmt.Errorf("read the escalations that are due: %w", err)
 	}
@@ -210,8 +210,8 @@ func (a *Alerter) ask(ctx context.Context, tx pgx.Tx, b *batch, s subject, polic
 }
 
 // remind tells again what was acknowledged and then forgotten.
-func (a *Alerter) remind(ctx context.Context, tx pgx.Tx, b *batch) error {
-	rows, err := tx.Query(ctx, sqlForgotten, b.now, timersMax)
+func (a *Alerter) remind(ctx context.Context, tx pgx.Tx, b *batch, u unsure) error {
+	rows, err := tx.Query(ctx, sqlForgotten, b.now, timersMax, u.all, u.of)
 	if err != nil {
 		return fmt.Errorf("look for what was forgotten: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
 func TestNextIsToldAtItsTimeAndEarlierWhenNobodyIsReached(t *testing.T) {
@@ -254,4 +255,98 @@ func TestAStepThatFailsHoldsUpNoOther(t *testing.T) {
 	if got := r.audited(); got != "" {
 		t.Errorf("the auditor finds %q", got)
 	}
+}
+
+// The region was away for an hour, and so was what it would have told: it looks
+// first, and goes on only with what is still so.
+func TestNobodyElseIsToldBeforeSomebodyHasLooked(t *testing.T) {
+	t.Parallel()
+	away := map[string]func(r *rig){
+		"the region cannot tell":      func(r *rig) { r.held() },
+		"of la it cannot":             func(r *rig) { r.held("la") },
+		"la is heard, and not back":   func(r *rig) { r.word.Returning = map[string]bool{"la": true} },
+		"what is judged is no news":   func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{At: r.now().Add(-time.Minute)} } },
+		"nothing has been judged yet": func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{Held: true} } },
+	}
+	for name, unsure := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}},
+				step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}},
+				step{After: time.Hour, Contacts: []int64{r.contact("foo", "success", channel.Email)}, Offer: "fallback"})
+			r.holds(r.offline("la"))
+			r.turn()
+			r.pass(65 * time.Minute)
+			r.start()
+			unsure(r)
+			for range 3 {
+				r.turn()
+			}
+			r.want("triggers", r.to(channel.Trigger), "anna/sms")
+			if got := r.audited(); strings.Contains(got, "overdue") {
+				t.Errorf("the auditor finds %q", got)
+			}
+			r.a.c.Word = r.c.Word
+			r.holds(r.offline("la")) // now it is known
+			r.turn()
+			r.want("triggers when it is still so", r.to(channel.Trigger), "anna/sms", "ben/email", "success/email")
+		})
+	}
+}
+
+func TestNoReminderAndNoEndOfWorkBeforeSomebodyHasLooked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	r.roster.work("ny", r.now().Add(time.Hour))
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "omar", "dashboard", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(3 * time.Hour)
+	r.start()
+	r.held("la", "ny")
+	for range 3 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.pass(10 * time.Second)
+	r.turn()
+	r.want("triggers when it is still so", r.to(channel.Trigger), "anna/email", "anna/email", "anna/email")
+}
+
+// Operations' own go on, a customer's part of the region's incident waits until it is
+// known that something of his is still out.
+func TestACustomersPartWaitsUntilHisFacilitiesAreLookedAt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("", "boss", channel.PagerDuty)}})
+	part := func(f string) detect.Finding {
+		one := r.offline(f)
+		one.Of = detect.Outage
+		return one
+	}
+	all := []detect.Finding{{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}, part("la"), part("ny")}
+	r.holds(all...)
+	r.turn()
+	r.pass(time.Hour)
+	r.start()
+	for _, unsure := range [][]string{{}, {"la", "ny"}} {
+		r.held(unsure...)
+		r.turn()
+		r.want("triggers while it cannot be told", r.to(channel.Trigger), "anna/email", "boss/pagerduty", "ops/pagerduty")
+		if got := r.audited(); got != "" {
+			t.Errorf("the auditor finds %q", got)
+		}
+	}
+	r.held("la") // ny is out for sure
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "ben/email", "boss/pagerduty", "ops/pagerduty")
 }

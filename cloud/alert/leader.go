@@ -148,7 +148,8 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	t := plan(a.word(now, open), open)
+	w := a.word(now, open)
+	t, u := plan(w, open), unsureOf(w)
 	t.updates = a.worthWriting(now, t.updates)
 	maps.DeleteFunc(a.lead.strangers, func(_ key, until time.Time) bool { return !now.Before(until) })
 	t.opens = slices.DeleteFunc(t.opens, func(f detect.Finding) bool { return !a.lead.strangers[key{f.Kind, f.Facility}].IsZero() })
@@ -159,7 +160,7 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	}
 	if !now.Before(a.lead.windowsAt) {
 		a.lead.windowsAt = now.Add(a.timing.windows)
-		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
+		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open, u)); err != nil {
 			return err
 		}
 		if a.lead.drillable, err = a.store.hasWays(ctx, a.c.TestContact); err != nil {
@@ -172,17 +173,17 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	timers, reminders, err := a.store.due(ctx, now)
+	timers, reminders, err := a.store.due(ctx, now, u)
 	if err != nil {
 		return err
 	}
 	if timers {
-		if err := a.steps(ctx, now); err != nil {
+		if err := a.steps(ctx, now, u); err != nil {
 			return err
 		}
 	}
 	if reminders {
-		return a.bear(ctx, "reminders", a.commit(ctx, now, a.remind))
+		return a.bear(ctx, "reminders", a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.remind(ctx, tx, b, u) }))
 	}
 	return nil
 }
@@ -299,13 +300,13 @@ func (a *Alerter) settle(ctx context.Context, now time.Time, t todo) error {
 
 // steps takes the steps that are due, all in one transaction; or, when that
 // fails, each incident's in one of its own.
-func (a *Alerter) steps(ctx context.Context, now time.Time) error {
-	ids, err := a.store.dueIncidents(ctx, now)
-	if err != nil {
+func (a *Alerter) steps(ctx context.Context, now time.Time, u unsure) error {
+	ids, err := a.store.dueIncidents(ctx, now, u)
+	if err != nil || len(ids) == 0 {
 		return err
 	}
 	take := func(ids []int64) error {
-		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids) })
+		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids, u) })
 	}
 	if err = take(ids); err == nil {
 		for _, id := range ids {

@@ -2,6 +2,7 @@ package alert
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -103,6 +104,21 @@ func plan(w detect.Word, open []subject) todo {
 	})
 	slices.SortFunc(t.resolves, func(a, b subject) int { return cmp.Compare(a.ID, b.ID) })
 	return t
+}
+
+// unsure is of what nobody can say now whether it goes on. No step is taken of it:
+// what is overdue because nobody could look may be over as soon as somebody can.
+type unsure struct {
+	all bool
+	of  []string // facilities; never nil, as the database is asked with it
+}
+
+func unsureOf(w detect.Word) unsure {
+	u := unsure{all: w.Held, of: make([]string, 0, len(w.HeldOf)+len(w.Returning))}
+	for _, some := range []map[string]bool{w.HeldOf, w.Returning} {
+		u.of = slices.AppendSeq(u.of, maps.Keys(some))
+	}
+	return u
 }
 
 // split makes one of each, so that one that cannot be stored does not keep the

@@ -150,11 +150,24 @@ ORDER BY u.n`
 	// Is anything due? Asked several times a second, and answered from indexes.
 	sqlDue = `
 SELECT EXISTS (SELECT FROM holdfast.escalation WHERE next_at <= $1) OR EXISTS (SELECT FROM holdfast.escalation WHERE early_at <= $1),
-       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1)`
+       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1
+               AND (facility IS NULL OR NOT ($2 OR facility = ANY($3::text[]))))`
+
+	// What unsure leaves to be done, $3 for all and $4 of facilities. A customer's part of a
+	// region's incident goes on when it is sure that one of his facilities is still out;
+	// operations' goes on.
+	sqlSure = `
+CASE WHEN i.facility IS NOT NULL THEN NOT ($3 OR i.facility = ANY($4::text[]))
+     WHEN e.tenant = '' THEN true
+     ELSE NOT $3 AND (cardinality($4::text[]) = 0 OR (e.incident, e.tenant) IN (
+          SELECT p.parent, f.tenant FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
+          WHERE p.parent IS NOT NULL AND p.resolved_at IS NULL AND p.facility <> ALL($4::text[]))) END`
 
 	sqlDueIncidents = `
 SELECT DISTINCT incident FROM (
-    SELECT incident FROM holdfast.escalation WHERE next_at <= $1 UNION ALL SELECT incident FROM holdfast.escalation WHERE early_at <= $1) e
+    SELECT incident, tenant FROM holdfast.escalation WHERE next_at <= $1 UNION ALL SELECT incident, tenant FROM holdfast.escalation WHERE early_at <= $1) e
+JOIN holdfast.incident i ON i.id = e.incident
+WHERE ` + sqlSure + `
 ORDER BY incident LIMIT $2`
 
 	sqlDueTimers = `
@@ -162,13 +175,14 @@ SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached')),
        e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
                                       WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance)
-FROM holdfast.escalation e
-WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1)
+FROM holdfast.escalation e JOIN holdfast.incident i ON i.id = e.incident
+WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1) AND ` + sqlSure + `
 ORDER BY e.incident, e.policy FOR UPDATE OF e`
 
 	sqlForgotten = `
 SELECT id, coalesce(acked_by, ''), acked_at FROM holdfast.incident
-WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
+WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 AND (facility IS NULL OR NOT ($3 OR facility = ANY($4::text[])))
+ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
 
 	sqlLastEvent = `SELECT coalesce(max(id), 0) FROM holdfast.incident_event`
 
@@ -233,15 +247,15 @@ func lock(ctx context.Context, tx pgx.Tx, ids []int64) ([]subject, error) {
 	return subjects(ctx, tx, sqlLock, ids)
 }
 
-func (s store) due(ctx context.Context, now time.Time) (timers, reminders bool, err error) {
-	if err := s.db.QueryRow(ctx, sqlDue, now).Scan(&timers, &reminders); err != nil {
+func (s store) due(ctx context.Context, now time.Time, u unsure) (timers, reminders bool, err error) {
+	if err := s.db.QueryRow(ctx, sqlDue, now, u.all, u.of).Scan(&timers, &reminders); err != nil {
 		return false, false, fmt.Errorf("look for what is due: %w", err)
 	}
 	return timers, reminders, nil
 }
 
-func (s store) dueIncidents(ctx context.Context, now time.Time) ([]int64, error) {
-	return ints(ctx, s.db, sqlDueIncidents, now, timersMax)
+func (s store) dueIncidents(ctx context.Context, now time.Time, u unsure) ([]int64, error) {
+	return ints(ctx, s.db, sqlDueIncidents, now, timersMax, u.all, u.of)
 }
 
 func (s store) lastEvent(ctx context.Context) (id int64, err error) {

@@ -156,6 +156,12 @@ func (d *Detector) Step(s Snapshot) Word {
 			}
 			w.HeldOf[f.ID] = true
 		}
+		if m.down && !m.back.IsZero() {
+			if w.Returning == nil {
+				w.Returning = make(map[string]bool)
+			}
+			w.Returning[f.ID] = true
+		}
 		w.Findings = m.findings(w.Findings, f)
 	}
 	d.crowd.end(now)

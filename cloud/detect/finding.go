@@ -64,4 +64,7 @@ type Word struct {
 	Why  string
 	// HeldOf lists facilities that alone cannot be judged now.
 	HeldOf map[string]bool
+	// Returning lists facilities that are offline and heard again: that may be over
+	// in a moment, so nobody else is told meanwhile.
+	Returning map[string]bool
 }
