@@ -24,6 +24,9 @@ const (
 	// stuckAfter is from when on that is told, in looks: a region that starts takes
 	// a while until it judges, and one that stood still goes on by itself.
 	stuckAfter = time.Minute
+	// unfitAfter is how long nobody decides until somebody does who cannot judge: there
+	// is more to tell than that.
+	unfitAfter = time.Minute
 	// strangeFor is how long a finding waits whose facility is not in the table (yet, or any more).
 	strangeFor = 2 * time.Second
 	// quietWords is how often a summary alone is written anew.
@@ -113,7 +116,7 @@ func (a *Alerter) begin(ctx context.Context) error {
 
 func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
 	var holder string
-	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now).Scan(&holder)
+	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now, a.fit(now), now.Add(-unfitAfter)).Scan(&holder)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -123,11 +126,17 @@ func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
 	return true, nil
 }
 
+// fit reports whether this process can judge: another one may hear what it does not.
+func (a *Alerter) fit(now time.Time) bool {
+	w := a.c.Word()
+	return now.Sub(w.At) <= staleAfter && !w.Held && !w.Deaf
+}
+
 // release lets another process take over at once.
 func (a *Alerter) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if _, err := a.db.Exec(ctx, sqlRelease, a.id); err != nil {
+	if _, err := a.db.Exec(ctx, sqlRelease, a.id, a.moment()); err != nil {
 		a.log.Debug("the alerter's lease was not given back; it runs out by itself", "err", err)
 	}
 }

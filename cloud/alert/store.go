@@ -14,17 +14,18 @@ import (
 // What the leader writes. Whoever changes an incident with its deliveries locks
 // the incident first, several in the order of their numbers.
 const (
-	// The lease is taken when it is free, or ours already.
+	// The lease is taken when it is free, or ours already. Who is fit to judge also
+	// takes it from who is not; and who is not takes it when nobody has for a while.
 	sqlLead = `
-INSERT INTO holdfast.alert_leader AS l (holder, until) VALUES ($1, $2)
-ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until
-      WHERE l.holder = excluded.holder OR l.until < $3
+INSERT INTO holdfast.alert_leader AS l (holder, until, fit) VALUES ($1, $2, $4)
+ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until, fit = excluded.fit
+      WHERE l.holder = excluded.holder OR excluded.fit AND (l.until < $3 OR NOT l.fit) OR l.until < $5
 RETURNING holder::text`
 
 	// Within a transaction: nobody takes the lease until it has ended.
 	sqlFence = `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
 
-	sqlRelease = `DELETE FROM holdfast.alert_leader WHERE holder = $1`
+	sqlRelease = `UPDATE holdfast.alert_leader SET until = $2 WHERE holder = $1`
 
 	sqlSubject = `
 SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,

@@ -252,3 +252,28 @@ func TestOnlyACanaryThatIsHeardIsEvidence(t *testing.T) {
 		}
 	}
 }
+
+// What one process does not hear another may: it is no reason to judge.
+func TestWhoHearsNoFacilityAtAllSaysSo(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t, 2)
+	w.boxes[0].Heard = start.Add(-time.Hour) // by an earlier process
+	for _, b := range w.boxes {
+		b.down = true
+	}
+	w.run(5 * time.Minute)
+	if !w.word.Deaf || w.word.Held {
+		t.Errorf("deaf %t, held %t: it hears its canaries only", w.word.Deaf, w.word.Held)
+	}
+	w.boxes[1].plug()
+	w.until(time.Minute, "it hears one", func() bool { return !w.word.Deaf })
+	w.boxes[1].pull(w, false)
+	w.until(lonelyAfter+time.Minute, "it hears none any more", func() bool { return w.word.Deaf })
+
+	if none := bareWorld(t, 1); true {
+		none.boxes[0].down = true // it was never there
+		if none.run(5 * time.Minute); none.word.Deaf {
+			t.Error("deaf, although there is nobody to hear")
+		}
+	}
+}

@@ -136,9 +136,10 @@ func (d *Detector) Step(s Snapshot) Word {
 	}
 	d.crowd.begin(now)
 	d.clocks.begin()
-	there := 0
+	there, known, heard := 0, false, time.Time{}
 	for f := range s.Facilities {
 		there++
+		known, heard = known || !f.ever().IsZero(), latest(heard, f.life())
 		m := d.of(f)
 		m.round = d.round
 		if f.Here {
@@ -164,6 +165,7 @@ func (d *Detector) Step(s Snapshot) Word {
 		}
 		w.Findings = m.findings(w.Findings, f)
 	}
+	w.Deaf = known && now.Sub(heard) > lonelyAfter
 	d.crowd.end(now)
 	d.clocks.end(now)
 	w.Findings = d.regional(w.Findings, now)
