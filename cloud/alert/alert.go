@@ -79,6 +79,7 @@ type timing struct {
 	send     time.Duration // how long a provider may take
 	sendSlow time.Duration // how long for a voice call, which it has to set up, and a talk with a mail server
 	early    time.Duration // when nobody was reached until then, the next is told
+	again    time.Duration // when the last step is taken again of what is critical and nobody answers
 	remind   time.Duration // when what was acknowledged is told again
 	windows  time.Duration // how often is looked for announced work
 	audit    time.Duration
@@ -92,7 +93,7 @@ func defaultTiming() timing {
 	return timing{
 		poll: 250 * time.Millisecond, leader: 5 * time.Second, renew: time.Second,
 		lease: 20 * time.Second, send: 5 * time.Second, sendSlow: 8 * time.Second,
-		early: 90 * time.Second, remind: 2 * time.Hour, windows: 5 * time.Second,
+		early: 90 * time.Second, again: time.Hour, remind: 2 * time.Hour, windows: 5 * time.Second,
 		audit: 30 * time.Second, deadMan: time.Minute, watch: time.Second,
 		retries: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute},
 		breaker: 15 * time.Second,

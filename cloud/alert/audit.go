@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ import (
 const (
 	// overdueAfter is how late a step or a reminder may be.
 	overdueAfter = time.Minute
+	// soonWithin is within what those are told next who were not reached.
+	soonWithin = 5 * time.Minute
 	// lateAfter is how long a page may wait without a reason.
 	lateAfter = 10 * time.Second
 	// leaseMax is how old a lease may be.
@@ -35,19 +38,37 @@ const (
 )
 
 const (
-	// Open incidents for which nothing more will happen by itself, and of which nobody knows.
-	sqlUntold = `
-SELECT i.id, i.kind, coalesce(i.facility, ''),
-       EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2 AND ` + sqlSure + `) OR i.acked_at IS NOT NULL
+	sqlOverdue = `
+SELECT i.id, i.kind, coalesce(i.facility, '')
 FROM holdfast.incident i
-WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($5::text[]) AND i.opened_at < $2
-  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $2 AND (i.facility IS NULL OR NOT ($3 OR i.facility = ANY($4::text[]))))
-       OR i.acked_at IS NULL AND EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2 AND ` + sqlSure + `)
-       OR i.acked_at IS NULL AND (i.severity = 'critical' AND i.parent IS NULL OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id))
-          AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND (e.next_at > $1 OR NOT ` + sqlSure + `))
-          AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger'
-                          AND (d.state IN ('pending', 'held', 'leased') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')))
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($2::text[]) AND i.opened_at < $1
+  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $1 AND (i.facility IS NULL OR NOT ($3 OR i.facility = ANY($4::text[]))))
+       OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $1 AND ` + sqlSure + `))
 ORDER BY i.id LIMIT 20`
+
+	// Escalations of which nobody knows: no message of the last round was taken, and
+	// nothing more happens soon. One that had nobody to tell (another may have told
+	// all of them) counts only when its incident has none that tells or has told
+	// somebody. Whose messages are capped has had many.
+	sqlUntold = `
+SELECT DISTINCT i.id, i.kind, coalesce(i.facility, ''), CASE WHEN o.n > 0 THEN e.audience ELSE '' END, CASE WHEN o.n > 0 THEN e.tenant ELSE '' END
+FROM holdfast.incident i
+LEFT JOIN holdfast.escalation e ON e.incident = i.id
+LEFT JOIN LATERAL (
+    SELECT count(*) AS n, bool_or(` + sqlKnown + `) AS known FROM holdfast.delivery d
+    WHERE d.incident = i.id AND d.policy = e.policy AND d.event = 'trigger' AND d.round = (
+          SELECT max(l.round) FROM holdfast.delivery l WHERE l.incident = i.id AND l.policy = e.policy AND l.event = 'trigger')) o ON true
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($5::text[]) AND i.opened_at < $2
+  AND CASE WHEN e.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END
+  AND CASE WHEN o.n > 0 THEN
+           NOT o.known AND (e.next_at IS NULL OR e.next_at > $6) AND (i.parent IS NULL OR e.audience = 'customer')
+           AND (e.tenant = '' OR EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
+                                         WHERE p.parent = i.id AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance))
+      ELSE (e.incident IS NOT NULL OR i.severity = 'critical' AND i.parent IS NULL)
+           AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND (e.next_at > $1 OR NOT ` + sqlSure + `))
+           AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger' AND ` + sqlKnown + `) END
+ORDER BY i.id LIMIT 20`
+	sqlKnown = `(d.state IN ('pending', 'held', 'leased', 'capped') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')`
 
 	sqlOldLeases = `SELECT count(*) FROM holdfast.delivery WHERE state = 'leased' AND lease_until < $1`
 
@@ -220,26 +241,39 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 }
 
 func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []string) (list []string, err error) {
-	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), u.all, u.of, []string{string(detect.Alerting), string(detect.Drill)})
+	ours, late := []string{string(detect.Alerting), string(detect.Drill)}, now.Add(-overdueAfter)
+	rows, err := s.db.Query(ctx, sqlOverdue, late, ours, u.all, u.of)
 	if err != nil {
 		return nil, err
 	}
 	var (
-		id             int64
-		kind, facility string
-		overdue        bool
+		id                               int64
+		kind, facility, audience, tenant string
 	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &overdue}, func() error {
-		what := fmt.Sprintf("incident %d (%s %s): ", id, kind, facility)
-		if overdue {
-			list = append(list, what+"its next step is overdue")
-		} else {
-			list = append(list, what+"nobody was told of it, and nobody will be. Give it a policy with people who can be reached")
-		}
+	what := func() string { return fmt.Sprintf("incident %d (%s %s): ", id, kind, facility) }
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility}, func() error {
+		list = append(list, what()+"its next step is overdue")
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if rows, err = s.db.Query(ctx, sqlUntold, now, late, u.all, u.of, ours, now.Add(soonWithin)); err != nil {
+		return list, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &audience, &tenant}, func() error {
+		switch {
+		case audience == "":
+			list = append(list, what()+"nobody was told of it, and nobody will be. Give it a policy with people who can be reached")
+		case audience == string(Operations):
+			list = append(list, what()+"no message of it to operations could be sent")
+		default:
+			list = append(list, what()+"no message of it to "+cmp.Or(tenant, "the customer")+"'s people could be sent. Call them")
+		}
+		return nil
+	})
+	if err != nil {
+		return list, err
 	}
 	var leases int
 	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(-leaseMax)).Scan(&leases); err != nil {
@@ -248,12 +282,12 @@ func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []st
 	if leases > 0 {
 		list = append(list, fmt.Sprintf("%d messages are on their way for more than %s", leases, span(leaseMax)))
 	}
-	var late *time.Time
-	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), now.Add(-overdueAfter)).Scan(&late); err != nil {
+	var oldest *time.Time
+	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), late).Scan(&oldest); err != nil {
 		return list, err
 	}
-	if late != nil {
-		list = append(list, "a message should have been sent at "+late.UTC().Format(clock))
+	if oldest != nil {
+		list = append(list, "a message should have been sent at "+oldest.UTC().Format(clock))
 	}
 	rows, err = s.db.Query(ctx, sqlUnproved, ready, now.Add(-proofMax))
 	if err != nil {

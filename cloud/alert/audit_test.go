@@ -30,7 +30,7 @@ func TestTheAuditorMissesWhatIsNotDone(t *testing.T) {
 	for _, tc := range []struct{ name, sql, want string }{
 		{"all is well", `SELECT 1`, ""},
 		{"a step is overdue", `UPDATE holdfast.escalation SET next_at = now() - interval '2 minutes'`, "its next step is overdue"},
-		{"no step, and nobody was told", `UPDATE holdfast.escalation SET next_at = NULL; UPDATE holdfast.delivery SET state = 'failed'`, "nobody was told of it"},
+		{"no step, and nobody was told", `UPDATE holdfast.escalation SET next_at = NULL; UPDATE holdfast.delivery SET state = 'failed'`, "no message of it to the customer's people could be sent"},
 		{"all steps done, and told", `UPDATE holdfast.escalation SET next_at = NULL`, ""},
 		{"a reminder is missing", `UPDATE holdfast.incident SET acked_at = now()`, "its next step is overdue"},
 		{"an old lease", `UPDATE holdfast.delivery SET state = 'leased', lease_until = now() - interval '2 minutes'`, "are on their way for more than 1 min"},

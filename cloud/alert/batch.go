@@ -55,6 +55,7 @@ type timer struct {
 	Step, Round      int
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
+	paged            bool // it has told somebody
 }
 
 // asked is a step that the roster was asked for.

@@ -64,12 +64,12 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	return nil
 }
 
-// dueTimer is a timer that is due, whether its round has reached somebody, and
-// whether all that it is about is over already: a customer's part of a region's
-// incident.
+// dueTimer is a timer that is due, whether its round has reached somebody,
+// whether all that it is about is over already (a customer's part of a region's
+// incident), and whether it has ever paged anybody.
 type dueTimer struct {
 	timer
-	Reached, Over bool
+	Reached, Over, Paged bool
 }
 
 func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) ([]dueTimer, error) {
@@ -86,6 +86,7 @@ func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) 
 
 func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, due dueTimer) error {
 	t := &due.timer
+	t.paged = due.Paged
 	b.timers = append(b.timers, t)
 	if due.Over {
 		// His facilities are back, others' are not. It goes on if one of them joins again.
@@ -104,7 +105,9 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 	return a.advance(ctx, tx, b, s, t)
 }
 
-// advance takes a timer's steps as far as they are due.
+// advance takes a timer's steps as far as they are due. Of what is critical the last
+// one is taken again and again, a round each, until somebody answers; but not where
+// there is nobody who could.
 func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
 	for t.NextAt != nil && !t.NextAt.After(b.now) {
 		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
@@ -117,12 +120,17 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		}
 		step.No = t.Step
 		paged := a.pageStep(b, s, t, step)
+		t.paged = t.paged || paged > 0
 		t.Step++
 		next, err := a.stepOf(ctx, tx, b, s, t.Policy, t.Step)
 		if err != nil {
 			return err
 		}
 		if t.NextAt, t.EarlyAt = nil, nil; !next.ok {
+			if s.Severity == detect.Critical && t.paged {
+				again := b.now.Add(a.timing.again)
+				t.Step, t.Round, t.NextAt = t.Step-1, t.Round+1, &again
+			}
 			return nil
 		}
 		at := t.StartedAt.Add(next.after)

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -94,7 +95,7 @@ func TestAContactWhoCannotBeToldGivesWayAtOnce(t *testing.T) {
 	r.holds(r.offline("la"), r.offline("ny"))
 	r.turn()
 	r.turn()
-	if d := r.incident("ny"); d.Failed != 3 || d.NextAt != nil {
+	if d := r.incident("ny"); d.Failed != 3 || d.NextAt == nil || d.NextAt.Sub(r.now()) < 59*time.Minute {
 		t.Errorf("%+v", d.Incident)
 	}
 }
@@ -349,4 +350,113 @@ func TestACustomersPartWaitsUntilHisFacilitiesAreLookedAt(t *testing.T) {
 	r.held("la") // ny is out for sure
 	r.turn()
 	r.want("triggers", r.to(channel.Trigger), "anna/email", "ben/email", "boss/pagerduty", "ops/pagerduty")
+}
+
+func TestWhatIsCriticalIsToldAgainUntilSomebodyAnswers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna, ben := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "nobody")}}) // has nobody to tell again
+	warning := r.offline("ny")
+	warning.Kind, warning.Severity = detect.DiskFilling, detect.Warning
+	hold := func() { r.holds(r.offline("la"), warning) }
+	hold()
+	r.turn()
+	r.pass(10 * time.Minute)
+	hold()
+	r.turn()
+	bens := func(n int) {
+		t.Helper()
+		got := 0
+		for _, m := range r.peer.got(channel.Trigger) {
+			if m.To == "ben/sms" && m.Incident.Facility == "la" {
+				got++
+				if m.Again != (got > 1) {
+					t.Errorf("message %d says that it is told again: %t", got, m.Again)
+				}
+			}
+		}
+		if got != n {
+			t.Errorf("he was told %d times, want %d", got, n)
+		}
+	}
+	bens(1)
+	for n := range 3 {
+		r.pass(59 * time.Minute)
+		hold()
+		r.turn()
+		bens(n + 1)
+		r.pass(time.Minute)
+		r.turn()
+		bens(n + 2)
+		if got := r.audited(); got != "" {
+			t.Errorf("the auditor finds %q", got)
+		}
+	}
+	if n := len(r.incident("ny").Deliveries); n != 2 {
+		t.Errorf("of a warning there are %d messages, want 2", n)
+	}
+	if _, err := r.a.Acknowledge(t.Context(), channel.Ack{Incident: r.incident("la").ID, From: "ben/sms", How: "sms"}); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(time.Hour)
+	hold()
+	r.turn()
+	bens(4)
+}
+
+// Operations' mail was taken, and not one of the customer's numbers works.
+func TestTheAuditorReportsACustomerWhoCannotBeTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS, channel.Voice)}}, step{After: time.Hour, Contacts: []int64{r.contact("foo", "success", channel.Email)}, Offer: "fallback"})
+	fails := true
+	r.peer.says(func(m taken, _ int) int {
+		if fails && strings.HasPrefix(m.To, "anna/") {
+			return 400
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("at once the auditor finds %q", got)
+	}
+	r.pass(2 * time.Minute)
+	r.turn()
+	want := fmt.Sprintf("incident %d (offline la): no message of it to the customer's people could be sent. Call them", r.incident("la").ID)
+	if got := r.audited(); got != want {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+
+	// The same of his part of a region's incident.
+	r.holds()
+	r.turn()
+	part := r.offline("la")
+	part.Of = detect.Outage
+	out := []detect.Finding{{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many at once"}, part}
+	r.holds(out...)
+	r.turn()
+	r.pass(2 * time.Minute)
+	if got, want := r.audited(), "no message of it to foo's people could be sent"; !strings.Contains(got, want) {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+	r.holds(out[0]) // la is back, the outage goes on
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+
+	// What is told again by a number that works is told.
+	r.holds(r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Minute)
+	fails = false
+	r.pass(2 * time.Hour)
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
 }

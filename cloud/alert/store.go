@@ -175,7 +175,8 @@ ORDER BY incident LIMIT $2`
 SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached')),
        e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
-                                      WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance)
+                                      WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance),
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.event = 'trigger')
 FROM holdfast.escalation e JOIN holdfast.incident i ON i.id = e.incident
 WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1) AND ` + sqlSure + `
 ORDER BY e.incident, e.policy FOR UPDATE OF e`
