@@ -56,6 +56,7 @@ type timer struct {
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
 	paged            bool // it has told somebody
+	reached          bool // in this round somebody got it for sure
 }
 
 // asked is a step that the roster was asked for.

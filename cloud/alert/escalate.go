@@ -86,7 +86,7 @@ func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) 
 
 func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, due dueTimer) error {
 	t := &due.timer
-	t.paged = due.Paged
+	t.paged, t.reached = due.Paged, due.Reached
 	b.timers = append(b.timers, t)
 	if due.Over {
 		// His facilities are back, others' are not. It goes on if one of them joins again.
@@ -135,8 +135,10 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		}
 		at := t.StartedAt.Add(next.after)
 		t.NextAt = &at
-		if next.offer != "" || step.Covered {
-			continue // an offer is made at its time and not before; who was told by another policy has his time
+		// An offer is made at its time and not before. Who was told by another policy has his
+		// time, and so has who was reached, though nobody is there to be told after him.
+		if next.offer != "" || step.Covered || paged == 0 && t.reached {
+			continue
 		}
 		early := b.now
 		if paged > 0 {
@@ -153,7 +155,8 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 	return nil
 }
 
-// pageStep plans a step's messages and returns how many there are.
+// pageStep plans a step's messages and returns how many ways it tells, those of
+// another policy that does at this moment included.
 func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	var people []string
 	ways := make(map[string][]string)
@@ -179,7 +182,7 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	case len(step.Targets) == 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}
-	return n
+	return len(step.Targets)
 }
 
 // stepOf returns when a policy's step is taken. That is the same for all

@@ -460,3 +460,41 @@ func TestTheAuditorReportsACustomerWhoCannotBeTold(t *testing.T) {
 		t.Errorf("the auditor finds %q", got)
 	}
 }
+
+// The same person is in a policy of both sides, and told once. Those behind him have
+// their time nevertheless.
+func TestNobodyIsWokenEarlyBecauseOneIsToldAlready(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS)
+	r.policy(Operations, step{Contacts: []int64{anna}})
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.turn()
+	r.want("triggers at once", r.to(channel.Trigger), "anna/sms")
+	r.pass(91 * time.Second) // no receipt
+	r.turn()
+	r.want("triggers when nobody was reached", r.to(channel.Trigger), "anna/sms", "ben/sms")
+}
+
+// Nobody is on call at the second step, and somebody was reached by the first.
+func TestAnEmptyStepWakesNobodyEarlyWhenSomebodyWasReached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 2 * time.Minute}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if err := r.a.Receipt(t.Context(), channel.Receipt{Delivery: r.delivery("anna/sms", channel.Trigger).ID, EventID: "1", State: channel.Delivered}); err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{2 * time.Minute, 7 * time.Minute} {
+		r.pass(wait)
+		r.turn()
+		r.want("triggers before ten minutes", r.to(channel.Trigger), "anna/sms")
+	}
+	r.pass(time.Minute)
+	r.turn()
+	r.want("triggers after ten minutes", r.to(channel.Trigger), "anna/sms", "ben/sms")
+}
