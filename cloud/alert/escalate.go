@@ -23,15 +23,11 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 		return err
 	}
 	open := byID(list)
-	var over, taken, work []int64
+	var over, work []int64
 	for _, id := range ids {
 		s, there := open[id]
 		if !there || s.Maintenance {
 			over = append(over, id)
-			continue
-		}
-		if s.Acked {
-			taken = append(taken, id)
 			continue
 		}
 		w, err := a.windowOf(ctx, tx, b, s.Facility)
@@ -47,9 +43,6 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 		return err
 	}
 	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over, ""); err != nil {
-		return err
-	}
-	if err := write(ctx, tx, "end the escalations", sqlEndTimers, taken, own); err != nil {
 		return err
 	}
 	timers, err := dueTimers(ctx, tx, b, ids, u)
@@ -94,6 +87,18 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 		t.NextAt, t.EarlyAt = &next, nil
 		return nil
 	}
+	if s.Acked && (s.Facility != "" || t.Audience == Operations) {
+		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
+		if err != nil {
+			return err
+		}
+		if ok && step.Offer != "" {
+			step.No = t.Step
+			a.pageStep(b, s, t, step)
+			t.Step++
+		}
+		return a.nextOffer(ctx, tx, b, s, t)
+	}
 	if t.NextAt == nil || t.NextAt.After(b.now) { // it is time to look whether somebody was reached
 		t.EarlyAt = nil
 		if due.Reached || t.NextAt == nil {
@@ -103,6 +108,24 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 		t.NextAt = &b.now
 	}
 	return a.advance(ctx, tx, b, s, t)
+}
+
+// nextOffer moves a timer of what somebody has to the next step that offers
+// something, if there is one that has not been taken.
+func (a *Alerter) nextOffer(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
+	was := t.NextAt
+	t.NextAt, t.EarlyAt = nil, nil
+	for ; ; t.Step++ {
+		step, err := a.stepOf(ctx, tx, b, s, t.Policy, t.Step)
+		if err != nil || !step.ok {
+			return err
+		}
+		// Later than at its time means that it was taken, and was to be taken again.
+		if at := t.StartedAt.Add(step.after); step.offer != "" && (was == nil || !was.After(at)) {
+			t.NextAt = &at
+			return nil
+		}
+	}
 }
 
 // advance takes a timer's steps as far as they are due. Of what is critical the last

@@ -498,3 +498,72 @@ func TestAnEmptyStepWakesNobodyEarlyWhenSomebodyWasReached(t *testing.T) {
 	r.turn()
 	r.want("triggers after ten minutes", r.to(channel.Trigger), "anna/sms", "ben/sms")
 }
+
+// Who works on it may want the cloud to take over meanwhile all the more.
+func TestAnAcknowledgementStopsTheCallsAndNotTheOffer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna, ben, success := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.Email), r.contact("foo", "success", channel.Email)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}},
+		step{After: time.Hour, Contacts: []int64{success}, Offer: "fallback"}, step{After: 70 * time.Minute, Contacts: []int64{ben}})
+	first := true
+	r.peer.says(func(m taken, _ int) int {
+		if m.To == "success/email" && first {
+			first = false
+			return 503 // it is tried again
+		}
+		return 200
+	})
+	ack := func(f string) {
+		t.Helper()
+		if _, err := r.a.AcknowledgeBy(t.Context(), r.incident(f).ID, "anna", "dashboard", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.holds(r.offline("la"))
+	r.turn()
+	r.pass(5 * time.Minute)
+	r.turn() // nobody was reached: ben
+	ack("la")
+	r.pass(54 * time.Minute)
+	r.turn()
+	r.want("triggers before the hour", r.to(channel.Trigger), "anna/email", "ben/email")
+	r.pass(time.Minute)
+	r.turn()
+	r.pass(time.Minute)
+	r.deliver()
+	r.want("triggers after the hour", r.to(channel.Trigger), "anna/email", "ben/email", "success/email")
+	if m := r.peer.got(channel.Trigger)[2]; m.Incident.Offer == "" {
+		t.Errorf("it offers nothing: %+v", m.Incident)
+	}
+	r.pass(30 * time.Minute)
+	r.turn()
+	r.want("triggers after the offer", r.to(channel.Trigger), "anna/email", "ben/email", "success/email")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.holds()
+	r.turn()
+
+	// It is acknowledged when the offer is about to be sent, and once more when it has been made.
+	r.roster.policies[0].Steps = r.roster.policies[0].Steps[:3]
+	r.holds(r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Minute)
+	r.turn()
+	r.pass(time.Hour)
+	r.look()
+	ack("ny")
+	r.deliver()
+	offers := func() int {
+		return r.count(`SELECT count(*) FROM holdfast.delivery WHERE incident = $1 AND offer <> '' AND accepted_at IS NOT NULL`, r.incident("ny").ID)
+	}
+	if offers() != 1 {
+		t.Errorf("%d offers, want one", offers())
+	}
+	r.pass(time.Hour)
+	r.turn()
+	if offers() != 1 {
+		t.Errorf("%d offers after another hour, want one", offers())
+	}
+}

@@ -98,16 +98,22 @@ ORDER BY d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 
 	// What waits is not sent any more: all, an audience's, or own: what belongs to
-	// the incident's own acknowledgement. That of a region's incident is operations'.
+	// the incident's own acknowledgement, but for offers. That of a region's incident is operations'.
 	sqlCancel = `
 UPDATE holdfast.delivery SET state = 'cancelled', done_at = $2, held_reason = ''
 WHERE incident = ANY($1) AND event = ANY($3::text[]) AND state IN ('pending', 'held')
-  AND ($4 IN ('', audience) OR $4 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
+  AND ($4 IN ('', audience) OR $4 = 'own' AND offer = '' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
 
 	sqlEndTimers = `
 UPDATE holdfast.escalation SET next_at = NULL, early_at = NULL
-WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL)
-  AND ($2 IN ('', audience) OR $2 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
+WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL) AND $2 IN ('', audience)`
+
+	// Those that run of what an incident's own acknowledgement is about.
+	sqlOwnTimers = `
+SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at FROM holdfast.escalation e
+WHERE e.incident = $1 AND (e.next_at IS NOT NULL OR e.early_at IS NOT NULL)
+  AND (e.audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = e.incident))
+ORDER BY e.policy FOR UPDATE OF e`
 
 	// Customers' people have what is theirs of a region's incident; $5 is when they are told again.
 	sqlAckPolicy = `
