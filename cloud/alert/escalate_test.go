@@ -567,3 +567,24 @@ func TestAnAcknowledgementStopsTheCallsAndNotTheOffer(t *testing.T) {
 		t.Errorf("%d offers after another hour, want one", offers())
 	}
 }
+
+// Each channel's word that it has delivered, before the next one's time.
+func TestOnlyAPhoneThatHasItKeepsTheNextAsleep(t *testing.T) {
+	t.Parallel()
+	for kind, early := range map[channel.Kind]bool{channel.SMS: false, channel.Slack: true, channel.Webhook: true} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.c.Senders[kind] = httpSender{r.peer.URL, channel.Delivered}
+			r.start()
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", kind)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+			r.holds(r.offline("la"))
+			r.turn()
+			r.pass(91 * time.Second)
+			r.turn()
+			if got := slices.Contains(r.to(channel.Trigger), "ben/email"); got != early {
+				t.Errorf("the next is told early: %t, want %t", got, early)
+			}
+		})
+	}
+}

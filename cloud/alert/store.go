@@ -177,9 +177,12 @@ JOIN holdfast.incident i ON i.id = e.incident
 WHERE ` + sqlSure + `
 ORDER BY incident LIMIT $2`
 
+	// An SMS that is on a phone has reached somebody; what a webhook or a chat has taken
+	// may be read by nobody.
 	sqlDueTimers = `
 SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
-       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached')),
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round
+               AND (d.state = 'reached' OR d.state = 'delivered' AND d.channel = 'sms')),
        e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
                                       WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance),
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.event = 'trigger')
