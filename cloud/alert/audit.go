@@ -94,6 +94,7 @@ type report struct {
 	at       time.Time
 	since    time.Time // when it began to find something
 	problems []string
+	lasting  []string // those that were there the time before, too
 }
 
 // audits looks after the alerter until ctx is done.
@@ -145,6 +146,8 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	}
 	slices.Sort(problems)
 	r := report{at: now, problems: problems}
+	fresh := unlike(problems, a.report.problems)
+	r.lasting = slices.DeleteFunc(slices.Clone(problems), func(p string) bool { return slices.Contains(fresh, p) })
 	if len(problems) > 0 {
 		r.since = now
 		if len(a.report.problems) > 0 {
@@ -185,12 +188,12 @@ func (a *Alerter) troubles() (detect.Finding, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.report
-	if len(r.problems) == 0 || r.at.Equal(r.since) {
+	if len(r.lasting) == 0 {
 		return detect.Finding{}, false
 	}
 	return detect.Finding{
 		Kind: detect.Alerting, Severity: detect.Critical, Since: r.since,
-		Summary: "The alerter itself does not work as it should", Evidence: r.problems,
+		Summary: "The alerter itself does not work as it should", Evidence: r.lasting,
 	}, true
 }
 

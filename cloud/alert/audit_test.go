@@ -302,3 +302,57 @@ func TestTheBrokersWordProvesMQTT(t *testing.T) {
 		t.Errorf("the auditor finds %q", got)
 	}
 }
+
+// The first one is known, and somebody has it. That does not cover what comes later.
+func TestASecondFaultOfTheAlerterIsToldAsWell(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	anna := r.contact("foo", "anna", channel.SMS, channel.Voice)
+	breaks := func(k channel.Kind) {
+		t.Helper()
+		if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days' WHERE contact = $1 AND channel = $2`, anna, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks := func(want int) {
+		t.Helper()
+		r.holds()
+		r.turn()
+		r.pass(quietWords + time.Second)
+		r.turn()
+		if n := len(r.peer.got(channel.Trigger)); n != want {
+			t.Errorf("operations were told %d times, want %d", n, want)
+		}
+	}
+	r.audited()
+	looks(0)
+	breaks(channel.SMS)
+	r.audited()
+	looks(1)
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("").ID, "omar", "dashboard", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.audited()
+	looks(1)
+	breaks(channel.Voice)
+	r.pass(time.Millisecond)
+	r.a.audit(t.Context(), r.a.moment())
+	looks(1) // what is so for a moment wakes nobody
+	r.audited()
+	looks(2)
+	d := r.incident("")
+	if len(d.Evidence) != 2 || d.AckedAt != nil || !strings.Contains(d.Timeline[len(d.Timeline)-3].Detail, "new: voice has not been proved") {
+		t.Errorf("%+v", d)
+	}
+	r.audited()
+	looks(2)
+}
+
+func TestFiguresThatChangeAreNoNews(t *testing.T) {
+	t.Parallel()
+	got := unlike([]string{"4 messages are late", "sms does not work", "5 calls are late"}, []string{"3 messages are late", "sms does not work"})
+	if len(got) != 1 || got[0] != "5 calls are late" {
+		t.Errorf("%q", got)
+	}
+}

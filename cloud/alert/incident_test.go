@@ -372,6 +372,8 @@ func TestPlanDecidesFromTheLevel(t *testing.T) {
 		{"joins", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la")}, 1, 1, 0, true, false},
 		{"is part", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la", part), {ID: 7, Kind: detect.Outage, Severity: detect.Critical}}, 0, 0, 0, false, false},
 		{"parts", detect.Word{Findings: []detect.Finding{find("la")}}, []subject{open(1, "la", part)}, 0, 1, 0, false, true},
+		{"says something else", detect.Word{Findings: []detect.Finding{find("la", func(f *detect.Finding) { f.Evidence = []string{"a", "b"} })}}, []subject{open(1, "la")}, 0, 1, 0, false, false},
+		{"says the same", detect.Word{Findings: []detect.Finding{find("la", func(f *detect.Finding) { f.Evidence = []string{"a", "b"} })}}, []subject{open(1, "la", func(s *subject) { s.Evidence = fingerprint([]string{"a", "b"}) })}, 0, 0, 0, false, false},
 		{"of nothing", detect.Word{Findings: []detect.Finding{find("la", of)}}, []subject{open(1, "la")}, 0, 0, 0, false, false},
 	} {
 		got := plan(tc.word, tc.open)
@@ -488,5 +490,44 @@ func TestNobodyIsRefusedForHisAlphabet(t *testing.T) {
 	r.turn()
 	if d, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "omar", "dashboard", strings.Repeat("ж", 500)); err != nil || d.AckedBy != "omar" {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+func TestWhatIsKnownNowIsWrittenAndWakesNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	f := r.offline("la")
+	says := func(evidence ...string) {
+		f.Evidence = evidence
+		r.holds(f)
+		r.turn()
+	}
+	shows := func(evidence ...string) {
+		t.Helper()
+		r.want("the evidence", r.incident("la").Evidence, evidence...)
+	}
+	says("last heartbeat 8 s ago")
+	for _, evidence := range [][]string{{"it was asked and is silent", "queue \u00fc: 3 rows"}, {}, {"a line\nthat is one"}} {
+		r.pass(quietWords + time.Second)
+		says(evidence...)
+		if len(evidence) == 1 {
+			evidence = []string{"a line that is one"}
+		}
+		shows(evidence...)
+		before := r.count(`SELECT xmin::text::bigint FROM holdfast.incident`)
+		r.pass(quietWords + time.Second)
+		r.turn()
+		if r.count(`SELECT xmin::text::bigint FROM holdfast.incident`) != before {
+			t.Errorf("%q is written again", evidence)
+		}
+		r.pass(quietWords + time.Second)
+		says("and")
+		says("and so on") // within a moment
+		shows("and")
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+	if n := len(r.incident("la").Timeline); n != 3 {
+		t.Errorf("%d lines in the timeline, want 3", n)
 	}
 }

@@ -29,13 +29,13 @@ RETURNING holder::text`
 
 	sqlSubject = `
 SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,
-       '', i.maintenance, i.acked_at IS NOT NULL
+       '', i.maintenance, i.acked_at IS NOT NULL, ''
 FROM holdfast.incident i
 LEFT JOIN holdfast.facility f ON f.id = i.facility
 WHERE `
-	// Read several times a second: it joins nothing.
+	// Read several times a second: it joins nothing, and brings no words that are long.
 	sqlOpen = `
-SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL
+SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL, md5(array_to_string(evidence, E'\n'))
 FROM holdfast.incident WHERE resolved_at IS NULL ORDER BY id`
 	sqlLock = sqlSubject + `i.resolved_at IS NULL AND i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i`
 
@@ -53,7 +53,7 @@ WITH new AS (
     ON CONFLICT DO NOTHING
     RETURNING *)
 SELECT n.id, n.kind, coalesce(n.facility, ''), coalesce(f.tenant, ''), n.severity, n.summary, n.opened_at, n.parent,
-       '', n.maintenance, false
+       '', n.maintenance, false, ''
 FROM new n
 LEFT JOIN holdfast.facility f ON f.id = n.facility
 ORDER BY n.id`
