@@ -84,6 +84,8 @@ SELECT DISTINCT d.channel FROM holdfast.delivery d LEFT JOIN holdfast.contact_me
 WHERE d.incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND d.event = 'trigger' AND d.state IN ('failed', 'expired')
   AND d.accepted_at IS NULL AND (m.proved_at IS NULL OR m.proved_at < d.created_at) ORDER BY 1`
 
+	sqlMute = `SELECT DISTINCT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel <> ALL($1::text[]) ORDER BY channel`
+
 	sqlUnproved = `
 SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
 GROUP BY channel HAVING min(created_at) < $2 AND coalesce(max(proved_at), '-infinity') < $2 ORDER BY channel`
@@ -135,6 +137,11 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	if err != nil {
 		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
 	}
+	mute, err := a.mute(ctx)
+	if err != nil {
+		problems = append(problems, "the database does not say by what people are to be told: "+err.Error())
+	}
+	problems = append(problems, mute...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, t := range a.lead.trouble {
@@ -164,9 +171,39 @@ func (a *Alerter) unsure(now time.Time) unsure {
 	return unsureOf(w)
 }
 
+// mute is by what nobody can be told though somebody counts on it. A new region's
+// test contact has no address yet, and that is as it should be.
+func (a *Alerter) mute(ctx context.Context) (problems []string, err error) {
+	rows, err := a.db.Query(ctx, sqlMute, a.ready())
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range kinds {
+		if d := a.deliverers[k]; d != nil {
+			problems = append(problems, fmt.Sprintf("people are to be told by %s, and nothing can be sent there: %s", k, d.missing()))
+		}
+	}
+	if a.c.TestContact == 0 {
+		return problems, nil
+	}
+	last, err := a.store.lastDrill(ctx)
+	if err != nil || last == nil {
+		return problems, err
+	}
+	able, err := a.store.hasWays(ctx, a.c.TestContact)
+	if err == nil && !able {
+		problems = append(problems, "there is no daily test any more: its contact has no address. Give it one of each channel")
+	}
+	return problems, err
+}
+
 // ready lists the channels that are set up.
 func (a *Alerter) ready() []string {
-	var all []string
+	all := []string{}
 	for _, k := range channels {
 		if a.deliverers[k].sender != nil {
 			all = append(all, string(k))

@@ -356,3 +356,43 @@ func TestFiguresThatChangeAreNoNews(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestTheAuditorReportsWhatNobodyCanBeToldBy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.contact("foo", "anna", channel.SMS, channel.Email)
+	r.c.TestContact = r.contact("", "tess")
+	r.c.Problems = map[channel.Kind]string{channel.SMS: "It is not set up"}
+	delete(r.c.Senders, channel.SMS)
+	r.start()
+	r.holds()
+	r.turn()
+	if got, want := r.audited(), "people are to be told by sms, and nothing can be sent there: It is not set up"; got != want {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+	clear(r.c.Senders)
+	r.start()
+	if got := r.audited(); !strings.Contains(got, "told by email") || !strings.Contains(got, "told by sms") {
+		t.Errorf("no channel is set up, and the auditor finds %q", got)
+	}
+
+	// There was a daily test, and its contact has lost its address.
+	r.c.Senders[channel.SMS], r.c.Senders[channel.Email] = httpSender{r.peer.URL, channel.Accepted}, httpSender{r.peer.URL, channel.Accepted}
+	r.start()
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.contact_method (contact, channel, address) VALUES ($1, 'email', 'tess/email')`, r.c.TestContact); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(10 * time.Second)
+	r.turn()
+	r.pass(10 * time.Second)
+	r.turn()
+	if got := r.audited(); got != "" || len(r.to(channel.Trigger)) != 1 {
+		t.Errorf("the auditor finds %q, and tests are sent to %q", got, r.to(channel.Trigger))
+	}
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET removed_at = now() WHERE contact = $1`, r.c.TestContact); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.audited(); !strings.Contains(got, "its contact has no address") {
+		t.Errorf("the auditor finds %q", got)
+	}
+}
