@@ -277,3 +277,42 @@ func TestWhoHearsNoFacilityAtAllSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// Operations hear once that the region is blind, and once that it is over, whatever
+// is restarted meanwhile.
+func TestARestartEndsNoBlindness(t *testing.T) {
+	t.Parallel()
+	for name, heals := range map[string]bool{"it is still blind": false, "it hears again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 3)
+			w.region.Listening = time.Time{}
+			w.until(20*time.Second, "operations are told", w.has(Blind, ""))
+			w.run(time.Minute)
+			before := w.word.Findings
+			was, _ := w.found(Blind, "")
+
+			w.run(20 * time.Second) // the region is down
+			w.d = New(Config{}, w.now)
+			w.d.Recall(before)
+			if heals {
+				w.region.Listening = w.now
+			}
+			ended := false
+			w.each = func() {
+				f, ok := w.found(Blind, "")
+				switch {
+				case !ok && w.word.Held:
+					t.Fatal("it is over, and nothing can be judged")
+				case ok && (ended || !f.Since.Equal(was.Since)):
+					t.Fatalf("blind again (%t), since %s and not %s", ended, f.Since, was.Since)
+				}
+				ended = !ok
+			}
+			w.run(3 * time.Minute)
+			if ended != heals {
+				t.Errorf("over: %t, want %t", ended, heals)
+			}
+		})
+	}
+}

@@ -90,6 +90,8 @@ func (d *Detector) Recall(open []Finding) {
 			switch f.Kind {
 			case Outage:
 				d.outage = outage{open: true, since: f.Since}
+			case Blind:
+				d.blind = blindness{now: true, since: f.Since, why: f.Summary}
 			case NoProgress:
 				d.shared.recall(f)
 			case ClockOff:
