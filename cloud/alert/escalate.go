@@ -66,7 +66,7 @@ type dueTimer struct {
 }
 
 func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) ([]dueTimer, error) {
-	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids, u.all, u.of)
+	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids, u.all, u.of, timersMax)
 	if err != nil {
 		return nil, fmt.Errorf("read the escalations that are due: %w", err)
 	}
@@ -81,6 +81,9 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 	t := &due.timer
 	t.paged, t.reached = due.Paged, due.Reached
 	b.timers = append(b.timers, t)
+	if t.Tenant != "" {
+		s.Tenant = t.Tenant // of the region's incident it is the customer's part
+	}
 	if due.Over {
 		// His facilities are back, others' are not. It goes on if one of them joins again.
 		next := b.now.Add(partedAfter)

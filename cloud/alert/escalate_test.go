@@ -588,3 +588,23 @@ func TestOnlyAPhoneThatHasItKeepsTheNextAsleep(t *testing.T) {
 		})
 	}
 }
+
+// A region's incident may have a thousand customers, who are all due at once.
+func TestNoTransactionTakesTimersWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.holds(detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"})
+	r.look()
+	_, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.escalation (incident, policy, started_at, next_at, audience)
+		SELECT i.id, n, now(), now(), 'operations' FROM holdfast.incident i, generate_series(1, $1) n`, timersMax+100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []int{100, 0} {
+		r.pass(time.Second)
+		r.look()
+		if n := r.count(`SELECT count(*) FROM holdfast.escalation WHERE next_at IS NOT NULL`); n != left {
+			t.Errorf("%d timers are left, want %d", n, left)
+		}
+	}
+}

@@ -16,7 +16,8 @@ import (
 const (
 	// batchMax is how many incidents one transaction opens, changes or resolves.
 	batchMax = 2000
-	// timersMax is how many incidents' timers one transaction takes.
+	// timersMax is how many timers one transaction takes: of so many incidents, or of
+	// one of the region's. The next look takes more.
 	timersMax = 500
 	// staleAfter is how old a word may be: what does not change any more is no
 	// evidence that anything holds, or is over.

@@ -188,7 +188,7 @@ SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.event = 'trigger')
 FROM holdfast.escalation e JOIN holdfast.incident i ON i.id = e.incident
 WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1) AND ` + sqlSure + `
-ORDER BY e.incident, e.policy FOR UPDATE OF e`
+ORDER BY e.incident, e.policy LIMIT $5 FOR UPDATE OF e`
 
 	sqlForgotten = `
 SELECT id, coalesce(acked_by, ''), acked_at FROM holdfast.incident
