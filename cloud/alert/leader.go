@@ -116,6 +116,9 @@ func (a *Alerter) begin(ctx context.Context) error {
 }
 
 func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
+	// Whoever holds it may be in the middle of a transaction, for ever if it is frozen.
+	ctx, cancel := context.WithTimeout(ctx, a.timing.leader)
+	defer cancel()
 	var holder string
 	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now, a.fit(now), now.Add(-unfitAfter)).Scan(&holder)
 	if errors.Is(err, pgx.ErrNoRows) {

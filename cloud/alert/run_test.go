@@ -182,6 +182,41 @@ func TestWhoHearsDecidesAndNotWhoIsDeaf(t *testing.T) {
 	}
 }
 
+// The machine of the one that leads is gone in the middle of a transaction, and nobody
+// tells the database.
+func TestADeadPeerDoesNotKeepTheLead(t *testing.T) {
+	t.Parallel()
+	for name, fence := range map[string]string{"it ends by itself": sqlFence, "it never ends": `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.look()
+			dead, err := r.pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dead.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // the server may have ended it
+			if _, err := dead.Exec(t.Context(), fence, r.a.id); err != nil {
+				t.Fatal(err)
+			}
+			r.pass(10 * time.Second)
+			r.start()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			began, failed := time.Now(), 0
+			for !r.a.Leading() && ctx.Err() == nil && (fence == sqlFence || failed == 0) {
+				if err := r.a.look(ctx); err != nil {
+					failed++
+				}
+			}
+			took := time.Since(began)
+			if r.a.Leading() != (fence == sqlFence) || took > patience/2 {
+				t.Errorf("after %s the other leads: %t", took, r.a.Leading())
+			}
+		})
+	}
+}
+
 // One of two processes is killed, with its lease on the lead and its messages on their way.
 func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
 	t.Parallel()

@@ -22,8 +22,9 @@ ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.un
       WHERE l.holder = excluded.holder OR excluded.fit AND (l.until < $3 OR NOT l.fit) OR l.until < $5
 RETURNING holder::text`
 
-	// Within a transaction: nobody takes the lease until it has ended.
-	sqlFence = `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
+	// Within a transaction: nobody takes the lease until it has ended. When its process
+	// is gone, and the connection does not know, it ends after 5 s by itself.
+	sqlFence = `SELECT set_config('idle_in_transaction_session_timeout', '5s', true) FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
 
 	sqlRelease = `UPDATE holdfast.alert_leader SET until = $2 WHERE holder = $1`
 
