@@ -453,6 +453,12 @@ func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.deliver()
+	for _, ended := range []time.Duration{0, 3 * time.Hour} {
+		if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.maintenance (facility, starts_at, ends_at, reason, created_by) VALUES ('la', $1, $2, 'a switch', 'test')`,
+			r.now().Add(ended-time.Hour), r.now().Add(ended)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	count := func(table string) (n int) {
 		t.Helper()
 		if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.`+table).Scan(&n); err != nil {
@@ -467,12 +473,18 @@ func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 	if n := count("incident"); n != 3 {
 		t.Fatalf("%d incidents are kept, want 3", n)
 	}
+	if n := count("maintenance"); n != 2 {
+		t.Errorf("%d announcements of work are kept, want 2", n)
+	}
 	r.pass(2 * time.Hour)
 	r.look() // the parts
 	r.pass(pruneEvery)
 	r.look() // and the region's
 	if d := r.incident("ny"); d.ResolvedAt != nil {
 		t.Error("it is still so")
+	}
+	if n := count("maintenance"); n != 1 {
+		t.Errorf("%d announcements of work are kept, want 1", n)
 	}
 	if n := count("incident"); n != 1 {
 		t.Errorf("%d incidents are kept, want 1", n)
