@@ -68,7 +68,7 @@ func TestTheWayToABrokerThatOthersRunIsAsConfigured(t *testing.T) {
   cert_file: %s
   key_file: %s
 `, password, ca.CertFile(), certFile, keyFile))
-	if c.URL != "tls://broker.example.com:8883" || c.Username != "central" || c.ClientID != proto.RegionClientID {
+	if c.URL != "tls://broker.example.com:8883" || c.Username != "central" || !strings.HasPrefix(c.ClientID, proto.RegionClientID+"-") {
 		t.Errorf("it goes to %s as %s, client %s", c.URL, c.Username, c.ClientID)
 	}
 	if got, err := c.Password(); err != nil || got != "s3cret" {
@@ -82,7 +82,11 @@ func TestTheWayToABrokerThatOthersRunIsAsConfigured(t *testing.T) {
 		t.Error("the authority or the certificate is not used")
 	}
 
+	first := client("mqtt: {mode: external, external_url: \"tcp://127.0.0.1:1883\"}\n")
 	c = client("mqtt: {mode: external, external_url: \"tcp://127.0.0.1:1883\"}\n")
+	if c.ClientID == first.ClientID {
+		t.Errorf("two processes are both %s there, and each throws the other out", c.ClientID)
+	}
 	if c.URL != "tcp://127.0.0.1:1883" || c.Username != "" || c.Password != nil || c.TLS != nil {
 		t.Errorf("more than was configured: %+v", c)
 	}

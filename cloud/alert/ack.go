@@ -241,7 +241,32 @@ func (a *Alerter) takeAll(ctx context.Context, tx pgx.Tx, id int64, by acknowled
 	if err := write(ctx, tx, "cancel what waits", sqlCancel, ids, now, []string{"trigger"}, own); err != nil {
 		return err
 	}
-	return write(ctx, tx, "end the escalations", sqlEndTimers, ids, own)
+	return a.leaveOffers(ctx, tx, id, now)
+}
+
+// leaveOffers ends the escalations of an incident that somebody has, but for what
+// they offer at its time: who works on it may want that all the more.
+func (a *Alerter) leaveOffers(ctx context.Context, tx pgx.Tx, id int64, now time.Time) error {
+	open, err := lock(ctx, tx, []int64{id})
+	if err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, sqlOwnTimers, id)
+	if err != nil {
+		return fmt.Errorf("read the escalations: %w", err)
+	}
+	timers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[timer])
+	if err != nil {
+		return fmt.Errorf("read the escalations: %w", err)
+	}
+	b := newBatch(now)
+	for i := range timers {
+		if err := a.nextOffer(ctx, tx, b, open[0], &timers[i]); err != nil {
+			return err
+		}
+		b.timers = append(b.timers, &timers[i])
+	}
+	return b.flush(ctx, tx)
 }
 
 // takePart is takeAll for what a customer's people are told of a region's

@@ -83,6 +83,7 @@ type timing struct {
 	sendMail time.Duration // how long a talk with a mail server may take
 	find     time.Duration // how long it may take to look a message up; before send, within the lease
 	early    time.Duration // when nobody was reached until then, the next is told
+	again    time.Duration // when the last step is taken again of what is critical and nobody answers
 	remind   time.Duration // when what was acknowledged is told again
 	windows  time.Duration // how often is looked for announced work
 	audit    time.Duration
@@ -97,7 +98,7 @@ func defaultTiming() timing {
 	return timing{
 		poll: 250 * time.Millisecond, leader: 5 * time.Second, renew: time.Second,
 		lease: 20 * time.Second, send: 10 * time.Second, sendMail: 15 * time.Second, find: 5 * time.Second,
-		early: 90 * time.Second, remind: 2 * time.Hour, windows: 5 * time.Second,
+		early: 90 * time.Second, again: time.Hour, remind: 2 * time.Hour, windows: 5 * time.Second,
 		audit: 30 * time.Second, deadMan: time.Minute, watch: time.Second,
 		retries: []time.Duration{2 * time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute},
 		prices:  []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute},

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ import (
 const (
 	// overdueAfter is how late a step or a reminder may be.
 	overdueAfter = time.Minute
+	// soonWithin is within what those are told next who were not reached.
+	soonWithin = 5 * time.Minute
 	// lateAfter is how long a page may wait without a reason.
 	lateAfter = 10 * time.Second
 	// leaseMax is how old a lease may be.
@@ -35,19 +38,37 @@ const (
 )
 
 const (
-	// Open incidents for which nothing more will happen by itself, and of which nobody knows.
-	sqlUntold = `
-SELECT i.id, i.kind, coalesce(i.facility, ''),
-       EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2) OR i.acked_at IS NOT NULL
+	sqlOverdue = `
+SELECT i.id, i.kind, coalesce(i.facility, '')
 FROM holdfast.incident i
-WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($3::text[]) AND i.opened_at < $2
-  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $2)
-       OR i.acked_at IS NULL AND EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $2)
-       OR i.acked_at IS NULL AND (i.severity = 'critical' AND i.parent IS NULL OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id))
-          AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at > $1)
-          AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger'
-                          AND (d.state IN ('pending', 'held', 'leased') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')))
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($2::text[]) AND i.opened_at < $1
+  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $1 AND (i.facility IS NULL OR NOT ($3 OR i.facility = ANY($4::text[]))))
+       OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $1 AND ` + sqlSure + `))
 ORDER BY i.id LIMIT 20`
+
+	// Escalations of which nobody knows: no message of the last round was taken, and
+	// nothing more happens soon. One that had nobody to tell (another may have told
+	// all of them) counts only when its incident has none that tells or has told
+	// somebody. Whose messages are capped has had many.
+	sqlUntold = `
+SELECT DISTINCT i.id, i.kind, coalesce(i.facility, ''), CASE WHEN o.n > 0 THEN e.audience ELSE '' END, CASE WHEN o.n > 0 THEN e.tenant ELSE '' END
+FROM holdfast.incident i
+LEFT JOIN holdfast.escalation e ON e.incident = i.id
+LEFT JOIN LATERAL (
+    SELECT count(*) AS n, bool_or(` + sqlKnown + `) AS known FROM holdfast.delivery d
+    WHERE d.incident = i.id AND d.policy = e.policy AND d.event = 'trigger' AND d.round = (
+          SELECT max(l.round) FROM holdfast.delivery l WHERE l.incident = i.id AND l.policy = e.policy AND l.event = 'trigger')) o ON true
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($5::text[]) AND i.opened_at < $2
+  AND CASE WHEN e.tenant <> '' THEN e.acked_at IS NULL ELSE i.acked_at IS NULL END
+  AND CASE WHEN o.n > 0 THEN
+           NOT o.known AND (e.next_at IS NULL OR e.next_at > $6) AND (i.parent IS NULL OR e.audience = 'customer')
+           AND (e.tenant = '' OR EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
+                                         WHERE p.parent = i.id AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance))
+      ELSE (e.incident IS NOT NULL OR i.severity = 'critical' AND i.parent IS NULL)
+           AND NOT EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND (e.next_at > $1 OR NOT ` + sqlSure + `))
+           AND NOT EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = i.id AND d.event = 'trigger' AND ` + sqlKnown + `) END
+ORDER BY i.id LIMIT 20`
+	sqlKnown = `(d.state IN ('pending', 'held', 'leased', 'capped') OR d.accepted_at IS NOT NULL AND d.state <> 'failed')`
 
 	sqlOldLeases = `SELECT count(*) FROM holdfast.delivery WHERE state = 'leased' AND lease_until < $1`
 
@@ -63,6 +84,8 @@ SELECT DISTINCT d.channel FROM holdfast.delivery d LEFT JOIN holdfast.contact_me
 WHERE d.incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND d.event = 'trigger' AND d.state IN ('failed', 'expired')
   AND d.accepted_at IS NULL AND coalesce(greatest(m.proved_at, m.taken_at) < d.created_at, true) ORDER BY 1`
 
+	sqlMute = `SELECT DISTINCT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel <> ALL($1::text[]) ORDER BY channel`
+
 	// $3 are those whose providers say no more than that they take a message: with
 	// that credentials and path are proved, and that nobody answers is no fault of ours.
 	sqlUnproved = `
@@ -76,6 +99,7 @@ type report struct {
 	since    time.Time // when it began to find something
 	problems []string
 	asks     []string // what works as far as can be known, and needs somebody's answer
+	lasting  []string // those that were there the time before, too
 }
 
 // audits looks after the alerter until ctx is done.
@@ -112,10 +136,15 @@ func (a *Alerter) audits(ctx context.Context) error {
 
 // audit looks, and keeps what it found.
 func (a *Alerter) audit(ctx context.Context, now time.Time) {
-	problems, asks, err := a.store.problems(ctx, now, a.ready())
+	problems, asks, err := a.store.problems(ctx, now, a.unsure(now), a.ready())
 	if err != nil {
 		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
 	}
+	mute, err := a.mute(ctx)
+	if err != nil {
+		problems = append(problems, "the database does not say by what people are to be told: "+err.Error())
+	}
+	problems = append(problems, mute...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.leads { // any more
@@ -130,6 +159,8 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	}
 	slices.Sort(problems)
 	r := report{at: now, problems: problems, asks: asks}
+	fresh := unlike(problems, a.report.problems)
+	r.lasting = slices.DeleteFunc(slices.Clone(problems), func(p string) bool { return slices.Contains(fresh, p) })
 	if len(problems) > 0 {
 		r.since = now
 		if len(a.report.problems) > 0 {
@@ -139,9 +170,46 @@ func (a *Alerter) audit(ctx context.Context, now time.Time) {
 	a.report = r
 }
 
+// unsure is what the leader leaves as it is, so that nothing of it is late.
+func (a *Alerter) unsure(now time.Time) unsure {
+	w := a.c.Word()
+	w.Held = w.Held || now.Sub(w.At) > staleAfter
+	return unsureOf(w)
+}
+
+// mute is by what nobody can be told though somebody counts on it. A new region's
+// test contact has no address yet, and that is as it should be.
+func (a *Alerter) mute(ctx context.Context) (problems []string, err error) {
+	rows, err := a.db.Query(ctx, sqlMute, a.ready())
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range kinds {
+		if d := a.deliverers[k]; d != nil {
+			problems = append(problems, fmt.Sprintf("people are to be told by %s, and nothing can be sent there: %s", k, d.missing()))
+		}
+	}
+	if a.c.TestContact == 0 {
+		return problems, nil
+	}
+	last, err := a.store.lastDrill(ctx)
+	if err != nil || last == nil {
+		return problems, err
+	}
+	able, err := a.store.hasWays(ctx, a.c.TestContact)
+	if err == nil && !able {
+		problems = append(problems, "there is no daily test any more: its contact has no address. Give it one of each channel")
+	}
+	return problems, err
+}
+
 // ready lists the channels that are set up.
 func (a *Alerter) ready() []string {
-	var all []string
+	all := []string{}
 	for _, k := range channels {
 		if a.deliverers[k].sender != nil {
 			all = append(all, string(k))
@@ -171,10 +239,10 @@ func (a *Alerter) troubles(open []subject) (detect.Finding, bool) {
 		}
 	}
 	switch {
-	case len(r.problems) > 0 && !r.at.Equal(r.since):
+	case len(r.lasting) > 0:
 		return detect.Finding{
 			Kind: detect.Alerting, Severity: detect.Critical, Since: r.since,
-			Summary: "The alerter itself does not work as it should", Evidence: slices.Concat(r.problems, r.asks),
+			Summary: "The alerter itself does not work as it should", Evidence: slices.Concat(r.lasting, r.asks),
 		}, true
 	case len(r.asks) > 0:
 		return detect.Finding{
@@ -232,23 +300,19 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 }
 
 // problems returns what is wrong, and what only needs somebody's answer.
-func (s store) problems(ctx context.Context, now time.Time, ready []string) (list, asks []string, err error) {
-	rows, err := s.db.Query(ctx, sqlUntold, now, now.Add(-overdueAfter), []string{string(detect.Alerting), string(detect.Drill)})
+func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []string) (list, asks []string, err error) {
+	ours, late := []string{string(detect.Alerting), string(detect.Drill)}, now.Add(-overdueAfter)
+	rows, err := s.db.Query(ctx, sqlOverdue, late, ours, u.all, u.of)
 	if err != nil {
 		return nil, nil, err
 	}
 	var (
-		id             int64
-		kind, facility string
-		overdue        bool
+		id                               int64
+		kind, facility, audience, tenant string
 	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &overdue}, func() error {
-		what := fmt.Sprintf("incident %d (%s %s): ", id, kind, facility)
-		if overdue {
-			list = append(list, what+"its next step is overdue")
-		} else {
-			list = append(list, what+"nobody was told of it, and nobody will be. Give it a policy with people who can be reached")
-		}
+	what := func() string { return fmt.Sprintf("incident %d (%s %s): ", id, kind, facility) }
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility}, func() error {
+		list = append(list, what()+"its next step is overdue")
 		return nil
 	})
 	if err != nil {
@@ -260,6 +324,23 @@ func (s store) problems(ctx context.Context, now time.Time, ready []string) (lis
 			silent = append(silent, k)
 		}
 	}
+	if rows, err = s.db.Query(ctx, sqlUntold, now, late, u.all, u.of, ours, now.Add(soonWithin)); err != nil {
+		return list, asks, err
+	}
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &audience, &tenant}, func() error {
+		switch {
+		case audience == "":
+			list = append(list, what()+"nobody was told of it, and nobody will be. Give it a policy with people who can be reached")
+		case audience == string(Operations):
+			list = append(list, what()+"no message of it to operations could be sent")
+		default:
+			list = append(list, what()+"no message of it to "+cmp.Or(tenant, "the customer")+"'s people could be sent. Call them")
+		}
+		return nil
+	})
+	if err != nil {
+		return list, asks, err
+	}
 	var leases int
 	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(-leaseMax)).Scan(&leases); err != nil {
 		return list, asks, err
@@ -267,12 +348,12 @@ func (s store) problems(ctx context.Context, now time.Time, ready []string) (lis
 	if leases > 0 {
 		list = append(list, fmt.Sprintf("%d messages are on their way for more than %s", leases, span(leaseMax)))
 	}
-	var late *time.Time
-	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), now.Add(-overdueAfter)).Scan(&late); err != nil {
+	var oldest *time.Time
+	if err := s.db.QueryRow(ctx, sqlLate, now.Add(-lateAfter), late).Scan(&oldest); err != nil {
 		return list, asks, err
 	}
-	if late != nil {
-		list = append(list, "a message should have been sent at "+late.UTC().Format(clock))
+	if oldest != nil {
+		list = append(list, "a message should have been sent at "+oldest.UTC().Format(clock))
 	}
 	rows, err = s.db.Query(ctx, sqlUnproved, ready, now.Add(-proofMax), silent)
 	if err != nil {

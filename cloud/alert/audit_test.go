@@ -30,7 +30,7 @@ func TestTheAuditorMissesWhatIsNotDone(t *testing.T) {
 	for _, tc := range []struct{ name, sql, want string }{
 		{"all is well", `SELECT 1`, ""},
 		{"a step is overdue", `UPDATE holdfast.escalation SET next_at = now() - interval '2 minutes'`, "its next step is overdue"},
-		{"no step, and nobody was told", `UPDATE holdfast.escalation SET next_at = NULL; UPDATE holdfast.delivery SET state = 'failed'`, "nobody was told of it"},
+		{"no step, and nobody was told", `UPDATE holdfast.escalation SET next_at = NULL; UPDATE holdfast.delivery SET state = 'failed'`, "no message of it to the customer's people could be sent"},
 		{"all steps done, and told", `UPDATE holdfast.escalation SET next_at = NULL`, ""},
 		{"a reminder is missing", `UPDATE holdfast.incident SET acked_at = now()`, "its next step is overdue"},
 		{"an old lease", `UPDATE holdfast.delivery SET state = 'leased', lease_until = now() - interval '2 minutes'`, "are on their way for more than 1 min"},
@@ -500,4 +500,98 @@ func TestWhatAProviderTakesIsNoAlarmThoughNobodyAnswers(t *testing.T) {
 
 func unanswered(k string) string {
 	return "what goes by " + k + " is taken, and nobody has answered by it for a week: whether it is seen is not known. Open the link of a test or of the daily drill, and press its button"
+}
+
+// The first one is known, and somebody has it. That does not cover what comes later.
+func TestASecondFaultOfTheAlerterIsToldAsWell(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	anna := r.contact("foo", "anna", channel.SMS, channel.Voice)
+	breaks := func(k channel.Kind) {
+		t.Helper()
+		if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days' WHERE contact = $1 AND channel = $2`, anna, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks := func(want int) {
+		t.Helper()
+		r.holds()
+		r.turn()
+		r.pass(quietWords + time.Second)
+		r.turn()
+		if n := len(r.peer.got(channel.Trigger)); n != want {
+			t.Errorf("operations were told %d times, want %d", n, want)
+		}
+	}
+	r.audited()
+	looks(0)
+	breaks(channel.SMS)
+	r.audited()
+	looks(1)
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("").ID, "omar", "dashboard", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.audited()
+	looks(1)
+	breaks(channel.Voice)
+	r.pass(time.Millisecond)
+	r.a.audit(t.Context(), r.a.moment())
+	looks(1) // what is so for a moment wakes nobody
+	r.audited()
+	looks(2)
+	d := r.incident("")
+	if len(d.Evidence) != 2 || d.AckedAt != nil || !strings.Contains(d.Timeline[len(d.Timeline)-3].Detail, "new: voice has not been proved") {
+		t.Errorf("%+v", d)
+	}
+	r.audited()
+	looks(2)
+}
+
+func TestFiguresThatChangeAreNoNews(t *testing.T) {
+	t.Parallel()
+	got := unlike([]string{"4 messages are late", "sms does not work", "5 calls are late"}, []string{"3 messages are late", "sms does not work"})
+	if len(got) != 1 || got[0] != "5 calls are late" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestTheAuditorReportsWhatNobodyCanBeToldBy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.contact("foo", "anna", channel.SMS, channel.Email)
+	r.c.TestContact = r.contact("", "tess")
+	r.c.Problems = map[channel.Kind]string{channel.SMS: "It is not set up"}
+	delete(r.c.Senders, channel.SMS)
+	r.start()
+	r.holds()
+	r.turn()
+	if got, want := r.audited(), "people are to be told by sms, and nothing can be sent there: It is not set up"; got != want {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+	clear(r.c.Senders)
+	r.start()
+	if got := r.audited(); !strings.Contains(got, "told by email") || !strings.Contains(got, "told by sms") {
+		t.Errorf("no channel is set up, and the auditor finds %q", got)
+	}
+
+	// There was a daily test, and its contact has lost its address.
+	r.c.Senders[channel.SMS], r.c.Senders[channel.Email] = httpSender{r.peer.URL, channel.Accepted}, httpSender{r.peer.URL, channel.Accepted}
+	r.start()
+	if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.contact_method (contact, channel, address) VALUES ($1, 'email', 'tess/email')`, r.c.TestContact); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(10 * time.Second)
+	r.turn()
+	r.pass(10 * time.Second)
+	r.turn()
+	if got := r.audited(); got != "" || len(r.to(channel.Trigger)) != 1 {
+		t.Errorf("the auditor finds %q, and tests are sent to %q", got, r.to(channel.Trigger))
+	}
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET removed_at = now() WHERE contact = $1`, r.c.TestContact); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.audited(); !strings.Contains(got, "its contact has no address") {
+		t.Errorf("the auditor finds %q", got)
+	}
 }

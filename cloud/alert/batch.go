@@ -55,6 +55,8 @@ type timer struct {
 	Step, Round      int
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
+	paged            bool // it has told somebody
+	reached          bool // in this round somebody got it for sure
 }
 
 // asked is a step that the roster was asked for.

@@ -17,21 +17,17 @@ import (
 // with the step's messages: a timer is a row, so no process's end loses it.
 
 // takeSteps takes those of incidents' steps that are due.
-func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) error {
+func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) error {
 	list, err := lock(ctx, tx, ids)
 	if err != nil {
 		return err
 	}
 	open := byID(list)
-	var over, taken, work []int64
+	var over, work []int64
 	for _, id := range ids {
 		s, there := open[id]
 		if !there || s.Maintenance {
 			over = append(over, id)
-			continue
-		}
-		if s.Acked {
-			taken = append(taken, id)
 			continue
 		}
 		w, err := a.windowOf(ctx, tx, b, s.Facility)
@@ -49,10 +45,7 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	if err := write(ctx, tx, "end the escalations", sqlEndTimers, over, ""); err != nil {
 		return err
 	}
-	if err := write(ctx, tx, "end the escalations", sqlEndTimers, taken, own); err != nil {
-		return err
-	}
-	timers, err := dueTimers(ctx, tx, b, ids)
+	timers, err := dueTimers(ctx, tx, b, ids, u)
 	if err != nil {
 		return err
 	}
@@ -64,16 +57,16 @@ func (a *Alerter) takeSteps(ctx context.Context, tx pgx.Tx, b *batch, ids []int6
 	return nil
 }
 
-// dueTimer is a timer that is due, whether its round has reached somebody, and
-// whether all that it is about is over already: a customer's part of a region's
-// incident.
+// dueTimer is a timer that is due, whether its round has reached somebody,
+// whether all that it is about is over already (a customer's part of a region's
+// incident), and whether it has ever paged anybody.
 type dueTimer struct {
 	timer
-	Reached, Over bool
+	Reached, Over, Paged bool
 }
 
-func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTimer, error) {
-	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids)
+func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64, u unsure) ([]dueTimer, error) {
+	rows, err := tx.Query(ctx, sqlDueTimers, b.now, ids, u.all, u.of, timersMax)
 	if err != nil {
 		return nil, fmt.Errorf("read the escalations that are due: %w", err)
 	}
@@ -86,12 +79,28 @@ func dueTimers(ctx context.Context, tx pgx.Tx, b *batch, ids []int64) ([]dueTime
 
 func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, due dueTimer) error {
 	t := &due.timer
+	t.paged, t.reached = due.Paged, due.Reached
 	b.timers = append(b.timers, t)
+	if t.Tenant != "" {
+		s.Tenant = t.Tenant // of the region's incident it is the customer's part
+	}
 	if due.Over {
 		// His facilities are back, others' are not. It goes on if one of them joins again.
 		next := b.now.Add(partedAfter)
 		t.NextAt, t.EarlyAt = &next, nil
 		return nil
+	}
+	if s.Acked && (s.Facility != "" || t.Audience == Operations) {
+		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
+		if err != nil {
+			return err
+		}
+		if ok && step.Offer != "" {
+			step.No = t.Step
+			a.pageStep(b, s, t, step)
+			t.Step++
+		}
+		return a.nextOffer(ctx, tx, b, s, t)
 	}
 	if t.NextAt == nil || t.NextAt.After(b.now) { // it is time to look whether somebody was reached
 		t.EarlyAt = nil
@@ -104,7 +113,27 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 	return a.advance(ctx, tx, b, s, t)
 }
 
-// advance takes a timer's steps as far as they are due.
+// nextOffer moves a timer of what somebody has to the next step that offers
+// something, if there is one that has not been taken.
+func (a *Alerter) nextOffer(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
+	was := t.NextAt
+	t.NextAt, t.EarlyAt = nil, nil
+	for ; ; t.Step++ {
+		step, err := a.stepOf(ctx, tx, b, s, t.Policy, t.Step)
+		if err != nil || !step.ok {
+			return err
+		}
+		// Later than at its time means that it was taken, and was to be taken again.
+		if at := t.StartedAt.Add(step.after); step.offer != "" && (was == nil || !was.After(at)) {
+			t.NextAt = &at
+			return nil
+		}
+	}
+}
+
+// advance takes a timer's steps as far as they are due. Of what is critical the last
+// one is taken again and again, a round each, until somebody answers; but not where
+// there is nobody who could.
 func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t *timer) error {
 	for t.NextAt != nil && !t.NextAt.After(b.now) {
 		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
@@ -117,18 +146,25 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 		}
 		step.No = t.Step
 		paged := a.pageStep(b, s, t, step)
+		t.paged = t.paged || paged > 0
 		t.Step++
 		next, err := a.stepOf(ctx, tx, b, s, t.Policy, t.Step)
 		if err != nil {
 			return err
 		}
 		if t.NextAt, t.EarlyAt = nil, nil; !next.ok {
+			if s.Severity == detect.Critical && t.paged {
+				again := b.now.Add(a.timing.again)
+				t.Step, t.Round, t.NextAt = t.Step-1, t.Round+1, &again
+			}
 			return nil
 		}
 		at := t.StartedAt.Add(next.after)
 		t.NextAt = &at
-		if next.offer != "" || step.Covered {
-			continue // an offer is made at its time and not before; who was told by another policy has his time
+		// An offer is made at its time and not before. Who was told by another policy has his
+		// time, and so has who was reached, though nobody is there to be told after him.
+		if next.offer != "" || step.Covered || paged == 0 && t.reached {
+			continue
 		}
 		early := b.now
 		if paged > 0 {
@@ -145,7 +181,8 @@ func (a *Alerter) advance(ctx context.Context, tx pgx.Tx, b *batch, s subject, t
 	return nil
 }
 
-// pageStep plans a step's messages and returns how many there are.
+// pageStep plans a step's messages and returns how many ways it tells, those of
+// another policy that does at this moment included.
 func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	var people []string
 	ways := make(map[string][]string)
@@ -171,7 +208,7 @@ func (a *Alerter) pageStep(b *batch, s subject, t *timer, step Step) int {
 	case len(step.Targets) == 0:
 		b.note(t.Incident, "escalated", "", fmt.Sprintf("step %d, %s: nobody is there to be told", step.No+1, step.Audience))
 	}
-	return n
+	return len(step.Targets)
 }
 
 // stepOf returns when a policy's step is taken. That is the same for all
@@ -210,8 +247,8 @@ func (a *Alerter) ask(ctx context.Context, tx pgx.Tx, b *batch, s subject, polic
 }
 
 // remind tells again what was acknowledged and then forgotten.
-func (a *Alerter) remind(ctx context.Context, tx pgx.Tx, b *batch) error {
-	rows, err := tx.Query(ctx, sqlForgotten, b.now, timersMax)
+func (a *Alerter) remind(ctx context.Context, tx pgx.Tx, b *batch, u unsure) error {
+	rows, err := tx.Query(ctx, sqlForgotten, b.now, timersMax, u.all, u.of)
 	if err != nil {
 		return fmt.Errorf("look for what was forgotten: %w", err)
 	}

@@ -2,12 +2,14 @@ package alert
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
 func TestNextIsToldAtItsTimeAndEarlierWhenNobodyIsReached(t *testing.T) {
@@ -94,7 +96,7 @@ func TestAContactWhoCannotBeToldGivesWayAtOnce(t *testing.T) {
 	r.holds(r.offline("la"), r.offline("ny"))
 	r.turn()
 	r.turn()
-	if d := r.incident("ny"); d.Failed != 3 || d.NextAt != nil {
+	if d := r.incident("ny"); d.Failed != 3 || d.NextAt == nil || d.NextAt.Sub(r.now()) < 59*time.Minute {
 		t.Errorf("%+v", d.Incident)
 	}
 }
@@ -284,5 +286,356 @@ func TestAStepThatFailsHoldsUpNoOther(t *testing.T) {
 	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "ben/email")
 	if got := r.audited(); got != "" {
 		t.Errorf("the auditor finds %q", got)
+	}
+}
+
+// The region was away for an hour, and so was what it would have told: it looks
+// first, and goes on only with what is still so.
+func TestNobodyElseIsToldBeforeSomebodyHasLooked(t *testing.T) {
+	t.Parallel()
+	away := map[string]func(r *rig){
+		"the region cannot tell":      func(r *rig) { r.held() },
+		"of la it cannot":             func(r *rig) { r.held("la") },
+		"la is heard, and not back":   func(r *rig) { r.word.Returning = map[string]bool{"la": true} },
+		"what is judged is no news":   func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{At: r.now().Add(-time.Minute)} } },
+		"nothing has been judged yet": func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{Held: true} } },
+	}
+	for name, unsure := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}},
+				step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}},
+				step{After: time.Hour, Contacts: []int64{r.contact("foo", "success", channel.Email)}, Offer: "fallback"})
+			r.holds(r.offline("la"))
+			r.turn()
+			r.pass(65 * time.Minute)
+			r.start()
+			unsure(r)
+			for range 3 {
+				r.turn()
+			}
+			r.want("triggers", r.to(channel.Trigger), "anna/sms")
+			if got := r.audited(); strings.Contains(got, "overdue") {
+				t.Errorf("the auditor finds %q", got)
+			}
+			r.a.c.Word = r.c.Word
+			r.holds(r.offline("la")) // now it is known
+			r.turn()
+			r.want("triggers when it is still so", r.to(channel.Trigger), "anna/sms", "ben/email", "success/email")
+		})
+	}
+}
+
+func TestNoReminderAndNoEndOfWorkBeforeSomebodyHasLooked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	r.roster.work("ny", r.now().Add(time.Hour))
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.turn()
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("la").ID, "omar", "dashboard", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(3 * time.Hour)
+	r.start()
+	r.held("la", "ny")
+	for range 3 {
+		r.turn()
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.holds(r.offline("la"), r.offline("ny"))
+	r.pass(10 * time.Second)
+	r.turn()
+	r.want("triggers when it is still so", r.to(channel.Trigger), "anna/email", "anna/email", "anna/email")
+}
+
+// Operations' own go on, a customer's part of the region's incident waits until it is
+// known that something of his is still out.
+func TestACustomersPartWaitsUntilHisFacilitiesAreLookedAt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("", "boss", channel.PagerDuty)}})
+	part := func(f string) detect.Finding {
+		one := r.offline(f)
+		one.Of = detect.Outage
+		return one
+	}
+	all := []detect.Finding{{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}, part("la"), part("ny")}
+	r.holds(all...)
+	r.turn()
+	r.pass(time.Hour)
+	r.start()
+	for _, unsure := range [][]string{{}, {"la", "ny"}} {
+		r.held(unsure...)
+		r.turn()
+		r.want("triggers while it cannot be told", r.to(channel.Trigger), "anna/email", "boss/pagerduty", "ops/pagerduty")
+		if got := r.audited(); got != "" {
+			t.Errorf("the auditor finds %q", got)
+		}
+	}
+	r.held("la") // ny is out for sure
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "ben/email", "boss/pagerduty", "ops/pagerduty")
+}
+
+func TestWhatIsCriticalIsToldAgainUntilSomebodyAnswers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna, ben := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "nobody")}}) // has nobody to tell again
+	warning := r.offline("ny")
+	warning.Kind, warning.Severity = detect.DiskFilling, detect.Warning
+	hold := func() { r.holds(r.offline("la"), warning) }
+	hold()
+	r.turn()
+	r.pass(10 * time.Minute)
+	hold()
+	r.turn()
+	bens := func(n int) {
+		t.Helper()
+		got := 0
+		for _, m := range r.peer.got(channel.Trigger) {
+			if m.To == "ben/sms" && m.Incident.Facility == "la" {
+				got++
+				if m.Again != (got > 1) {
+					t.Errorf("message %d says that it is told again: %t", got, m.Again)
+				}
+			}
+		}
+		if got != n {
+			t.Errorf("he was told %d times, want %d", got, n)
+		}
+	}
+	bens(1)
+	for n := range 3 {
+		r.pass(59 * time.Minute)
+		hold()
+		r.turn()
+		bens(n + 1)
+		r.pass(time.Minute)
+		r.turn()
+		bens(n + 2)
+		if got := r.audited(); got != "" {
+			t.Errorf("the auditor finds %q", got)
+		}
+	}
+	if n := len(r.incident("ny").Deliveries); n != 2 {
+		t.Errorf("of a warning there are %d messages, want 2", n)
+	}
+	if _, err := r.a.Acknowledge(t.Context(), channel.Ack{Incident: r.incident("la").ID, From: "ben/sms", How: "sms"}); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(time.Hour)
+	hold()
+	r.turn()
+	bens(4)
+}
+
+// Operations' mail was taken, and not one of the customer's numbers works.
+func TestTheAuditorReportsACustomerWhoCannotBeTold(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS, channel.Voice)}}, step{After: time.Hour, Contacts: []int64{r.contact("foo", "success", channel.Email)}, Offer: "fallback"})
+	fails := true
+	r.peer.says(func(m taken, _ int) int {
+		if fails && strings.HasPrefix(m.To, "anna/") {
+			return 400
+		}
+		return 200
+	})
+	r.holds(r.offline("la"))
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("at once the auditor finds %q", got)
+	}
+	r.pass(2 * time.Minute)
+	r.turn()
+	want := fmt.Sprintf("incident %d (offline la): no message of it to the customer's people could be sent. Call them", r.incident("la").ID)
+	if got := r.audited(); got != want {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+
+	// The same of his part of a region's incident.
+	r.holds()
+	r.turn()
+	part := r.offline("la")
+	part.Of = detect.Outage
+	out := []detect.Finding{{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many at once"}, part}
+	r.holds(out...)
+	r.turn()
+	r.pass(2 * time.Minute)
+	if got, want := r.audited(), "no message of it to foo's people could be sent"; !strings.Contains(got, want) {
+		t.Errorf("the auditor finds %q, want %q", got, want)
+	}
+	r.holds(out[0]) // la is back, the outage goes on
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+
+	// What is told again by a number that works is told.
+	r.holds(r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Minute)
+	fails = false
+	r.pass(2 * time.Hour)
+	r.turn()
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+}
+
+// The same person is in a policy of both sides, and told once. Those behind him have
+// their time nevertheless.
+func TestNobodyIsWokenEarlyBecauseOneIsToldAlready(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS)
+	r.policy(Operations, step{Contacts: []int64{anna}})
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"))
+	r.turn()
+	r.turn()
+	r.want("triggers at once", r.to(channel.Trigger), "anna/sms")
+	r.pass(91 * time.Second) // no receipt
+	r.turn()
+	r.want("triggers when nobody was reached", r.to(channel.Trigger), "anna/sms", "ben/sms")
+}
+
+// Nobody is on call at the second step, and somebody was reached by the first.
+func TestAnEmptyStepWakesNobodyEarlyWhenSomebodyWasReached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben := r.contact("foo", "anna", channel.SMS), r.contact("foo", "ben", channel.SMS)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 2 * time.Minute}, step{After: 10 * time.Minute, Contacts: []int64{ben}})
+	r.holds(r.offline("la"))
+	r.turn()
+	if err := r.a.Receipt(t.Context(), channel.Receipt{Delivery: r.delivery("anna/sms", channel.Trigger).ID, EventID: "1", State: channel.Delivered}); err != nil {
+		t.Fatal(err)
+	}
+	for _, wait := range []time.Duration{2 * time.Minute, 7 * time.Minute} {
+		r.pass(wait)
+		r.turn()
+		r.want("triggers before ten minutes", r.to(channel.Trigger), "anna/sms")
+	}
+	r.pass(time.Minute)
+	r.turn()
+	r.want("triggers after ten minutes", r.to(channel.Trigger), "anna/sms", "ben/sms")
+}
+
+// Who works on it may want the cloud to take over meanwhile all the more.
+func TestAnAcknowledgementStopsTheCallsAndNotTheOffer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	anna, ben, success := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.Email), r.contact("foo", "success", channel.Email)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}},
+		step{After: time.Hour, Contacts: []int64{success}, Offer: "fallback"}, step{After: 70 * time.Minute, Contacts: []int64{ben}})
+	first := true
+	r.peer.says(func(m taken, _ int) int {
+		if m.To == "success/email" && first {
+			first = false
+			return 503 // it is tried again
+		}
+		return 200
+	})
+	ack := func(f string) {
+		t.Helper()
+		if _, err := r.a.AcknowledgeBy(t.Context(), r.incident(f).ID, "anna", "dashboard", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.holds(r.offline("la"))
+	r.turn()
+	r.pass(5 * time.Minute)
+	r.turn() // nobody was reached: ben
+	ack("la")
+	r.pass(54 * time.Minute)
+	r.turn()
+	r.want("triggers before the hour", r.to(channel.Trigger), "anna/email", "ben/email")
+	r.pass(time.Minute)
+	r.turn()
+	r.pass(time.Minute)
+	r.deliver()
+	r.want("triggers after the hour", r.to(channel.Trigger), "anna/email", "ben/email", "success/email")
+	if m := r.peer.got(channel.Trigger)[2]; m.Incident.Offer == "" {
+		t.Errorf("it offers nothing: %+v", m.Incident)
+	}
+	r.pass(30 * time.Minute)
+	r.turn()
+	r.want("triggers after the offer", r.to(channel.Trigger), "anna/email", "ben/email", "success/email")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+	r.holds()
+	r.turn()
+
+	// It is acknowledged when the offer is about to be sent, and once more when it has been made.
+	r.roster.policies[0].Steps = r.roster.policies[0].Steps[:3]
+	r.holds(r.offline("ny"))
+	r.turn()
+	r.pass(2 * time.Minute)
+	r.turn()
+	r.pass(time.Hour)
+	r.look()
+	ack("ny")
+	r.deliver()
+	offers := func() int {
+		return r.count(`SELECT count(*) FROM holdfast.delivery WHERE incident = $1 AND offer <> '' AND accepted_at IS NOT NULL`, r.incident("ny").ID)
+	}
+	if offers() != 1 {
+		t.Errorf("%d offers, want one", offers())
+	}
+	r.pass(time.Hour)
+	r.turn()
+	if offers() != 1 {
+		t.Errorf("%d offers after another hour, want one", offers())
+	}
+}
+
+// Each channel's word that it has delivered, before the next one's time.
+func TestOnlyAPhoneThatHasItKeepsTheNextAsleep(t *testing.T) {
+	t.Parallel()
+	for kind, early := range map[channel.Kind]bool{channel.SMS: false, channel.Slack: true, channel.Webhook: true} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, "la")
+			r.c.Senders[kind] = httpSender{r.peer.URL, channel.Delivered}
+			r.start()
+			r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", kind)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("foo", "ben", channel.Email)}})
+			r.holds(r.offline("la"))
+			r.turn()
+			r.pass(91 * time.Second)
+			r.turn()
+			if got := slices.Contains(r.to(channel.Trigger), "ben/email"); got != early {
+				t.Errorf("the next is told early: %t, want %t", got, early)
+			}
+		})
+	}
+}
+
+// A region's incident may have a thousand customers, who are all due at once.
+func TestNoTransactionTakesTimersWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.holds(detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"})
+	r.look()
+	_, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.escalation (incident, policy, started_at, next_at, audience)
+		SELECT i.id, n, now(), now(), 'operations' FROM holdfast.incident i, generate_series(1, $1) n`, timersMax+100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []int{100, 0} {
+		r.pass(time.Second)
+		r.look()
+		if n := r.count(`SELECT count(*) FROM holdfast.escalation WHERE next_at IS NOT NULL`); n != left {
+			t.Errorf("%d timers are left, want %d", n, left)
+		}
 	}
 }

@@ -372,6 +372,8 @@ func TestPlanDecidesFromTheLevel(t *testing.T) {
 		{"joins", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la")}, 1, 1, 0, true, false},
 		{"is part", detect.Word{Findings: []detect.Finding{find("la", of), outage}}, []subject{open(1, "la", part), {ID: 7, Kind: detect.Outage, Severity: detect.Critical}}, 0, 0, 0, false, false},
 		{"parts", detect.Word{Findings: []detect.Finding{find("la")}}, []subject{open(1, "la", part)}, 0, 1, 0, false, true},
+		{"says something else", detect.Word{Findings: []detect.Finding{find("la", func(f *detect.Finding) { f.Evidence = []string{"a", "b"} })}}, []subject{open(1, "la")}, 0, 1, 0, false, false},
+		{"says the same", detect.Word{Findings: []detect.Finding{find("la", func(f *detect.Finding) { f.Evidence = []string{"a", "b"} })}}, []subject{open(1, "la", func(s *subject) { s.Evidence = fingerprint([]string{"a", "b"}) })}, 0, 0, 0, false, false},
 		{"of nothing", detect.Word{Findings: []detect.Finding{find("la", of)}}, []subject{open(1, "la")}, 0, 0, 0, false, false},
 	} {
 		got := plan(tc.word, tc.open)
@@ -451,6 +453,12 @@ func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.deliver()
+	for _, ended := range []time.Duration{0, 3 * time.Hour} {
+		if _, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.maintenance (facility, starts_at, ends_at, reason, created_by) VALUES ('la', $1, $2, 'a switch', 'test')`,
+			r.now().Add(ended-time.Hour), r.now().Add(ended)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	count := func(table string) (n int) {
 		t.Helper()
 		if err := r.pool.QueryRow(t.Context(), `SELECT count(*) FROM holdfast.`+table).Scan(&n); err != nil {
@@ -465,12 +473,18 @@ func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 	if n := count("incident"); n != 3 {
 		t.Fatalf("%d incidents are kept, want 3", n)
 	}
+	if n := count("maintenance"); n != 2 {
+		t.Errorf("%d announcements of work are kept, want 2", n)
+	}
 	r.pass(2 * time.Hour)
 	r.look() // the parts
 	r.pass(pruneEvery)
 	r.look() // and the region's
 	if d := r.incident("ny"); d.ResolvedAt != nil {
 		t.Error("it is still so")
+	}
+	if n := count("maintenance"); n != 1 {
+		t.Errorf("%d announcements of work are kept, want 1", n)
 	}
 	if n := count("incident"); n != 1 {
 		t.Errorf("%d incidents are kept, want 1", n)
@@ -533,4 +547,43 @@ func TestTheEndReachesEverybodyWhoWasCalled(t *testing.T) {
 	r.holds()
 	r.turn()
 	r.want("told of the end", r.to(channel.Resolve), "anna/sms", "ben/voice")
+}
+
+func TestWhatIsKnownNowIsWrittenAndWakesNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	f := r.offline("la")
+	says := func(evidence ...string) {
+		f.Evidence = evidence
+		r.holds(f)
+		r.turn()
+	}
+	shows := func(evidence ...string) {
+		t.Helper()
+		r.want("the evidence", r.incident("la").Evidence, evidence...)
+	}
+	says("last heartbeat 8 s ago")
+	for _, evidence := range [][]string{{"it was asked and is silent", "queue \u00fc: 3 rows"}, {}, {"a line\nthat is one"}} {
+		r.pass(quietWords + time.Second)
+		says(evidence...)
+		if len(evidence) == 1 {
+			evidence = []string{"a line that is one"}
+		}
+		shows(evidence...)
+		before := r.count(`SELECT xmin::text::bigint FROM holdfast.incident`)
+		r.pass(quietWords + time.Second)
+		r.turn()
+		if r.count(`SELECT xmin::text::bigint FROM holdfast.incident`) != before {
+			t.Errorf("%q is written again", evidence)
+		}
+		r.pass(quietWords + time.Second)
+		says("and")
+		says("and so on") // within a moment
+		shows("and")
+	}
+	r.want("triggers", r.to(channel.Trigger), "anna/email")
+	if n := len(r.incident("la").Timeline); n != 3 {
+		t.Errorf("%d lines in the timeline, want 3", n)
+	}
 }

@@ -16,7 +16,8 @@ import (
 const (
 	// batchMax is how many incidents one transaction opens, changes or resolves.
 	batchMax = 2000
-	// timersMax is how many incidents' timers one transaction takes.
+	// timersMax is how many timers one transaction takes: of so many incidents, or of
+	// one of the region's. The next look takes more.
 	timersMax = 500
 	// staleAfter is how old a word may be: what does not change any more is no
 	// evidence that anything holds, or is over.
@@ -24,6 +25,9 @@ const (
 	// stuckAfter is from when on that is told, in looks: a region that starts takes
 	// a while until it judges, and one that stood still goes on by itself.
 	stuckAfter = time.Minute
+	// unfitAfter is how long nobody decides until somebody does who cannot judge: there
+	// is more to tell than that.
+	unfitAfter = time.Minute
 	// strangeFor is how long a finding waits whose facility is not in the table (yet, or any more).
 	strangeFor = 2 * time.Second
 	// quietWords is how often a summary alone is written anew.
@@ -112,8 +116,11 @@ func (a *Alerter) begin(ctx context.Context) error {
 }
 
 func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
+	// Whoever holds it may be in the middle of a transaction, for ever if it is frozen.
+	ctx, cancel := context.WithTimeout(ctx, a.timing.leader)
+	defer cancel()
 	var holder string
-	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now).Scan(&holder)
+	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now, a.fit(now), now.Add(-unfitAfter)).Scan(&holder)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -123,11 +130,17 @@ func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
 	return true, nil
 }
 
+// fit reports whether this process can judge: another one may hear what it does not.
+func (a *Alerter) fit(now time.Time) bool {
+	w := a.c.Word()
+	return now.Sub(w.At) <= staleAfter && !w.Held && !w.Deaf
+}
+
 // release lets another process take over at once.
 func (a *Alerter) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if _, err := a.db.Exec(ctx, sqlRelease, a.id); err != nil {
+	if _, err := a.db.Exec(ctx, sqlRelease, a.id, a.moment()); err != nil {
 		a.log.Debug("the alerter's lease was not given back; it runs out by itself", "err", err)
 	}
 }
@@ -151,7 +164,8 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	t := plan(a.word(now, open), open)
+	w := a.word(now, open)
+	t, u := plan(w, open), unsureOf(w)
 	t.updates = a.worthWriting(now, t.updates)
 	maps.DeleteFunc(a.lead.strangers, func(_ key, until time.Time) bool { return !now.Before(until) })
 	t.opens = slices.DeleteFunc(t.opens, func(f detect.Finding) bool { return !a.lead.strangers[key{f.Kind, f.Facility}].IsZero() })
@@ -162,7 +176,7 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 	}
 	if !now.Before(a.lead.windowsAt) {
 		a.lead.windowsAt = now.Add(a.timing.windows)
-		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open)); err != nil {
+		if err := a.bear(ctx, "announced work", a.lookForWork(ctx, now, open, u)); err != nil {
 			return err
 		}
 		if a.lead.drillable, err = a.store.hasWays(ctx, a.c.TestContact); err != nil {
@@ -175,17 +189,17 @@ func (a *Alerter) decide(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	timers, reminders, err := a.store.due(ctx, now)
+	timers, reminders, err := a.store.due(ctx, now, u)
 	if err != nil {
 		return err
 	}
 	if timers {
-		if err := a.steps(ctx, now); err != nil {
+		if err := a.steps(ctx, now, u); err != nil {
 			return err
 		}
 	}
 	if reminders {
-		return a.bear(ctx, "reminders", a.commit(ctx, now, a.remind))
+		return a.bear(ctx, "reminders", a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.remind(ctx, tx, b, u) }))
 	}
 	return nil
 }
@@ -302,13 +316,13 @@ func (a *Alerter) settle(ctx context.Context, now time.Time, t todo) error {
 
 // steps takes the steps that are due, all in one transaction; or, when that
 // fails, each incident's in one of its own.
-func (a *Alerter) steps(ctx context.Context, now time.Time) error {
-	ids, err := a.store.dueIncidents(ctx, now)
-	if err != nil {
+func (a *Alerter) steps(ctx context.Context, now time.Time, u unsure) error {
+	ids, err := a.store.dueIncidents(ctx, now, u)
+	if err != nil || len(ids) == 0 {
 		return err
 	}
 	take := func(ids []int64) error {
-		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids) })
+		return a.commit(ctx, now, func(ctx context.Context, tx pgx.Tx, b *batch) error { return a.takeSteps(ctx, tx, b, ids, u) })
 	}
 	if err = take(ids); err == nil {
 		for _, id := range ids {

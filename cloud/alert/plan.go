@@ -2,6 +2,9 @@ package alert
 
 import (
 	"cmp"
+	"crypto/md5"
+	"encoding/hex"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,6 +30,7 @@ type subject struct {
 	ParentKind  detect.Kind // for plan; "" when there is none, or it is over
 	Maintenance bool
 	Acked       bool
+	Evidence    string // for plan: the fingerprint of its lines
 }
 
 func (s subject) roster() Subject {
@@ -84,7 +88,7 @@ func plan(w detect.Word, open []subject) todo {
 			joined: f.Of != "" && f.Of != s.ParentKind,
 			parted: f.Of == "" && s.Parent != nil,
 		}
-		if u.worse || u.joined || u.parted || f.Severity != s.Severity || f.Summary != s.Summary {
+		if u.worse || u.joined || u.parted || f.Severity != s.Severity || f.Summary != s.Summary || f.Evidence != nil && fingerprint(f.Evidence) != s.Evidence {
 			t.updates = append(t.updates, u)
 		}
 	}
@@ -103,6 +107,27 @@ func plan(w detect.Word, open []subject) todo {
 	})
 	slices.SortFunc(t.resolves, func(a, b subject) int { return cmp.Compare(a.ID, b.ID) })
 	return t
+}
+
+// fingerprint is of evidence, as the database makes it in sqlOpen.
+func fingerprint(evidence []string) string {
+	sum := md5.Sum([]byte(lines(evidence)))
+	return hex.EncodeToString(sum[:])
+}
+
+// unsure is of what nobody can say now whether it goes on. No step is taken of it:
+// what is overdue because nobody could look may be over as soon as somebody can.
+type unsure struct {
+	all bool
+	of  []string // facilities; never nil, as the database is asked with it
+}
+
+func unsureOf(w detect.Word) unsure {
+	u := unsure{all: w.Held, of: make([]string, 0, len(w.HeldOf)+len(w.Returning))}
+	for _, some := range []map[string]bool{w.HeldOf, w.Returning} {
+		u.of = slices.AppendSeq(u.of, maps.Keys(some))
+	}
+	return u
 }
 
 // split makes one of each, so that one that cannot be stored does not keep the

@@ -26,13 +26,17 @@ DELETE FROM holdfast.incident WHERE id IN (
 	sqlPruneTests = `
 DELETE FROM holdfast.delivery WHERE id IN (
     SELECT id FROM holdfast.delivery WHERE incident IS NULL AND created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
+
+	sqlPruneWork = `
+DELETE FROM holdfast.maintenance WHERE id IN (
+    SELECT id FROM holdfast.maintenance WHERE ends_at < $1 ORDER BY ends_at LIMIT $2 FOR UPDATE SKIP LOCKED)`
 )
 
 // prune removes what has long been over.
 func (a *Alerter) prune(ctx context.Context, now time.Time) error {
-	for _, sql := range []string{sqlPrune, sqlPruneTests} {
+	for _, sql := range []string{sqlPrune, sqlPruneTests, sqlPruneWork} {
 		if _, err := a.db.Exec(ctx, sql, now.Add(-keptFor), pruneMax); err != nil {
-			return fmt.Errorf("remove old incidents: %w", err)
+			return fmt.Errorf("remove what has long been over: %w", err)
 		}
 	}
 	return nil

@@ -89,7 +89,8 @@ func (a *Alerter) strangers(list []detect.Finding, opened []subject, until time.
 	}
 }
 
-// update changes incidents that go on. One that has become critical is told anew.
+// update changes incidents that go on. One that has become critical is told anew,
+// and so is another fault of the alerter: it must not hide behind the first.
 func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update) error {
 	ids := make([]int64, len(list))
 	for i, u := range list {
@@ -98,6 +99,16 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 	before, err := lock(ctx, tx, ids)
 	if err != nil {
 		return err
+	}
+	for i, u := range list {
+		fresh, err := news(ctx, tx, u)
+		if err != nil {
+			return err
+		}
+		for _, line := range fresh {
+			b.note(u.ID, "noted", "", "new: "+line)
+		}
+		list[i].worse = u.worse || len(fresh) > 0
 	}
 	if err := change(ctx, tx, list); err != nil {
 		return err
@@ -169,6 +180,37 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 		}
 	}
 	return nil
+}
+
+// news is what an incident of the alerter itself did not say so far.
+func news(ctx context.Context, tx pgx.Tx, u update) ([]string, error) {
+	if u.Kind != detect.Alerting {
+		return nil, nil
+	}
+	rows, err := tx.Query(ctx, `SELECT unnest(evidence) FROM holdfast.incident WHERE id = $1`, u.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %d says: %w", u.ID, err)
+	}
+	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read what incident %d says: %w", u.ID, err)
+	}
+	return unlike(u.to.Evidence, known), nil
+}
+
+// unlike returns those problems that others have nothing like, but for their figures.
+func unlike(problems, others []string) []string {
+	words := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	return slices.DeleteFunc(slices.Clone(problems), func(p string) bool {
+		return slices.ContainsFunc(others, func(o string) bool { return words(o) == words(p) })
+	})
 }
 
 // again clears the way for incidents to be told anew: nobody has them, and what

@@ -268,6 +268,9 @@ func (r *roster) Step(ctx context.Context, tx pgx.Tx, id int64, no int, s Subjec
 		return Step{}, false, nil
 	}
 	p := r.policies[i]
+	if p.Tenant != "" && p.Tenant != s.Tenant {
+		return Step{}, false, fmt.Errorf("the people of tenant %q are asked for in the name of %q", p.Tenant, s.Tenant)
+	}
 	st := Step{Policy: id, No: no, After: p.Steps[no].After, Audience: p.Audience, Offer: p.Steps[no].Offer, Covered: p.Steps[no].Covered}
 	rows, err := tx.Query(ctx, `SELECT m.contact, m.id, c.name, m.channel, m.address, m.settings FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact
 		WHERE m.contact = ANY($1) AND m.removed_at IS NULL ORDER BY m.id`, p.Steps[no].Contacts)

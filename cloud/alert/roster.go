@@ -24,7 +24,7 @@ type Subject struct {
 	Incident int64
 	Kind     detect.Kind
 	Severity detect.Severity
-	Tenant   string // "" for the region itself
+	Tenant   string // whose people are asked for; "" for the region itself
 	Facility string // "" for the region itself
 	OpenedAt time.Time
 }

@@ -108,6 +108,115 @@ func TestTwoProcessesPageOnce(t *testing.T) {
 	}
 }
 
+// Each process has a word of its own: one that hears its own broker and no
+// facility there would find all of them offline.
+func TestWhoHearsDecidesAndNotWhoIsDeaf(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "f1", "f2")
+	ops := r.contact("", "ops", channel.PagerDuty)
+	r.policy(Operations, step{Contacts: []int64{ops}})
+	word := map[string]detect.Word{"hears": {}, "deaf": {Deaf: true, Findings: []detect.Finding{r.offline("f1"), r.offline("f2")}}}
+	process := func(name string) *Alerter {
+		c := r.c
+		c.Word = func() detect.Word {
+			w := word[name]
+			w.At = r.now()
+			return w
+		}
+		a, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.lead = leading{wordsAt: make(map[int64]time.Time), strangers: make(map[key]time.Time), trouble: make(map[string]trouble)}
+		return a
+	}
+	hears, deaf := process("hears"), process("deaf")
+	looks := func(what string, who *Alerter, leads bool) {
+		t.Helper()
+		r.pass(2 * time.Second)
+		for _, a := range []*Alerter{deaf, hears} {
+			if err := a.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if who.Leading() != leads {
+			t.Errorf("%s: it leads %t, want %t", what, !leads, leads)
+		}
+	}
+	looks("the first", deaf, true)
+	looks("one hears, and takes the lead from who does not", hears, true)
+	looks("who lost the lead knows it", deaf, false)
+	if n := r.count(`SELECT count(*) FROM holdfast.incident WHERE resolved_at IS NULL`); n != 0 {
+		t.Errorf("%d incidents are open that are none", n)
+	}
+	opened := r.count(`SELECT count(*) FROM holdfast.incident`)
+
+	// It is stopped: the deaf one waits whether another that hears comes.
+	hears.release(t.Context())
+	hears = process("none yet")
+	word["none yet"] = detect.Word{Held: true}
+	for range 20 {
+		looks("the deaf one", deaf, false)
+	}
+	if n := r.count(`SELECT count(*) FROM holdfast.incident`); n != opened {
+		t.Errorf("%d incidents are opened by who is deaf", n-opened)
+	}
+	word["none yet"] = detect.Word{}
+	looks("another that hears", hears, true)
+	word["deaf"] = detect.Word{}
+	word["none yet"] = detect.Word{Held: true}
+	looks("held", hears, true)
+	looks("one that can judge takes over", deaf, true)
+	looks("and the other knows", hears, false)
+
+	// Nobody is fit: that is told by somebody nevertheless.
+	word["deaf"] = detect.Word{Held: true, Findings: []detect.Finding{{Kind: detect.Blind, Severity: detect.Critical, Since: r.now(), Summary: "It is us"}}}
+	looks("who leads goes on", deaf, true)
+	deaf.release(t.Context())
+	deaf = process("deaf")
+	looks("not yet", deaf, false)
+	r.pass(unfitAfter)
+	looks("somebody decides all the same", deaf, true)
+	if r.incident("").Kind != string(detect.Blind) {
+		t.Error("operations are not told")
+	}
+}
+
+// The machine of the one that leads is gone in the middle of a transaction, and nobody
+// tells the database.
+func TestADeadPeerDoesNotKeepTheLead(t *testing.T) {
+	t.Parallel()
+	for name, fence := range map[string]string{"it ends by itself": sqlFence, "it never ends": `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.look()
+			dead, err := r.pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dead.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // the server may have ended it
+			if _, err := dead.Exec(t.Context(), fence, r.a.id); err != nil {
+				t.Fatal(err)
+			}
+			r.pass(10 * time.Second)
+			r.start()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			began, failed := time.Now(), 0
+			for !r.a.Leading() && ctx.Err() == nil && (fence == sqlFence || failed == 0) {
+				if err := r.a.look(ctx); err != nil {
+					failed++
+				}
+			}
+			took := time.Since(began)
+			if r.a.Leading() != (fence == sqlFence) || took > patience/2 {
+				t.Errorf("after %s the other leads: %t", took, r.a.Leading())
+			}
+		})
+	}
+}
+
 // One of two processes is killed, with its lease on the lead and its messages on their way.
 func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
 	t.Parallel()

@@ -14,27 +14,29 @@ import (
 // What the leader writes. Whoever changes an incident with its deliveries locks
 // the incident first, several in the order of their numbers.
 const (
-	// The lease is taken when it is free, or ours already.
+	// The lease is taken when it is free, or ours already. Who is fit to judge also
+	// takes it from who is not; and who is not takes it when nobody has for a while.
 	sqlLead = `
-INSERT INTO holdfast.alert_leader AS l (holder, until) VALUES ($1, $2)
-ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until
-      WHERE l.holder = excluded.holder OR l.until < $3
+INSERT INTO holdfast.alert_leader AS l (holder, until, fit) VALUES ($1, $2, $4)
+ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until, fit = excluded.fit
+      WHERE l.holder = excluded.holder OR excluded.fit AND (l.until < $3 OR NOT l.fit) OR l.until < $5
 RETURNING holder::text`
 
-	// Within a transaction: nobody takes the lease until it has ended.
-	sqlFence = `SELECT FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
+	// Within a transaction: nobody takes the lease until it has ended. When its process
+	// is gone, and the connection does not know, it ends after 5 s by itself.
+	sqlFence = `SELECT set_config('idle_in_transaction_session_timeout', '5s', true) FROM holdfast.alert_leader WHERE holder = $1 FOR SHARE`
 
-	sqlRelease = `DELETE FROM holdfast.alert_leader WHERE holder = $1`
+	sqlRelease = `UPDATE holdfast.alert_leader SET until = $2 WHERE holder = $1`
 
 	sqlSubject = `
 SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(f.tenant, ''), i.severity, i.summary, i.opened_at, i.parent,
-       '', i.maintenance, i.acked_at IS NOT NULL
+       '', i.maintenance, i.acked_at IS NOT NULL, ''
 FROM holdfast.incident i
 LEFT JOIN holdfast.facility f ON f.id = i.facility
 WHERE `
-	// Read several times a second: it joins nothing.
+	// Read several times a second: it joins nothing, and brings no words that are long.
 	sqlOpen = `
-SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL
+SELECT id, kind, coalesce(facility, ''), '', severity, summary, opened_at, parent, '', maintenance, acked_at IS NOT NULL, md5(array_to_string(evidence, E'\n'))
 FROM holdfast.incident WHERE resolved_at IS NULL ORDER BY id`
 	sqlLock = sqlSubject + `i.resolved_at IS NULL AND i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i`
 
@@ -52,7 +54,7 @@ WITH new AS (
     ON CONFLICT DO NOTHING
     RETURNING *)
 SELECT n.id, n.kind, coalesce(n.facility, ''), coalesce(f.tenant, ''), n.severity, n.summary, n.opened_at, n.parent,
-       '', n.maintenance, false
+       '', n.maintenance, false, ''
 FROM new n
 LEFT JOIN holdfast.facility f ON f.id = n.facility
 ORDER BY n.id`
@@ -101,16 +103,22 @@ ORDER BY d.method, d.created_at DESC
 ON CONFLICT DO NOTHING`
 
 	// What waits is not sent any more: all, an audience's, or own: what belongs to
-	// the incident's own acknowledgement. That of a region's incident is operations'.
+	// the incident's own acknowledgement, but for offers. That of a region's incident is operations'.
 	sqlCancel = `
 UPDATE holdfast.delivery SET state = 'cancelled', done_at = $2, held_reason = ''
 WHERE incident = ANY($1) AND event = ANY($3::text[]) AND state IN ('pending', 'held')
-  AND ($4 IN ('', audience) OR $4 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
+  AND ($4 IN ('', audience) OR $4 = 'own' AND offer = '' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
 
 	sqlEndTimers = `
 UPDATE holdfast.escalation SET next_at = NULL, early_at = NULL
-WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL)
-  AND ($2 IN ('', audience) OR $2 = 'own' AND (audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = incident)))`
+WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL) AND $2 IN ('', audience)`
+
+	// Those that run of what an incident's own acknowledgement is about.
+	sqlOwnTimers = `
+SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at FROM holdfast.escalation e
+WHERE e.incident = $1 AND (e.next_at IS NOT NULL OR e.early_at IS NOT NULL)
+  AND (e.audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = e.incident))
+ORDER BY e.policy FOR UPDATE OF e`
 
 	// Customers' people have what is theirs of a region's incident; $5 is when they are told again.
 	sqlAckPolicy = `
@@ -154,25 +162,43 @@ ORDER BY u.n`
 	// Is anything due? Asked several times a second, and answered from indexes.
 	sqlDue = `
 SELECT EXISTS (SELECT FROM holdfast.escalation WHERE next_at <= $1) OR EXISTS (SELECT FROM holdfast.escalation WHERE early_at <= $1),
-       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1)`
+       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1
+               AND (facility IS NULL OR NOT ($2 OR facility = ANY($3::text[]))))`
+
+	// What unsure leaves to be done, $3 for all and $4 of facilities. A customer's part of a
+	// region's incident goes on when it is sure that one of his facilities is still out;
+	// operations' goes on.
+	sqlSure = `
+CASE WHEN i.facility IS NOT NULL THEN NOT ($3 OR i.facility = ANY($4::text[]))
+     WHEN e.tenant = '' THEN true
+     ELSE NOT $3 AND (cardinality($4::text[]) = 0 OR (e.incident, e.tenant) IN (
+          SELECT p.parent, f.tenant FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
+          WHERE p.parent IS NOT NULL AND p.resolved_at IS NULL AND p.facility <> ALL($4::text[]))) END`
 
 	sqlDueIncidents = `
 SELECT DISTINCT incident FROM (
-    SELECT incident FROM holdfast.escalation WHERE next_at <= $1 UNION ALL SELECT incident FROM holdfast.escalation WHERE early_at <= $1) e
+    SELECT incident, tenant FROM holdfast.escalation WHERE next_at <= $1 UNION ALL SELECT incident, tenant FROM holdfast.escalation WHERE early_at <= $1) e
+JOIN holdfast.incident i ON i.id = e.incident
+WHERE ` + sqlSure + `
 ORDER BY incident LIMIT $2`
 
+	// An SMS that is on a phone has reached somebody; what a webhook or a chat has taken
+	// may be read by nobody.
 	sqlDueTimers = `
 SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
-       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round AND d.state IN ('delivered', 'reached')),
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round
+               AND (d.state = 'reached' OR d.state = 'delivered' AND d.channel = 'sms')),
        e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
-                                      WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance)
-FROM holdfast.escalation e
-WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1)
-ORDER BY e.incident, e.policy FOR UPDATE OF e`
+                                      WHERE p.parent = e.incident AND f.tenant = e.tenant AND p.resolved_at IS NULL AND NOT p.maintenance),
+       EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.event = 'trigger')
+FROM holdfast.escalation e JOIN holdfast.incident i ON i.id = e.incident
+WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1) AND ` + sqlSure + `
+ORDER BY e.incident, e.policy LIMIT $5 FOR UPDATE OF e`
 
 	sqlForgotten = `
 SELECT id, coalesce(acked_by, ''), acked_at FROM holdfast.incident
-WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
+WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 AND (facility IS NULL OR NOT ($3 OR facility = ANY($4::text[])))
+ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
 
 	sqlLastEvent = `SELECT coalesce(max(id), 0) FROM holdfast.incident_event`
 
@@ -237,15 +263,15 @@ func lock(ctx context.Context, tx pgx.Tx, ids []int64) ([]subject, error) {
 	return subjects(ctx, tx, sqlLock, ids)
 }
 
-func (s store) due(ctx context.Context, now time.Time) (timers, reminders bool, err error) {
-	if err := s.db.QueryRow(ctx, sqlDue, now).Scan(&timers, &reminders); err != nil {
+func (s store) due(ctx context.Context, now time.Time, u unsure) (timers, reminders bool, err error) {
+	if err := s.db.QueryRow(ctx, sqlDue, now, u.all, u.of).Scan(&timers, &reminders); err != nil {
 		return false, false, fmt.Errorf("look for what is due: %w", err)
 	}
 	return timers, reminders, nil
 }
 
-func (s store) dueIncidents(ctx context.Context, now time.Time) ([]int64, error) {
-	return ints(ctx, s.db, sqlDueIncidents, now, timersMax)
+func (s store) dueIncidents(ctx context.Context, now time.Time, u unsure) ([]int64, error) {
+	return ints(ctx, s.db, sqlDueIncidents, now, timersMax, u.all, u.of)
 }
 
 func (s store) lastEvent(ctx context.Context) (id int64, err error) {

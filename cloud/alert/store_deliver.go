@@ -198,7 +198,7 @@ func (j job) stale() bool {
 	}
 	switch j.Event {
 	case channel.Trigger:
-		return j.Resolved != nil || j.Acked || j.Maintenance
+		return j.Resolved != nil || j.Acked && j.Offer == "" || j.Maintenance
 	case channel.Update:
 		return j.Resolved != nil
 	}
@@ -290,7 +290,7 @@ func (s store) complete(ctx context.Context, j job, o outcome, now time.Time) (l
 			}
 		}
 		overtaken := resolved && (j.Event == channel.Trigger || j.Event == channel.Update) ||
-			(acked || maintenance) && j.Event == channel.Trigger
+			(acked && j.Offer == "" || maintenance) && j.Event == channel.Trigger
 		var done, before *time.Time
 		switch waits := o.state == "pending" || o.state == "held"; {
 		case waits && overtaken:

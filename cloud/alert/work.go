@@ -3,6 +3,7 @@ package alert
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -10,9 +11,11 @@ import (
 
 // lookForWork looks where announced work has begun or ended. What waits when it
 // begins is not sent; what is still wrong when it ends is told then. It never resolves.
-func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject) error {
+func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject, u unsure) error {
 	var ids []int64
-	differs := func(w window, s subject) bool { return w.ok != s.Maintenance }
+	differs := func(w window, s subject) bool {
+		return w.ok != s.Maintenance && (w.ok || !u.all && !slices.Contains(u.of, s.Facility))
+	}
 	// First without a lock: nothing changes most of the time.
 	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
 		b := newBatch(now)

@@ -2,9 +2,11 @@ package broker
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
@@ -24,7 +26,8 @@ type External struct {
 	CertFile, KeyFile string
 	// Username and PasswordFile are the region's account, if it wants one.
 	Username, PasswordFile string
-	// ClientID is the region's client id. Default holdfast-region.
+	// ClientID is the region's client id. By default holdfast-region- and something
+	// random: each process has its own, because a connection ends another with its id.
 	ClientID string
 }
 
@@ -50,7 +53,7 @@ func (e *External) check() error {
 func (e *External) client(c mqttclient.Config) mqttclient.Config {
 	c.URL, c.Username, c.ClientID = e.URL, e.Username, e.ClientID
 	if c.ClientID == "" {
-		c.ClientID = proto.RegionClientID
+		c.ClientID = proto.RegionClientID + "-" + strings.ToLower(rand.Text()[:8])
 	}
 	if e.PasswordFile != "" {
 		c.Password = func() (string, error) { return readPassword(e.PasswordFile) }

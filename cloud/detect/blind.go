@@ -28,6 +28,9 @@ const (
 	// busyWithin is the time of which it must have run for half: deadlines that are
 	// moved again and again are none.
 	busyWithin = time.Minute
+	// lonelyAfter is for how long no facility at all may be heard: longer than each waits
+	// to connect again.
+	lonelyAfter = 2 * time.Minute
 	// pauseKept is longer than any deadline but a slow box's.
 	pauseKept = 2 * time.Minute
 	// blindCritical is how long nobody may watch until somebody must act.

@@ -288,3 +288,67 @@ func TestOnlyACanaryThatIsHeardIsEvidence(t *testing.T) {
 		}
 	}
 }
+
+// What one process does not hear another may: it is no reason to judge.
+func TestWhoHearsNoFacilityAtAllSaysSo(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t, 2)
+	w.boxes[0].Heard = start.Add(-time.Hour) // by an earlier process
+	for _, b := range w.boxes {
+		b.down = true
+	}
+	w.run(5 * time.Minute)
+	if !w.word.Deaf || w.word.Held {
+		t.Errorf("deaf %t, held %t: it hears its canaries only", w.word.Deaf, w.word.Held)
+	}
+	w.boxes[1].plug()
+	w.until(time.Minute, "it hears one", func() bool { return !w.word.Deaf })
+	w.boxes[1].pull(w, false)
+	w.until(lonelyAfter+time.Minute, "it hears none any more", func() bool { return w.word.Deaf })
+
+	if none := bareWorld(t, 1); true {
+		none.boxes[0].down = true // it was never there
+		if none.run(5 * time.Minute); none.word.Deaf {
+			t.Error("deaf, although there is nobody to hear")
+		}
+	}
+}
+
+// Operations hear once that the region is blind, and once that it is over, whatever
+// is restarted meanwhile.
+func TestARestartEndsNoBlindness(t *testing.T) {
+	t.Parallel()
+	for name, heals := range map[string]bool{"it is still blind": false, "it hears again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 3)
+			w.region.Listening = time.Time{}
+			w.until(20*time.Second, "operations are told", w.has(Blind, ""))
+			w.run(time.Minute)
+			before := w.word.Findings
+			was, _ := w.found(Blind, "")
+
+			w.run(20 * time.Second) // the region is down
+			w.d = New(Config{}, w.now)
+			w.d.Recall(before)
+			if heals {
+				w.region.Listening = w.now
+			}
+			ended := false
+			w.each = func() {
+				f, ok := w.found(Blind, "")
+				switch {
+				case !ok && w.word.Held:
+					t.Fatal("it is over, and nothing can be judged")
+				case ok && (ended || !f.Since.Equal(was.Since)):
+					t.Fatalf("blind again (%t), since %s and not %s", ended, f.Since, was.Since)
+				}
+				ended = !ok
+			}
+			w.run(3 * time.Minute)
+			if ended != heals {
+				t.Errorf("over: %t, want %t", ended, heals)
+			}
+		})
+	}
+}

@@ -92,6 +92,8 @@ func (d *Detector) Recall(open []Finding) {
 			switch f.Kind {
 			case Outage:
 				d.outage, d.crowd.when = outage{open: true, since: f.Since}, span{f.Since, f.Since}
+			case Blind:
+				d.blind = blindness{now: true, since: f.Since, why: f.Summary}
 			case NoProgress:
 				d.shared.recall(f)
 			case ClockOff:
@@ -138,9 +140,10 @@ func (d *Detector) Step(s Snapshot) Word {
 	}
 	d.crowd.begin()
 	d.clocks.begin()
-	there := 0
+	there, known, heard := 0, false, time.Time{}
 	for f := range s.Facilities {
 		there++
+		known, heard = known || !f.ever().IsZero(), latest(heard, f.life())
 		m := d.of(f)
 		m.round = d.round
 		if f.Here {
@@ -158,8 +161,15 @@ func (d *Detector) Step(s Snapshot) Word {
 			}
 			w.HeldOf[f.ID] = true
 		}
+		if m.down && !m.back.IsZero() {
+			if w.Returning == nil {
+				w.Returning = make(map[string]bool)
+			}
+			w.Returning[f.ID] = true
+		}
 		w.Findings = m.findings(w.Findings, f)
 	}
+	w.Deaf = known && now.Sub(heard) > lonelyAfter
 	d.crowd.end(now)
 	d.clocks.end(now)
 	w.Findings = d.regional(w.Findings, now)

@@ -213,3 +213,30 @@ func TestFourAreNoOutage(t *testing.T) {
 		t.Error("four of six are no outage: a page for each is better")
 	}
 }
+
+// After a restart an earlier finding stands until it is over or known to be still
+// so; in between the word says that it may be over in a moment.
+func TestWhoeverIsHeardAgainIsSaidToBeReturning(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t, 1)
+	la := w.boxes[0]
+	w.d.Recall([]Finding{{Kind: Offline, Facility: la.ID, Severity: Critical, Since: start.Add(-time.Hour), Summary: "It is offline."}})
+	returned := false
+	w.each = func() {
+		if open := w.has(Offline, la.ID)(); open && !w.word.Held && !w.word.HeldOf[la.ID] && !w.word.Returning[la.ID] {
+			t.Fatalf("after %s it counts as offline without a doubt", w.now.Sub(start))
+		}
+		returned = returned || w.word.Returning[la.ID]
+	}
+	w.run(tick)
+	w.until(time.Minute, "it is over", w.hasNot(Offline, la.ID))
+	if !returned || len(w.word.Returning) > 0 {
+		t.Errorf("returning %t, and when it is back %v", returned, w.word.Returning)
+	}
+	w.each = nil
+	la.pull(w, true)
+	w.until(10*time.Second, "it is offline again", w.has(Offline, la.ID))
+	if w.run(time.Minute); len(w.word.Returning) > 0 {
+		t.Error("it is said to return while nothing is heard of it")
+	}
+}

@@ -63,6 +63,12 @@ type Word struct {
 	// incidents neither open nor resolve. Why is for people.
 	Held bool
 	Why  string
+	// Deaf is true while this process hears none of the facilities that were ever
+	// heard: they may be connected to another one's broker.
+	Deaf bool
 	// HeldOf lists facilities that alone cannot be judged now.
 	HeldOf map[string]bool
+	// Returning lists facilities that are offline and heard again: that may be over
+	// in a moment, so nobody else is told meanwhile.
+	Returning map[string]bool
 }

@@ -37,7 +37,7 @@ func (r *Room) Step(ctx context.Context, tx pgx.Tx, policyID int64, no int, s al
 	}
 	plan, ok := seen.plans[policyID]
 	if !ok {
-		plan, ok, err = r.other(ctx, tx, policyID, at)
+		plan, ok, err = r.other(ctx, tx, seen, policyID, at)
 	}
 	if err != nil || !ok || no < 0 || no >= len(plan.steps) {
 		return alert.Step{}, false, err

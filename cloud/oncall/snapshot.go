@@ -27,6 +27,7 @@ type snapshot struct {
 	whose  map[string]bool // the tenants that are in it
 	plans  map[int64]plan
 	of     map[string][]int64 // the plans of a tenant, in their order
+	others map[int64]plan     // that are none of theirs; see other
 	people people
 
 	workAt time.Time // the moment of work; zero: not read yet
@@ -49,7 +50,7 @@ func (r *Room) look(ctx context.Context, tx pgx.Tx, tenant string, at time.Time)
 	if s == nil || s.tx != tx || at.Before(s.since) {
 		s = &snapshot{
 			tx: tx, since: at, whose: map[string]bool{}, plans: map[int64]plan{},
-			people: nobody(),
+			others: map[int64]plan{}, people: nobody(),
 		}
 	}
 	var whose []string
@@ -132,9 +133,14 @@ func (r *Room) fill(ctx context.Context, tx pgx.Tx, p *people, found []policy, i
 	return nil
 }
 
-// other reads a policy that is none of the tenant's for an incident that runs through
-// it: it was removed meanwhile, or the incident is the region's and tells a customer.
-func (r *Room) other(ctx context.Context, tx pgx.Tx, id int64, at time.Time) (plan, bool, error) {
+// other reads a policy that is none of the tenant's for incidents that run through
+// it: it was removed meanwhile.
+func (r *Room) other(ctx context.Context, tx pgx.Tx, seen *snapshot, id int64, at time.Time) (plan, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if one, ok := seen.others[id]; ok {
+		return one, true, nil
+	}
 	found, err := rule(ctx, tx, id)
 	if err != nil || len(found) == 0 {
 		return plan{}, false, err
@@ -142,9 +148,13 @@ func (r *Room) other(ctx context.Context, tx pgx.Tx, id int64, at time.Time) (pl
 	p := nobody()
 	into := map[int64]plan{}
 	err = r.fill(ctx, tx, &p, found, into, at)
+	if err != nil {
+		return plan{}, false, err
+	}
 	one := into[id]
 	one.people = &p
-	return one, true, err
+	seen.others[id] = one
+	return one, true, nil
 }
 
 // concerned lists the policies that an incident runs through, in their order.

@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/detect"
 )
 
 // counted is a transaction that counts what it is asked.
@@ -111,4 +113,47 @@ func TestATransactionDecidesOnOneStateAndTheNextOnTheNew(t *testing.T) {
 	if _, told, _ := r.step(id, 0, s); !slices.Equal(told, []string{"Ana sms", "Ana email"}) {
 		t.Errorf("told %v", told)
 	}
+}
+
+// Ninety seconds into an outage the parts of many customers are due at once, also of
+// policies that were removed meanwhile.
+func TestTheStepsOfManyCustomersAskTheDatabaseAFewTimes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ctx := t.Context()
+	type part struct {
+		tenant string
+		policy int64
+	}
+	var parts []part
+	for i := range 30 {
+		of := fmt.Sprintf("t%d", i)
+		if _, err := r.pool.Exec(ctx, `INSERT INTO holdfast.facility (id, tenant) VALUES ($1, $2)`, "f"+of, of); err != nil {
+			t.Fatal(err)
+		}
+		c := r.contact(of, "Ana", fmt.Sprintf("sms +1213555%04d", i))
+		p := r.policy(v1.Policy{Tenant: of, Name: "p", Steps: []v1.PolicyStep{{Contacts: []int64{c}}, {After: 600, Contacts: []int64{c}}}})
+		parts = append(parts, part{of, p})
+	}
+	if err := r.RemovePolicy(ctx, parts[0].policy, "omar", r.now); err != nil {
+		t.Fatal(err)
+	}
+	r.within(func(tx pgx.Tx) error {
+		c := &counted{Tx: tx}
+		for range 20 {
+			for _, p := range parts {
+				s := alert.Subject{Incident: 1, Kind: detect.Outage, Severity: detect.Critical, Tenant: p.tenant, OpenedAt: r.now}
+				for no := range 2 {
+					step, ok, err := r.Step(ctx, c, p.policy, no, s, r.now)
+					if err != nil || !ok || len(step.Targets) != 1 {
+						t.Errorf("step %d of %s: %+v, %t, %v", no, p.tenant, step, ok, err)
+					}
+				}
+			}
+		}
+		if c.n > 60 {
+			t.Errorf("%d questions to the database", c.n)
+		}
+		return nil
+	})
 }
