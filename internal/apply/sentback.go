@@ -69,6 +69,10 @@ func (x *execution) assertMoved(ctx context.Context, list []*work, seen change.P
 				return err
 			}
 			calls = append(calls, c)
+			if x.facts.sent == nil {
+				x.facts.sent = map[sentRow]bool{}
+			}
+			x.facts.sent[sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.shape.rowKey(row)))}] = true
 		}
 	}
 	_, err := x.pipeline(ctx, calls)

@@ -76,12 +76,20 @@ func TestARowMadeWhileARangeIsAppliedIsTheSameOnBothSides(t *testing.T) {
 
 // The cloud gives a row another key and does not send its large column, which has
 // not changed there; at the facility, meanwhile, it has. The two sides take it from
-// rows that differ, and must come to one all the same.
+// rows that differ, and must come to one all the same; also where the cloud then
+// removes the row.
 func TestARowMovedThereAndChangedHereIsTheSameOnBothSides(t *testing.T) {
 	t.Parallel()
+	l := newLane(t)
+	for _, then := range []memo{memoLeft, memoDelete} {
+		t.Run("then "+then.String(), func(t *testing.T) { movedAndChanged(t, l, then) })
+	}
+}
+
+func movedAndChanged(t *testing.T, l *lane, then memo) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	w, err := newWorld(ctx, t, newLane(t), 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
+	w, err := newWorld(ctx, t, l, 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +106,7 @@ func TestARowMovedThereAndChangedHereIsTheSameOnBothSides(t *testing.T) {
 			return errors.Join(
 				w.edgeCommit(ctx, la, []op{{row: row{"doc", 1}, memo: memoLeft}, {row: row{"doc", 0}, memo: memoBig}}),
 				w.cloudCommit(ctx, la, []op{{row: row{"doc", 0}, memo: memoRename}}),
+				w.cloudCommit(ctx, la, []op{{row: row{"doc", 1}, memo: then}}),
 			)
 		}),
 		w.rest(ctx),
