@@ -333,6 +333,8 @@ func TestAnnouncedWorkIsNoTimeToTell(t *testing.T) {
 	r.turn()
 	r.pass(2 * time.Hour)
 	r.turn()
+	r.pass(time.Minute) // a number has one message a minute
+	r.turn()
 	r.want("triggers", r.to(channel.Trigger), "anna/sms", "anna/sms", "anna/sms")
 	told, err := r.a.Told(t.Context(), 7)
 	if err != nil || told.Incidents != 1 || told.ToldOf != 1 || told.Tell.P99 > 60 {
@@ -469,6 +471,7 @@ func TestWhatAProviderTakesIsNoAlarmThoughNobodyAnswers(t *testing.T) {
 		}
 	}
 	exec(`UPDATE holdfast.contact_method SET created_at = now() - interval '30 days'`)
+	r.look()
 	if got := r.audited(); strings.Count(got, "has not been proved for a week") != 4 || r.a.well(r.a.moment()) {
 		t.Errorf("before anything was sent the auditor finds %q", got)
 	}
@@ -571,6 +574,8 @@ func TestTheAuditorReportsWhatNobodyCanBeToldBy(t *testing.T) {
 	}
 	clear(r.c.Senders)
 	r.start()
+	r.pass(10 * time.Second) // for the lead
+	r.look()
 	if got := r.audited(); !strings.Contains(got, "told by email") || !strings.Contains(got, "told by sms") {
 		t.Errorf("no channel is set up, and the auditor finds %q", got)
 	}
