@@ -117,7 +117,7 @@ func (p *Pool) Retry(ctx context.Context, c ParkConfig) error {
 	if (c.Direction == Down) != (c.Local != nil) {
 		return fmt.Errorf("try parked rows of the way %s again: who else writes there must be told when, and only when, changes come down", c.Direction)
 	}
-	r := &retrier{pool: p, cfg: c, prints: map[string]string{}, misfits: map[string]time.Time{}, askedFor: map[string]askedFor{}, log: c.Log.With("part", "parked")}
+	r := &retrier{pool: p, cfg: c, prints: map[string]string{}, misfits: map[string]time.Time{}, renewed: map[string]time.Time{}, askedFor: map[string]askedFor{}, log: c.Log.With("part", "parked")}
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	for {
@@ -149,7 +149,9 @@ type retrier struct {
 	prints map[string]string
 	// misfits are when tables that do not fit are looked at again, by facility and table.
 	misfits map[string]time.Time
-	renew   bool // a table changed: everything is due
+	// renewed is when a facility's tables changed last, or somebody asked: all that
+	// was tried before is due.
+	renewed map[string]time.Time
 	// askedFor are tables that were asked for because of lacking rows, by facility and table.
 	askedFor map[string]askedFor
 }
@@ -195,9 +197,11 @@ func (r *retrier) look(ctx context.Context) error {
 	}
 	var first error
 	for _, facility := range slices.Sorted(maps.Keys(counts)) {
-		_, now := again[facility]
-		for more := true; more && err == nil; now = false {
-			more, err = r.round(ctx, s, facility, now)
+		if _, ok := again[facility]; ok {
+			r.renew(facility)
+		}
+		for more := true; more && err == nil; {
+			more, err = r.round(ctx, s, facility)
 		}
 		if err != nil {
 			s.rollback(context.WithoutCancel(ctx))

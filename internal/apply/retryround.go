@@ -55,14 +55,14 @@ const retrySQL = `WITH p AS (SELECT epoch, seq FROM holdfast.position WHERE faci
 SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $2::text || ' ' || $1::text || ' ' || epoch || ':' || seq) FROM p`
 
 const waitingSQL = `SELECT id, schema_name, table_name, key_hash, old_key_hash, provides, CASE WHEN edited_by = '' THEN waits_for ELSE '{}' END, attempts, tried_at IS NOT NULL,
-  coalesce(extract(epoch FROM now() - tried_at), 0)::float8, bytes, reason
+  coalesce(extract(epoch FROM clock_timestamp() - tried_at), 0)::float8, bytes, reason
 FROM holdfast.parked WHERE facility = $1 AND direction = $2 AND state = 'waiting' ORDER BY id`
 
 // round tries what is due of a facility in one transaction, and reports
-// whether another round may do more. now is for everything, whatever it waited.
-func (r *retrier) round(ctx context.Context, s *session, facility string, now bool) (more bool, err error) {
+// whether another round may do more.
+func (r *retrier) round(ctx context.Context, s *session, facility string) (more bool, err error) {
 	a := &Applier{cfg: Config{Facility: facility, Direction: r.cfg.Direction, Registry: r.cfg.Registry, Local: r.cfg.Local}, pool: r.pool, log: r.log}
-	if due, err := r.anyDue(ctx, s, a, now); err != nil || !due {
+	if due, err := r.anyDue(ctx, s, a); err != nil || !due {
 		return false, err
 	}
 	if err := s.exec(ctx, "BEGIN; SET LOCAL lock_timeout = '500ms'"); err != nil {
@@ -83,12 +83,13 @@ func (r *retrier) round(ctx context.Context, s *session, facility string, now bo
 	if err := s.exec(ctx, patience); err != nil {
 		return false, err
 	}
+	at := time.Now()
 	list, err := r.list(ctx, s, a)
 	if err != nil {
 		return false, err
 	}
 	o := &outcome{}
-	if err := r.try(ctx, s, a, list, now, o); err != nil {
+	if err := r.try(ctx, s, a, r.due(list, facility, at), list, o); err != nil {
 		return false, err
 	}
 	if err := o.write(ctx, s); err != nil {
@@ -106,11 +107,19 @@ func (r *retrier) round(ctx context.Context, s *session, facility string, now bo
 		r.pool.ended(facility, r.cfg.Direction)
 		r.log.Info("parked rows are applied", "facility", facility, "rows", len(o.applied))
 	}
-	return len(o.applied) > 0, nil // what waited for these may be due now
+	return len(o.applied) > 0 || o.cut, nil // what waited for these may be due now
+}
+
+// renew makes all that a facility waits for due, whatever it waited. It holds until
+// it was tried, however many rounds that takes and whether one fails.
+func (r *retrier) renew(facility string) {
+	clear(r.misfits)
+	r.renewed[facility] = time.Now()
 }
 
 // anyDue looks without a lock whether a round is worth it.
-func (r *retrier) anyDue(ctx context.Context, s *session, a *Applier, now bool) (bool, error) {
+func (r *retrier) anyDue(ctx context.Context, s *session, a *Applier) (bool, error) {
+	at := time.Now()
 	list, err := r.list(ctx, s, a)
 	if err != nil || len(list) == 0 {
 		return false, err
@@ -121,12 +130,9 @@ func (r *retrier) anyDue(ctx context.Context, s *session, a *Applier, now bool) 
 	}
 	if changed {
 		r.pool.catalog.forget()
+		r.renew(a.cfg.Facility)
 	}
-	if changed || now {
-		clear(r.misfits)
-		r.renew = true
-	}
-	return r.renew || len(r.due(list, a.cfg.Facility, now)) > 0, nil
+	return len(r.due(list, a.cfg.Facility, at)) > 0, nil
 }
 
 func (r *retrier) list(ctx context.Context, s *session, a *Applier) ([]*waiting, error) {
@@ -190,8 +196,10 @@ func chains(list []*waiting) (out []*chain) {
 }
 
 // due are the chains whose turn it is: a change of them was never tried, or
-// the first was tried long enough ago.
-func (r *retrier) due(list []*waiting, facility string, now bool) (out []*chain) {
+// the first was tried long enough ago, or before the tables changed. at is when the
+// list was asked for.
+func (r *retrier) due(list []*waiting, facility string, at time.Time) (out []*chain) {
+	renewed, ok := r.renewed[facility]
 	provides := map[keyHash]int{}
 	for _, w := range list {
 		for _, h := range w.provides {
@@ -200,14 +208,14 @@ func (r *retrier) due(list []*waiting, facility string, now bool) (out []*chain)
 	}
 	for _, c := range chains(list) {
 		head := c.rows[0]
-		if at, ok := r.misfits[facility+" "+head.table]; ok && time.Now().Before(at) {
+		if again, ok := r.misfits[facility+" "+head.table]; ok && time.Now().Before(again) {
 			continue
 		}
 		if blocked(head, provides) {
 			continue
 		}
 		fresh := slices.ContainsFunc(c.rows, func(w *waiting) bool { return !w.tried })
-		if now || fresh || head.age >= retryAfter(r.cfg.Every, head.attempts) {
+		if ok && head.age > at.Sub(renewed) || fresh || head.age >= retryAfter(r.cfg.Every, head.attempts) {
 			out = append(out, c)
 		}
 	}
@@ -232,6 +240,7 @@ type outcome struct {
 	x                         *execution
 	applied, discarded, tried []int64
 	failed                    []failure
+	cut                       bool // there was more than fits a round
 }
 
 type failure struct {

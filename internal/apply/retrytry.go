@@ -12,11 +12,8 @@ import (
 )
 
 // try applies what is due: first all at once, then chain by chain.
-func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiting, now bool, o *outcome) error {
+func (r *retrier) try(ctx context.Context, s *session, a *Applier, due []*chain, list []*waiting, o *outcome) error {
 	began := time.Now()
-	now = now || r.renew
-	r.renew = false
-	due := r.due(list, a.cfg.Facility, now)
 	provides := map[keyHash]int{}
 	for _, w := range list {
 		for _, h := range w.provides {
@@ -29,7 +26,7 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 			rows, size = rows+1, size+w.bytes
 		}
 		if i > 0 && (rows > roundMaxRows || size > roundMaxBytes) {
-			due = due[:i]
+			due, o.cut = due[:i], true
 			break
 		}
 	}
@@ -52,8 +49,9 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, list []*waiti
 			return err
 		}
 	}
-	for _, c := range due {
-		if time.Since(began) > roundMaxTime {
+	for i, c := range due {
+		if i > 0 && time.Since(began) > roundMaxTime {
+			o.cut = true
 			return nil
 		}
 		if err := t.one(ctx, c); err != nil {
@@ -78,7 +76,8 @@ type trial struct {
 
 const (
 	keptHead = `SELECT id, schema_name, table_name, op, key, row, old_key, columns, epoch, seq, (extract(epoch FROM commit_at) * 1000000)::bigint, `
-	keptTail = `, edited_by <> '' FROM holdfast.parked WHERE id = ANY ($1)`
+	// Locked, so that nobody removes one by hand that is just being applied.
+	keptTail = `, edited_by <> '' FROM holdfast.parked WHERE id = ANY ($1) AND state = 'waiting' FOR UPDATE`
 	keptSQL  = keptHead + `0::bigint, 0::bigint, '', false` + keptTail
 	// keptDownSQL also reads what is decided by.
 	keptDownSQL = keptHead + `seen_epoch, seen_seq, made_by, of_range` + keptTail
