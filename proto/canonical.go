@@ -47,8 +47,12 @@ func scan(data []byte, pos, depth int) (end int, err error) {
 			return 0, errCut
 		}
 		end = pos + int(arg)
-		if major == 3 && !utf8.Valid(data[pos:end]) {
+		switch text := data[pos:end]; {
+		case major == 3 && !utf8.Valid(text):
 			return 0, errors.New("a text is not UTF-8")
+		case major == 3 && bytes.IndexByte(text, 0) >= 0:
+			// PostgreSQL stores none, and what is written down together would fail together.
+			return 0, errors.New("a text contains U+0000")
 		}
 		return end, nil
 	case 4, 5: // array, map

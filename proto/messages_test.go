@@ -32,6 +32,7 @@ func TestOnlyCanonicalBytesAreRead(t *testing.T) {
 		"duplicate key":       {"a200000001", "duplicate"},
 		"keys out of order":   {"a201000000", "out of order"},
 		"not UTF-8":           {"61ff", "UTF-8"},
+		"a zero in a text":    {"6100", "U+0000"},
 		"nested too deep":     {strings.Repeat("81", 9) + "00", "nested"},
 		"nested just so":      {strings.Repeat("81", 8) + "00", ""},
 		"largest unsigned":    {"1bffffffffffffffff", ""},
