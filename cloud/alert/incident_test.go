@@ -439,6 +439,45 @@ func TestACustomerWhoseFacilitiesAreBackIsCalledNoMore(t *testing.T) {
 	r.want("resolves", r.to(channel.Resolve), "anna/email", "bernd/email", "birgit/email")
 }
 
+// One facility of the first outage is not back when many fall silent again: all are
+// told of the second one as they were of the first.
+func TestASecondOutageIsToldAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}})
+	outage := func() detect.Finding {
+		return detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	}
+	part := func(facility string) detect.Finding {
+		f := r.offline(facility)
+		f.Of = detect.Outage
+		return f
+	}
+	first := outage()
+	r.holds(first, part("la"), part("ny"))
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "ops/pagerduty")
+	before := r.incident("").ID
+	r.holds(first, part("la"))
+	r.turn()
+	r.pass(10 * time.Minute)
+	second := outage()
+	r.holds(second, r.offline("la"), part("ny"))
+	r.turn() // the first is over
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "ops/pagerduty")
+	r.turn()
+	if d := r.incident(""); d.ID == before || d.ResolvedAt != nil || len(d.Parts) != 1 || d.Parts[0].Facility != "ny" {
+		t.Errorf("the region's incident is %+v", d)
+	}
+	told := r.to(channel.Trigger)
+	for _, who := range []string{"anna/email", "ops/pagerduty"} {
+		if n := len(slices.DeleteFunc(slices.Clone(told), func(to string) bool { return to != who })); n < 2 {
+			t.Errorf("%s got %d messages of two outages", who, n)
+		}
+	}
+}
+
 func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la", "ny")

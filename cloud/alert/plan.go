@@ -59,7 +59,9 @@ func (t todo) size() int { return len(t.opens) + len(t.updates) + len(t.resolves
 // never from a change, so that nothing is lost when a look is missed: after a
 // crash the next look decides the same.
 //
-// Of what cannot be judged now nothing opens and nothing resolves.
+// Of what cannot be judged now nothing opens and nothing resolves. An outage that
+// began after the one that is open is another: that one is over first, and the next
+// look opens the new one with its parts, so that all of its people are told.
 func plan(w detect.Word, open []subject) todo {
 	held := func(facility string) bool { return facility != "" && (w.Held || w.HeldOf[facility]) }
 	holds := make(map[key]detect.Finding, len(w.Findings))
@@ -68,6 +70,10 @@ func plan(w detect.Word, open []subject) todo {
 	}
 	var t todo
 	known := make(map[key]bool, len(open))
+	another := slices.ContainsFunc(open, func(s subject) bool {
+		f, ok := holds[key{kind: detect.Outage}]
+		return ok && s.Kind == detect.Outage && f.Since.After(s.OpenedAt)
+	})
 	for _, s := range open {
 		k := key{s.Kind, s.Facility}
 		known[k] = true
@@ -75,9 +81,12 @@ func plan(w detect.Word, open []subject) todo {
 			continue
 		}
 		f, ok := holds[k]
-		if !ok {
+		if !ok || another && s.Kind == detect.Outage {
 			t.resolves = append(t.resolves, s)
 			continue
+		}
+		if another && f.Of == detect.Outage {
+			continue // until there is the new one
 		}
 		if _, ok := holds[key{kind: f.Of}]; !ok {
 			f.Of = ""
@@ -93,7 +102,7 @@ func plan(w detect.Word, open []subject) todo {
 		}
 	}
 	for k, f := range holds {
-		if known[k] || held(k.facility) {
+		if known[k] || held(k.facility) || another && f.Of == detect.Outage {
 			continue
 		}
 		if _, ok := holds[key{kind: f.Of}]; !ok {

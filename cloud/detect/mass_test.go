@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -335,6 +336,44 @@ func TestAnotherSilenceIsNoPartOfTheOutage(t *testing.T) {
 			}
 			if w.pages != 2 {
 				t.Errorf("%s, seed %d: %d pages", name, seed, w.pages)
+			}
+		}
+	}
+}
+
+// TestASecondMassSilenceIsAnotherOutage: one of the first is still away when many
+// fall silent again, hours later.
+func TestASecondMassSilenceIsAnotherOutage(t *testing.T) {
+	t.Parallel()
+	for name, pace := range paces {
+		for seed := range uint64(2) {
+			w := newMass(t, seed, 200, pace)
+			w.run(start.Add(70 * time.Second))
+			dead := w.pull(100, 50)[0]
+			w.run(w.cut.Add(foundWithin(w.sites)))
+			for _, s := range w.sites {
+				if s != dead && !s.gone.IsZero() {
+					s.gone, s.Streaming, s.next = time.Time{}, true, w.now.Add(w.upTo(s.pace))
+				}
+			}
+			w.run(w.now.Add(massKept + time.Minute))
+			slices.SortFunc(w.sites, func(a, b *site) int { return strings.Compare(a.ID, b.ID) })
+			w.sites = slices.DeleteFunc(w.sites, func(s *site) bool { return s == dead })
+			w.sites = append(w.sites, dead)
+			gone := w.pull(100, 50)
+			w.run(w.cut.Add(foundWithin(gone)))
+			for _, f := range w.word.Findings {
+				switch {
+				case f.Kind == Outage && f.Since.Before(w.cut.Add(-2*outageWithin)):
+					t.Errorf("%s, seed %d: the outage began %s before the second cut", name, seed, w.cut.Sub(f.Since))
+				case f.Kind == Offline && (f.Of == Outage) != (f.Facility != dead.ID):
+					t.Errorf("%s, seed %d: %s is of %q; %s is the one that was not back", name, seed, f.Facility, f.Of, dead.ID)
+				}
+			}
+			for _, s := range gone {
+				if w.d.Verdict(&s.Facts).State != StateOffline {
+					t.Errorf("%s, seed %d: %s is not offline", name, seed, s.ID)
+				}
 			}
 		}
 	}

@@ -184,15 +184,23 @@ func (d *Detector) partOfOutage(m *memory) bool {
 	return (d.crowd.many || d.outage.open) && m.fell.meets(d.crowd.when)
 }
 
-// join makes a facility a part of the outage.
+// join makes a facility a part of the outage. When many fall silent long after an
+// outage began of which not all are back, that is another one: those who are left of
+// the first are by themselves from then on.
 func (d *Detector) join(m *memory) {
-	m.part = true
 	since := latest(m.since, d.crowd.when.to.Add(-outageWithin))
-	if o := &d.outage; !o.open {
+	switch o := &d.outage; {
+	case !o.open:
 		*o = outage{open: true, since: since}
-	} else {
+	case since.After(o.since.Add(massKept)):
+		for _, old := range d.facilities {
+			old.part = false
+		}
+		*o = outage{open: true, since: since}
+	default:
 		o.since = earliest(o.since, since)
 	}
+	m.part = true
 }
 
 func (d *Detector) outageFinding() (Finding, bool) {
