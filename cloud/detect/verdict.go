@@ -116,7 +116,7 @@ func (d *Detector) weigh(f *Facts, now time.Time) Verdict {
 		v.State, v.Degraded, v.Reason = StateDegraded, PartTunnel, "Its tunnel is down. Heartbeats arrive."
 	case d.blind.now:
 		v.State, v.Reason = StateUnknown, d.blind.why
-	case life.Before(d.clear), d.long && f.Heard.Before(d.clear) && now.Sub(d.clear) <= graceLong:
+	case life.Before(d.clear), d.long && f.Left.IsZero() && f.Heard.Before(d.clear) && now.Sub(d.clear) <= graceLong:
 		v.State, v.Reason = StateUnknown, "This region has only just begun to listen."
 	case v.Tunnel:
 		v.State, v.Degraded, v.Reason = StateDegraded, PartTelemetry, "Its heartbeats do not arrive. The tunnel works."
