@@ -163,12 +163,15 @@ func (a arriving) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Keepalive pings until ctx is done, then closes the link, so that whoever
-// blocks in Send or Receive comes back.
+// Keepalive pings until ctx is done. Then, at once, the link is closed, so that
+// whoever blocks in Send or Receive comes back: on a dead path a frame may be half
+// written, and a ping waits behind it.
 func (l *Link) Keepalive(ctx context.Context) error {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	defer l.Close()
+	stop := context.AfterFunc(ctx, l.Close)
+	defer stop()
 	for {
 		select {
 		case <-ctx.Done():

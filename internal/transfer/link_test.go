@@ -151,6 +151,32 @@ func TestADeadPathIsNoticed(t *testing.T) {
 	})
 }
 
+// TestALinkThatIsGivenUpEndsAtOnce has a frame and a ping behind it stuck on a dead
+// path.
+func TestALinkThatIsGivenUpEndsAtOnce(t *testing.T) {
+	frame := frames(t, 1)[0]
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		near := pair(t, func(*Link) { <-hang })
+		ctx, giveUp := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = near.Keepalive(ctx) })
+		wg.Go(func() {
+			if err := near.Send(proto.TypeFrame, frame.Bytes); err == nil {
+				t.Error("the frame was sent")
+			}
+		})
+		time.Sleep(pingEvery + time.Second) // the bubble's time
+		began := time.Now()
+		giveUp()
+		wg.Wait()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("the link ended %s after it was given up", took)
+		}
+		close(hang)
+	})
+}
+
 // narrow passes 16 KiB a second.
 type narrow struct{ net.Conn }
 
