@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ const (
 	sampleEvery = 5 * time.Second
 	flushEvery  = 5 * time.Second
 	listEvery   = 5 * time.Second
+	manyAtOnce  = 256 // facilities: some tenths of a millisecond
 )
 
 // Link is what the hub knows of a facility's tunnel.
@@ -90,6 +92,7 @@ type Fleet struct {
 	word       atomic.Pointer[detect.Word]
 	hurry      chan struct{} // has room for one: something is to be judged, or asked, at once
 	unwritable atomic.Pointer[time.Time]
+	listing    chan struct{} // has room for one: who reads the list of facilities
 
 	mu         sync.Mutex
 	detector   *detect.Detector
@@ -126,6 +129,7 @@ func New(cfg Config) (*Fleet, error) {
 		asks:       make(map[string]struct{}),
 		wake:       make(chan struct{}, 1),
 		hurry:      make(chan struct{}, 1),
+		listing:    make(chan struct{}, 1),
 		commands:   make(map[proto.CommandID]chan proto.CommandAck),
 		detector:   detect.New(cfg.Detect, time.Now()),
 	}
@@ -245,7 +249,7 @@ func (f *Fleet) judgeAll(now time.Time, ask func(*facility) bool) {
 	full, region := false, f.regionLocked()
 	f.knockLocked(now, region.Shut)
 	w := f.detector.Step(detect.Snapshot{Now: now, Region: region, Facilities: func(yield func(*detect.Facts) bool) {
-		for _, fac := range f.facilities {
+		for fac := range f.eachLocked() {
 			changed := f.linkLocked(fac)
 			if !yield(&fac.Facts) {
 				return
@@ -257,6 +261,29 @@ func (f *Fleet) judgeAll(now time.Time, ask func(*facility) bool) {
 		}
 	}})
 	f.word.Store(&w)
+}
+
+// eachLocked yields all facilities, with pauses: see pauseLocked.
+func (f *Fleet) eachLocked() iter.Seq[*facility] {
+	return func(yield func(*facility) bool) {
+		n := 0
+		for _, fac := range f.facilities {
+			f.pauseLocked(n)
+			if n++; f.facilities[fac.ID] == fac && !yield(fac) {
+				return
+			}
+		}
+	}
+}
+
+// pauseLocked is called before the n-th of many facilities. Thousands take tens of
+// milliseconds, for which no heartbeat should wait, so the lock is free now and then.
+// What comes meanwhile may change any of them, and there may be more or fewer.
+func (f *Fleet) pauseLocked(n int) {
+	if n%manyAtOnce == manyAtOnce-1 {
+		f.mu.Unlock()
+		f.mu.Lock()
+	}
 }
 
 // regionLocked is what is known of the region itself.

@@ -140,7 +140,7 @@ func (a *applied) rates(now time.Time) (transactions, changes float64) {
 func (f *Fleet) sample(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, fac := range f.facilities {
+	for fac := range f.eachLocked() {
 		a := &fac.applied
 		fac.history.add(&f.moments, Point{
 			LagMs: uint64(max(0, fac.lag(now))), QueueTransactions: fac.Beat.QueueTransactions, Changes: a.changes - a.sampled, State: fac.verdict.State,

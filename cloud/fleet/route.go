@@ -65,7 +65,7 @@ func (f *Fleet) lookRoute(now time.Time, r Route, w routed) {
 		log = log.With("err", r.Err)
 	}
 	logStalls(log, now, was, f.route.stalls)
-	for _, fac := range f.facilities {
+	for fac := range f.eachLocked() {
 		fac.shared = nil
 		for _, s := range f.route.stalls {
 			one := stallSeen(s)

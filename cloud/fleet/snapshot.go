@@ -37,7 +37,7 @@ func (f *Fleet) Snapshot() []v1.FacilityStatus {
 	now := time.Now()
 	f.mu.Lock()
 	out := make([]v1.FacilityStatus, 0, len(f.facilities))
-	for _, fac := range f.facilities {
+	for fac := range f.eachLocked() {
 		out = append(out, f.viewLocked(fac, now))
 	}
 	f.mu.Unlock()

@@ -108,7 +108,8 @@ func (f *Fleet) watching(ctx context.Context) error {
 func (f *Fleet) look(now time.Time, list []counted) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range list {
+	for i, c := range list {
+		f.pauseLocked(i)
 		fac := f.facilities[c.Facility]
 		if fac == nil {
 			continue

@@ -216,6 +216,12 @@ func (s store) flush(ctx context.Context, rows []seen) error {
 // Reload reads the list of facilities, so that one that was just added is
 // known at once. It is called every few seconds anyway.
 func (f *Fleet) Reload(ctx context.Context) error {
+	select {
+	case f.listing <- struct{}{}: // an older list must not come last
+		defer func() { <-f.listing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	rows, err := f.store.list(ctx)
 	if err != nil {
 		return err
@@ -231,7 +237,8 @@ func (f *Fleet) Reload(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	there := make(map[string]bool, len(rows))
-	for _, r := range rows {
+	for i, r := range rows {
+		f.pauseLocked(i)
 		there[r.ID] = true
 		fac := f.facilities[r.ID]
 		if fac == nil || fac.tenant != r.Tenant {
@@ -250,9 +257,9 @@ func (f *Fleet) Reload(ctx context.Context) error {
 			f.changedLocked(fac, false)
 		}
 	}
-	for id, fac := range f.facilities {
-		if !there[id] {
-			delete(f.facilities, id)
+	for fac := range f.eachLocked() {
+		if !there[fac.ID] {
+			delete(f.facilities, fac.ID)
 			f.changedLocked(fac, false)
 		}
 	}
@@ -263,7 +270,8 @@ func (f *Fleet) Reload(ctx context.Context) error {
 func (f *Fleet) unknown(list []listed) (ids []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, r := range list {
+	for i, r := range list {
+		f.pauseLocked(i)
 		if fac := f.facilities[r.ID]; fac == nil || fac.tenant != r.Tenant {
 			ids = append(ids, r.ID)
 		}
@@ -331,8 +339,8 @@ func (f *Fleet) relist(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for id, fac := range f.facilities {
-		if !work[id].Equal(f.work[id]) {
+	for fac := range f.eachLocked() {
+		if id := fac.ID; !work[id].Equal(f.work[id]) {
 			f.changedLocked(fac, false)
 		}
 	}
@@ -360,7 +368,7 @@ func (f *Fleet) takeDirty() (rows []seen, undo func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var taken, withStatus []*facility
-	for _, fac := range f.facilities {
+	for fac := range f.eachLocked() {
 		if !fac.dirty || fac.Heard.IsZero() {
 			continue
 		}
