@@ -51,8 +51,9 @@ func TestFlippedBitsInTheQueueAreToldAndHealed(t *testing.T) {
 		for end > 0 && b[end-1] == 0 {
 			end--
 		}
-		// In what waits, at the end of the file, and at any place of it.
-		for range 1 + round*4 {
+		// In what waits, at the end of the file, and at any place of it. One alone may
+		// have hit what fills a record up, which harms nothing.
+		for range 3 + round*4 {
 			bit := end - 1 - rng.IntN(end/3)
 			b[bit] ^= 1 << rng.IntN(8)
 		}
