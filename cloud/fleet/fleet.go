@@ -23,8 +23,8 @@ const (
 	judgeEvery  = 250 * time.Millisecond
 	hurryAfter  = 100 * time.Millisecond // all that is urgent within it is one look
 	sampleEvery = 5 * time.Second
-	flushEvery  = 5 * time.Second
-	listEvery   = 5 * time.Second
+	flushEvery  = 4 * time.Second // with stallEvery and the router's: these seldom meet
+	listEvery   = 7 * time.Second
 	manyAtOnce  = 256 // facilities: some tenths of a millisecond
 )
 
@@ -93,6 +93,8 @@ type Fleet struct {
 	hurry      chan struct{} // has room for one: something is to be judged, or asked, at once
 	unwritable atomic.Pointer[time.Time]
 	listing    chan struct{} // has room for one: who reads the list of facilities
+	inbox      chan arrival
+	ending     <-chan struct{} // closed when nobody takes in what arrives any more
 
 	mu         sync.Mutex
 	detector   *detect.Detector
@@ -130,19 +132,20 @@ func New(cfg Config) (*Fleet, error) {
 		wake:       make(chan struct{}, 1),
 		hurry:      make(chan struct{}, 1),
 		listing:    make(chan struct{}, 1),
+		inbox:      make(chan arrival, inboxMost),
 		commands:   make(map[proto.CommandID]chan proto.CommandAck),
 		detector:   detect.New(cfg.Detect, time.Now()),
 	}
 	mc := mqttclient.Config{Log: cfg.Log, Connected: f.connected, WaitMax: 5 * time.Second}
-	for k, handle := range map[proto.Kind]func(mqttclient.Received) error{
-		proto.KindHeartbeat: f.heartbeat,
-		proto.KindStatus:    f.status,
-		proto.KindConn:      f.conn,
-		proto.KindEvent:     f.event,
-		proto.KindAck:       f.ack,
+	for k, handle := range map[proto.Kind]handler{
+		proto.KindHeartbeat: f.heartbeatLocked,
+		proto.KindStatus:    f.statusLocked,
+		proto.KindConn:      f.connLocked,
+		proto.KindEvent:     f.eventLocked,
+		proto.KindAck:       f.ackLocked,
 	} {
 		mc.Subscriptions = append(mc.Subscriptions, mqttclient.Subscription{
-			Filter: proto.Filter(k), QoS: 1, Handle: func(m mqttclient.Received) { f.received(k, m, handle) },
+			Filter: proto.Filter(k), QoS: 1, Handle: func(m mqttclient.Received) { f.arrived(k, m, handle) },
 		})
 	}
 	sub, err := f.hatch()
@@ -167,6 +170,8 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
+	f.ending = gctx.Done()
+	g.Go(func() error { return f.receiving(gctx) })
 	g.Go(func() error { return f.client.Run(gctx) })
 	g.Go(func() error { return f.publishing(gctx) })
 	g.Go(func() error { return f.storing(gctx) })

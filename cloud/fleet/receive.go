@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -17,11 +18,61 @@ var (
 	errRetained = errors.New("it was retained by the broker")
 )
 
-const askEvery = 15 * time.Second
+const (
+	askEvery = 15 * time.Second
+	// inboxMost is how many messages may wait to be taken in: two seconds of a large
+	// region. The broker keeps the others.
+	inboxMost = 4096
+)
+
+// handler takes in a message that came at that time. The caller holds f.mu.
+type handler func(m mqttclient.Received, at time.Time) error
+
+type arrival struct {
+	kind   proto.Kind
+	handle handler
+	m      mqttclient.Received
+	at     time.Time
+}
+
+// arrived notes when a message came. What it says may wait a moment: while all
+// facilities are looked at, for instance.
+func (f *Fleet) arrived(k proto.Kind, m mqttclient.Received, handle handler) {
+	select {
+	case f.inbox <- arrival{k, handle, m, time.Now()}:
+	case <-f.ending:
+	}
+}
+
+// receiving takes in what has arrived until ctx is done.
+func (f *Fleet) receiving(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case a := <-f.inbox:
+			f.takeIn(a)
+		}
+	}
+}
+
+// takeIn takes in a message, and what has come after it: who waits for the lock for
+// each of thousands waits for long.
+func (f *Fleet) takeIn(a arrival) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range manyAtOnce {
+		f.received(a.kind, a.m, a.handle(a.m, a.at))
+		select {
+		case a = <-f.inbox:
+		default:
+			return
+		}
+	}
+}
 
 // received counts a message and what became of it.
-func (f *Fleet) received(k proto.Kind, m mqttclient.Received, handle func(mqttclient.Received) error) {
-	err := handle(m)
+func (f *Fleet) received(k proto.Kind, m mqttclient.Received, err error) {
 	result := "ok"
 	switch {
 	case err == nil:
@@ -59,7 +110,7 @@ func (fac *facility) is(tenant, id string) error {
 	return nil
 }
 
-func (f *Fleet) heartbeat(m mqttclient.Received) error {
+func (f *Fleet) heartbeatLocked(m mqttclient.Received, now time.Time) error {
 	if m.Retained {
 		return errRetained // nobody retains heartbeats: an old one would look alive
 	}
@@ -67,9 +118,6 @@ func (f *Fleet) heartbeat(m mqttclient.Received) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	fac, err := f.ofLocked(m)
 	if err != nil {
 		return err
@@ -104,14 +152,11 @@ func (f *Fleet) askLocked(fac *facility, now time.Time) {
 	f.wakeUp()
 }
 
-func (f *Fleet) status(m mqttclient.Received) error {
+func (f *Fleet) statusLocked(m mqttclient.Received, now time.Time) error {
 	s, err := proto.DecodeStatus(m.Payload)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	fac, err := f.ofLocked(m)
 	if err != nil {
 		return err
@@ -128,14 +173,11 @@ func (f *Fleet) status(m mqttclient.Received) error {
 	return nil
 }
 
-func (f *Fleet) conn(m mqttclient.Received) error {
+func (f *Fleet) connLocked(m mqttclient.Received, now time.Time) error {
 	c, err := proto.DecodeConn(m.Payload)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	fac, err := f.ofLocked(m)
 	if err != nil {
 		return err
@@ -171,13 +213,11 @@ func (f *Fleet) conn(m mqttclient.Received) error {
 	return nil
 }
 
-func (f *Fleet) event(m mqttclient.Received) error {
+func (f *Fleet) eventLocked(m mqttclient.Received, _ time.Time) error {
 	e, err := proto.DecodeEvent(m.Payload)
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	fac, err := f.ofLocked(m)
 	if err != nil {
 		return err
@@ -200,13 +240,11 @@ func (f *Fleet) event(m mqttclient.Received) error {
 	return nil
 }
 
-func (f *Fleet) ack(m mqttclient.Received) error {
+func (f *Fleet) ackLocked(m mqttclient.Received, _ time.Time) error {
 	a, err := proto.DecodeCommandAck(m.Payload)
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	fac, err := f.ofLocked(m)
 	if err != nil {
 		return err

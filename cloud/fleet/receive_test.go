@@ -98,11 +98,11 @@ func TestRetainedBirthsAndBeatsProveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := mqttclient.Received{Topic: proto.Topic("foo", "la", k), Payload: raw, Retained: true}
-		handle := f.heartbeat
+		handle := f.heartbeatLocked
 		if k == proto.KindConn {
-			handle = f.conn
+			handle = f.connLocked
 		}
-		if err := handle(r); !errors.Is(err, errRetained) {
+		if err := handle(r, time.Now()); !errors.Is(err, errRetained) {
 			t.Errorf("retained %s: %v", k, err)
 		}
 	}
@@ -129,7 +129,7 @@ func TestMessagesMustAgreeWithTheirTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, topic := range []string{proto.Topic("bar", "la", proto.KindHeartbeat), proto.Topic("foo", "nowhere", proto.KindHeartbeat)} {
-		if err := f.heartbeat(mqttclient.Received{Topic: topic, Payload: raw}); !errors.Is(err, errUnknown) {
+		if err := f.heartbeatLocked(mqttclient.Received{Topic: topic, Payload: raw}, time.Now()); !errors.Is(err, errUnknown) {
 			t.Errorf("%s: %v", topic, err)
 		}
 	}
@@ -311,4 +311,24 @@ func TestHistoryBeginsWithTheFacilityAndEndsNow(t *testing.T) {
 // near is as exact as a figure.
 func near(got, want uint64) bool {
 	return max(got, want)-min(got, want) <= want/2000
+}
+
+// TestAHeartbeatCountsFromWhenItCame has one come while something takes long.
+func TestAHeartbeatCountsFromWhenItCame(t *testing.T) {
+	t.Parallel()
+	_, pool := newTestDB(t, "la")
+	f := newTestFleet(t, pool)
+	raw, err := beat("la", proto.SessionEpoch(1, 1), 1).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	before := time.Now()
+	f.arrived(proto.KindHeartbeat, mqttclient.Received{Topic: proto.Topic("foo", "la", proto.KindHeartbeat), Payload: raw}, f.heartbeatLocked)
+	after := time.Now()
+	f.mu.Unlock()
+	f.takeIn(<-f.inbox)
+	if heard := f.facilities["la"].Heard; heard.Before(before) || heard.After(after) {
+		t.Errorf("heard at %s, came between %s and %s", heard, before, after)
+	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // stallEvery is how often the watcher looks.
-const stallEvery = 5 * time.Second
+const stallEvery = 6 * time.Second
 
 // slowPace is the time between two heartbeats from which a link counts as one
 // that is paid by the megabyte: things take longer there.

@@ -51,16 +51,18 @@ func send(t *testing.T, f *Fleet, facility string, k proto.Kind, m interface{ En
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := mqttclient.Received{Topic: proto.Topic("foo", facility, k), Payload: raw}
+	r, now := mqttclient.Received{Topic: proto.Topic("foo", facility, k), Payload: raw}, time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch k {
 	case proto.KindHeartbeat:
-		return f.heartbeat(r)
+		return f.heartbeatLocked(r, now)
 	case proto.KindStatus:
-		return f.status(r)
+		return f.statusLocked(r, now)
 	case proto.KindConn:
-		return f.conn(r)
+		return f.connLocked(r, now)
 	case proto.KindEvent:
-		return f.event(r)
+		return f.eventLocked(r, now)
 	}
 	t.Fatalf("no handler for %s", k)
 	return nil
