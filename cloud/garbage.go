@@ -12,8 +12,8 @@ import (
 // collects, which of thousands of facilities would be a gigabyte of nothing. So the
 // more lives, the smaller the part that garbage may have. GOGC, if it is set, stands.
 const (
-	garbageFree  = 128 << 20 // bytes of a heap up to which it is as Go has it
-	garbageLeast = 20        // percent
+	garbageFree  = 96 << 20 // bytes of a heap up to which it is as Go has it
+	garbageLeast = 10       // percent
 	tidyEvery    = 2 * time.Second
 )
 
