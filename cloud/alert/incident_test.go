@@ -478,6 +478,69 @@ func TestASecondOutageIsToldAnew(t *testing.T) {
 	}
 }
 
+// The tunnels of many break at once: one ticket to operations, and each customer who
+// asked for it is told of his. One of them is down still when many break again.
+func TestManyTunnelsAreOneTicketAndASecondTimeIsToldAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny", "sf")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.Email)}})
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	down := func(facility, summary string, of detect.Kind) detect.Finding {
+		return detect.Finding{Kind: detect.TunnelDown, Facility: facility, Severity: detect.Warning, Since: r.now(), Summary: summary, Of: of}
+	}
+	many := down("", "The tunnels of 3 facilities of this region went down at once.", "")
+	la, ny, sf := down("la", "la's tunnel is down", detect.TunnelDown), down("ny", "ny's tunnel is down", detect.TunnelDown), down("sf", "sf's tunnel is down", detect.TunnelDown)
+	r.holds(many, la, ny, sf)
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "ops/email")
+	for _, m := range r.peer.got(channel.Trigger) {
+		i := m.Incident
+		if m.To == "ops/email" && (i.Summary != many.Summary || i.Region != "us-east" || i.Facility != "" || len(i.Affected) != 3) {
+			t.Errorf("operations are told %+v", i)
+		}
+	}
+	if i := r.incident("la"); i.Parent == nil || *i.Parent != r.incident("").ID {
+		t.Errorf("a facility's is no part: %+v", i)
+	}
+
+	r.holds(many, la)
+	r.turn()
+	r.pass(10 * time.Minute)
+	many.Since = r.now()
+	r.holds(many, la, ny)
+	r.turn() // the first is over
+	r.turn()
+	r.want("resolves", r.to(channel.Resolve), "anna/email", "ops/email")
+	r.want("triggers of both", r.to(channel.Trigger), "anna/email", "anna/email", "ops/email", "ops/email")
+	if d := r.incident(""); len(d.Parts) != 2 {
+		t.Errorf("the second has the parts %+v", d.Parts)
+	}
+}
+
+// Who is left of the first is told as a part of the second, or else he would believe that it is over.
+func TestWhoIsLeftOfTheFirstIsToldOfTheSecond(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.facility SET tenant = 'bar' WHERE id = 'ny'`); err != nil {
+		t.Fatal(err)
+	}
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.Email)}})
+	down := func(facility string, of detect.Kind) detect.Finding {
+		return detect.Finding{Kind: detect.TelemetryDown, Facility: facility, Severity: detect.Warning, Since: r.now(), Summary: "no heartbeats", Of: of}
+	}
+	many, la := down("", ""), down("la", detect.TelemetryDown)
+	r.holds(many, la)
+	r.turn()
+	r.pass(10 * time.Minute)
+	many.Since = r.now()
+	r.holds(many, la, down("ny", detect.TelemetryDown))
+	r.turn()
+	r.turn()
+	r.turn()
+	r.want("triggers", r.to(channel.Trigger), "anna/email", "anna/email")
+	r.want("resolves", r.to(channel.Resolve), "anna/email")
+}
+
 func TestWhatHasLongBeenOverIsRemoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la", "ny")

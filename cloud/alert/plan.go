@@ -55,13 +55,16 @@ type update struct {
 
 func (t todo) size() int { return len(t.opens) + len(t.updates) + len(t.resolves) }
 
+// ofMany are the region's conditions whose parts are facilities'.
+var ofMany = map[detect.Kind]bool{detect.Outage: true, detect.TunnelDown: true, detect.TelemetryDown: true}
+
 // plan compares what holds with the open incidents. It decides from the level,
 // never from a change, so that nothing is lost when a look is missed: after a
 // crash the next look decides the same.
 //
-// Of what cannot be judged now nothing opens and nothing resolves. An outage that
-// began after the one that is open is another: that one is over first, and the next
-// look opens the new one with its parts, so that all of its people are told.
+// Of what cannot be judged now nothing opens and nothing resolves. What began at many
+// facilities after the one that is open is another: that one is over first, and the
+// next look opens the new one with its parts, so that all of its people are told.
 func plan(w detect.Word, open []subject) todo {
 	held := func(facility string) bool { return facility != "" && (w.Held || w.HeldOf[facility]) }
 	holds := make(map[key]detect.Finding, len(w.Findings))
@@ -70,10 +73,11 @@ func plan(w detect.Word, open []subject) todo {
 	}
 	var t todo
 	known := make(map[key]bool, len(open))
-	another := slices.ContainsFunc(open, func(s subject) bool {
-		f, ok := holds[key{kind: detect.Outage}]
-		return ok && s.Kind == detect.Outage && f.Since.After(s.OpenedAt)
-	})
+	another := make(map[detect.Kind]bool)
+	for _, s := range open {
+		f, ok := holds[key{kind: s.Kind}]
+		another[s.Kind] = another[s.Kind] || ok && s.Facility == "" && ofMany[s.Kind] && f.Since.After(s.OpenedAt)
+	}
 	for _, s := range open {
 		k := key{s.Kind, s.Facility}
 		known[k] = true
@@ -81,11 +85,11 @@ func plan(w detect.Word, open []subject) todo {
 			continue
 		}
 		f, ok := holds[k]
-		if !ok || another && s.Kind == detect.Outage {
+		if !ok || s.Facility == "" && another[s.Kind] {
 			t.resolves = append(t.resolves, s)
 			continue
 		}
-		if another && f.Of == detect.Outage {
+		if another[f.Of] {
 			continue // until there is the new one
 		}
 		if _, ok := holds[key{kind: f.Of}]; !ok {
@@ -102,7 +106,7 @@ func plan(w detect.Word, open []subject) todo {
 		}
 	}
 	for k, f := range holds {
-		if known[k] || held(k.facility) || another && f.Of == detect.Outage {
+		if known[k] || held(k.facility) || another[f.Of] {
 			continue
 		}
 		if _, ok := holds[key{kind: f.Of}]; !ok {

@@ -174,6 +174,8 @@ func (a *Alerter) update(ctx context.Context, tx pgx.Tx, b *batch, list []update
 				who = operations // its people were told before it became a part
 			}
 			err = a.start(ctx, tx, b, s, rounds[s.ID], b.now.Add(partedAfter), who)
+		case u.joined && u.Parent != nil && !s.Acked && !toldOwn[s.ID]:
+			err = a.start(ctx, tx, b, s, 0, b.now, everybody) // they were told that the one before is over
 		}
 		if err != nil {
 			return err

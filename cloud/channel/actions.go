@@ -54,5 +54,7 @@ var regional = map[detect.Kind][]string{
 		"Open the incident's page: it says which step of the region stands still. What is changed here waits meanwhile.",
 		"Look at the region's database: a full disk, or a transaction that is open for hours.", "Restart the region's process, if it is neither.",
 	},
-	detect.ClockOff: {"Check that the region's machine reaches a time server.", "Leave the facilities' clocks alone: it is the region's that differs from most of them."},
+	detect.TunnelDown:    {"Find what the facilities have in common: provider, city, firewall.", "Check from outside that UDP gets to the region's tunnel port."},
+	detect.TelemetryDown: {"Find what the facilities have in common: provider, city, firewall.", "Check from outside that TCP 8883 gets to the region's broker."},
+	detect.ClockOff:      {"Check that the region's machine reaches a time server.", "Leave the facilities' clocks alone: it is the region's that differs from most of them."},
 }

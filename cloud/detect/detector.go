@@ -33,6 +33,8 @@ type Detector struct {
 	facilities map[string]*memory
 	crowd      crowd
 	outage     outage
+	tunnels    links
+	telemetry  links
 	shared     latch // the region's own stalls
 	clocks     clocks
 	findings   int // how many the last step had
@@ -47,7 +49,7 @@ type memory struct {
 	episode
 	flapping
 
-	tunnel, telemetry latch
+	tunnel, telemetry link
 	conditions        []latch   // as in rules; nil before the first
 	told              []Finding // of the conditions
 }
@@ -92,6 +94,10 @@ func (d *Detector) Recall(open []Finding) {
 			switch f.Kind {
 			case Outage:
 				d.outage, d.crowd.when = outage{open: true, since: f.Since}, span{f.Since, f.Since}
+			case TunnelDown:
+				d.tunnels.since = f.Since
+			case TelemetryDown:
+				d.telemetry.since = f.Since
 			case Blind:
 				d.blind = blindness{now: true, since: f.Since, why: f.Summary}
 			case NoProgress:
@@ -139,6 +145,8 @@ func (d *Detector) Step(s Snapshot) Word {
 		w.Findings = append(w.Findings, f)
 	}
 	d.crowd.begin()
+	d.tunnels.begin()
+	d.telemetry.begin()
 	d.clocks.begin()
 	there, known, heard := 0, false, time.Time{}
 	for f := range s.Facilities {
@@ -155,6 +163,8 @@ func (d *Detector) Step(s Snapshot) Word {
 		if !held {
 			d.follow(f, m, v, now)
 		}
+		d.tunnels.count(&m.tunnel, now)
+		d.telemetry.count(&m.telemetry, now)
 		if v.State == StateUnknown {
 			if w.HeldOf == nil {
 				w.HeldOf = make(map[string]bool)
@@ -171,6 +181,8 @@ func (d *Detector) Step(s Snapshot) Word {
 	}
 	w.Deaf = known && now.Sub(heard) > lonelyAfter
 	d.crowd.end(now)
+	d.tunnels.end(d.crowd.fifth, now)
+	d.telemetry.end(d.crowd.fifth, now)
 	d.clocks.end(now)
 	w.Findings = d.regional(w.Findings, now)
 	d.forget(there)
@@ -183,8 +195,8 @@ func (d *Detector) follow(f *Facts, m *memory, v Verdict, now time.Time) {
 	d.episodes(f, m, v, now)
 	m.settle(now)
 	if v.State != StateUnknown {
-		m.tunnel.step(now, tunnelReading(f, v), linkAfter, linkAfter)
-		m.telemetry.step(now, telemetryReading(f, v), linkAfter, linkAfter)
+		m.tunnel.step(now, tunnelReading(f, v), v.Since, &d.tunnels)
+		m.telemetry.step(now, telemetryReading(f, v), v.Since, &d.telemetry)
 	}
 	if d.round%lookEvery == m.turn {
 		m.look(f, now, d.clocks.ours)
@@ -217,6 +229,8 @@ func (d *Detector) regional(out []Finding, now time.Time) []Finding {
 	if f, ok := d.outageFinding(); ok {
 		out = append(out, f)
 	}
+	out = d.tunnels.finding(out, TunnelDown, "The tunnels of %s of this region went down at once, so nothing of theirs is synced. Their heartbeats arrive.")
+	out = d.telemetry.finding(out, TelemetryDown, "The heartbeats of %s of this region stopped at once. Their tunnels work, so they sync.")
 	var r reading
 	if len(d.region.Stalls) > 0 {
 		r = reading{Warning, "What is changed in this region does not get to any facility.", d.region.Stalls}
