@@ -272,10 +272,30 @@ func (a *Alerter) leaveOffers(ctx context.Context, tx pgx.Tx, id int64, now time
 // takePart is takeAll for what a customer's people are told of a region's
 // incident: nobody else's escalation stops.
 func (a *Alerter) takePart(ctx context.Context, tx pgx.Tx, id int64, by acknowledgement, now time.Time) error {
-	if err := write(ctx, tx, "store who has it", sqlAckPolicy, id, *by.policy, now, by.by, now.Add(a.timing.remind)); err != nil {
+	if err := write(ctx, tx, "cancel what waits", sqlCancelPolicy, id, *by.policy, now); err != nil {
 		return err
 	}
-	return write(ctx, tx, "cancel what waits", sqlCancelPolicy, id, *by.policy, now)
+	open, err := lock(ctx, tx, []int64{id})
+	if err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, sqlPolicyTimer, id, *by.policy)
+	if err != nil {
+		return fmt.Errorf("read the escalation: %w", err)
+	}
+	t, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[timer])
+	if err != nil {
+		return fmt.Errorf("read the escalation: %w", err)
+	}
+	s, b := open[0], newBatch(now)
+	s.Tenant = t.Tenant
+	t.AckedAt, t.AckedBy = &now, by.by
+	if err := a.nextOffer(ctx, tx, b, s, &t); err != nil {
+		return err
+	}
+	a.orRemind(&t)
+	b.timers = append(b.timers, &t)
+	return b.flush(ctx, tx)
 }
 
 // reach notes that a person has answered a message: nothing proves more.

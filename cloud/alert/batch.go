@@ -55,6 +55,8 @@ type timer struct {
 	Step, Round      int
 	StartedAt        time.Time
 	NextAt, EarlyAt  *time.Time
+	AckedAt          *time.Time // since when a customer's people have their part of a region's incident
+	AckedBy          string
 	paged            bool // it has told somebody
 	reached          bool // in this round somebody got it for sure
 }
@@ -174,13 +176,15 @@ func (b *batch) flushTimers(ctx context.Context, tx pgx.Tx) error {
 		tenants       = make([]string, n)
 		started       = make([]time.Time, n)
 		next, early   = make([]*time.Time, n), make([]*time.Time, n)
+		acked, by     = make([]*time.Time, n), make([]string, n)
 	)
 	for i, t := range b.timers {
 		ids[i], policies[i], steps[i], rounds[i] = t.Incident, t.Policy, t.Step, t.Round
 		started[i], next[i], early[i] = t.StartedAt, t.NextAt, t.EarlyAt
 		audiences[i], tenants[i] = string(t.Audience), t.Tenant
+		acked[i], by[i] = t.AckedAt, t.AckedBy
 	}
-	_, err := tx.Exec(ctx, sqlTimers, ids, policies, steps, rounds, started, next, early, audiences, tenants)
+	_, err := tx.Exec(ctx, sqlTimers, ids, policies, steps, rounds, started, next, early, audiences, tenants, acked, by)
 	return err
 }
 

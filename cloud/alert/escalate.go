@@ -90,7 +90,12 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 		t.NextAt, t.EarlyAt = &next, nil
 		return nil
 	}
-	if s.Acked && (s.Facility != "" || t.Audience == Operations) {
+	has := t.AckedAt != nil // somebody has it of a region's incident
+	switch {
+	case has && !b.now.Before(t.AckedAt.Add(a.timing.remind)):
+		t.AckedAt, t.AckedBy, t.reached = nil, "", false
+		t.Step, t.Round, t.StartedAt, t.NextAt = 0, t.Round+1, b.now, &b.now
+	case has, s.Acked && (s.Facility != "" || t.Audience == Operations):
 		step, ok, err := a.ask(ctx, tx, b, s, t.Policy, t.Step)
 		if err != nil {
 			return err
@@ -100,7 +105,13 @@ func (a *Alerter) takeStep(ctx context.Context, tx pgx.Tx, b *batch, s subject, 
 			a.pageStep(b, s, t, step)
 			t.Step++
 		}
-		return a.nextOffer(ctx, tx, b, s, t)
+		if err := a.nextOffer(ctx, tx, b, s, t); err != nil {
+			return err
+		}
+		if has {
+			a.orRemind(t)
+		}
+		return nil
 	}
 	if t.NextAt == nil || t.NextAt.After(b.now) { // it is time to look whether somebody was reached
 		t.EarlyAt = nil
@@ -128,6 +139,14 @@ func (a *Alerter) nextOffer(ctx context.Context, tx pgx.Tx, b *batch, s subject,
 			t.NextAt = &at
 			return nil
 		}
+	}
+}
+
+// orRemind has a customer's people told again of a part that they have, when nothing
+// is offered to them before.
+func (a *Alerter) orRemind(t *timer) {
+	if again := t.AckedAt.Add(a.timing.remind); t.NextAt == nil || t.NextAt.After(again) {
+		t.NextAt = &again
 	}
 }
 

@@ -599,6 +599,74 @@ func TestAnAcknowledgementStopsTheCallsAndNotTheOffer(t *testing.T) {
 	}
 }
 
+// The same of a customer's part of the region's incident: who has it is offered the
+// cloud nevertheless, and is told again after two hours as ever.
+func TestAnAcknowledgedPartStopsTheCallsAndNotTheOffer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	anna, ben, success := r.contact("foo", "anna", channel.Email), r.contact("foo", "ben", channel.Email), r.contact("foo", "success", channel.Email)
+	r.policy(Customer, step{Contacts: []int64{anna}}, step{After: 10 * time.Minute, Contacts: []int64{ben}},
+		step{After: time.Hour, Contacts: []int64{success}, Offer: "fallback"}, step{After: 70 * time.Minute, Contacts: []int64{ben}})
+	la := r.offline("la")
+	la.Of = detect.Outage
+	outage := detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"}
+	r.holds(outage, la)
+	r.turn()
+	ack := func(to string) {
+		t.Helper()
+		if _, err := r.a.Acknowledge(t.Context(), channel.Ack{Delivery: r.delivery(to, channel.Trigger).ID, How: "link"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has := func(want int) {
+		t.Helper()
+		if n := r.count(`SELECT count(*) FROM holdfast.escalation WHERE acked_by = 'anna'`); n != want {
+			t.Errorf("%d escalations are anna's, want %d", n, want)
+		}
+		if got := r.audited(); got != "" {
+			t.Errorf("the auditor finds %q", got)
+		}
+	}
+	r.pass(time.Minute)
+	ack("anna/email")
+	r.pass(58 * time.Minute)
+	r.turn()
+	r.want("triggers before the hour", r.to(channel.Trigger), "anna/email")
+	r.pass(time.Minute)
+	r.look()
+	has(1)
+	if m := r.delivery("success/email", channel.Trigger); m.State != "pending" {
+		t.Errorf("after the hour the offer is %+v", m)
+	}
+	r.pass(time.Second)
+	r.deliver()
+	r.want("triggers after the hour", r.to(channel.Trigger), "anna/email", "success/email")
+	if i := r.peer.got(channel.Trigger)[1].Incident; i.Offer == "" || i.Facility != "la" {
+		t.Errorf("it offers nothing: %+v", i)
+	}
+	r.pass(50 * time.Minute)
+	r.turn()
+	r.want("triggers after the offer", r.to(channel.Trigger), "anna/email", "success/email")
+	has(1)
+	r.pass(11 * time.Minute)
+	r.turn()
+	r.want("triggers after two hours", r.to(channel.Trigger), "anna/email", "anna/email", "success/email")
+	has(0)
+	r.pass(10 * time.Minute)
+	r.turn()
+	r.want("and then as at first", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "success/email")
+
+	// It is acknowledged when the offer is about to be sent.
+	r.pass(50 * time.Minute)
+	r.look()
+	ack("ben/email")
+	r.deliver()
+	r.want("triggers with the second offer", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "success/email", "success/email")
+	r.pass(30 * time.Minute)
+	r.turn()
+	r.want("and nobody else", r.to(channel.Trigger), "anna/email", "anna/email", "ben/email", "success/email", "success/email")
+}
+
 // Each channel's word that it has delivered, before the next one's time.
 func TestOnlyAPhoneThatHasItKeepsTheNextAsleep(t *testing.T) {
 	t.Parallel()

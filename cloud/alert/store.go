@@ -115,19 +115,19 @@ WHERE incident = ANY($1) AND (next_at IS NOT NULL OR early_at IS NOT NULL) AND $
 
 	// Those that run of what an incident's own acknowledgement is about.
 	sqlOwnTimers = `
-SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at FROM holdfast.escalation e
+SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at, e.acked_at, e.acked_by FROM holdfast.escalation e
 WHERE e.incident = $1 AND (e.next_at IS NOT NULL OR e.early_at IS NOT NULL)
   AND (e.audience = 'operations' OR (SELECT i.facility IS NOT NULL FROM holdfast.incident i WHERE i.id = e.incident))
 ORDER BY e.policy FOR UPDATE OF e`
 
-	// Customers' people have what is theirs of a region's incident; $5 is when they are told again.
-	sqlAckPolicy = `
-UPDATE holdfast.escalation SET acked_at = $3, acked_by = $4, step = 0, round = round + 1, started_at = $5, next_at = $5, early_at = NULL
-WHERE incident = $1 AND policy = $2`
+	// Customers' people have what is theirs of a region's incident.
+	sqlPolicyTimer = `
+SELECT incident, policy, audience, tenant, step, round, started_at, next_at, early_at, acked_at, acked_by FROM holdfast.escalation
+WHERE incident = $1 AND policy = $2 FOR UPDATE`
 	sqlPolicyAck    = `SELECT acked_by, acked_at FROM holdfast.escalation WHERE incident = $1 AND policy = $2`
 	sqlCancelPolicy = `
 UPDATE holdfast.delivery SET state = 'cancelled', done_at = $3, held_reason = ''
-WHERE incident = $1 AND policy = $2 AND event = 'trigger' AND state IN ('pending', 'held')`
+WHERE incident = $1 AND policy = $2 AND event = 'trigger' AND offer = '' AND state IN ('pending', 'held')`
 
 	sqlGroup = `SELECT policy FROM holdfast.escalation WHERE incident = $1`
 
@@ -138,10 +138,10 @@ SELECT DISTINCT incident FROM holdfast.escalation WHERE incident = ANY($1) AND a
 	sqlRounds = `SELECT incident, policy, round FROM holdfast.escalation WHERE incident = ANY($1)`
 
 	sqlTimers = `
-INSERT INTO holdfast.escalation AS e (incident, policy, step, round, started_at, next_at, early_at, audience, tenant)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[])
+INSERT INTO holdfast.escalation AS e (incident, policy, step, round, started_at, next_at, early_at, audience, tenant, acked_at, acked_by)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::timestamptz[], $11::text[])
 ON CONFLICT (incident, policy) DO UPDATE
-SET acked_at = NULL, acked_by = '', step = excluded.step, round = excluded.round, started_at = excluded.started_at, next_at = excluded.next_at, early_at = excluded.early_at`
+SET acked_at = excluded.acked_at, acked_by = excluded.acked_by, step = excluded.step, round = excluded.round, started_at = excluded.started_at, next_at = excluded.next_at, early_at = excluded.early_at`
 
 	sqlDeliveries = `
 INSERT INTO holdfast.delivery (incident, policy, step, round, event, audience, contact, method, channel, priority, offer, tenant, created_at, not_before)
@@ -185,7 +185,7 @@ ORDER BY incident LIMIT $2`
 	// An SMS that is on a phone has reached somebody; what a webhook or a chat has taken
 	// may be read by nobody.
 	sqlDueTimers = `
-SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at,
+SELECT e.incident, e.policy, e.audience, e.tenant, e.step, e.round, e.started_at, e.next_at, e.early_at, e.acked_at, e.acked_by,
        EXISTS (SELECT FROM holdfast.delivery d WHERE d.incident = e.incident AND d.policy = e.policy AND d.round = e.round
                AND (d.state = 'reached' OR d.state = 'delivered' AND d.channel = 'sms')),
        e.tenant <> '' AND NOT EXISTS (SELECT FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility

@@ -21,9 +21,11 @@ import (
 
 // The broker's scenarios are outside of the package, and use these too.
 var (
-	StartSiteWith = startSiteWith
-	AddEdgeWith   = addEdgeWith
-	Eventually    = eventually
+	StartSiteWith   = startSiteWith
+	AddEdgeWith     = addEdgeWith
+	Eventually      = eventually
+	CustomersServer = customersServer
+	Metric          = metric
 )
 
 // startSite starts a region; its logs are shown when the test fails.
