@@ -42,7 +42,7 @@ const (
 SELECT i.id, i.kind, coalesce(i.facility, '')
 FROM holdfast.incident i
 WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.kind <> ALL($2::text[]) AND i.opened_at < $1
-  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $1 AND (i.facility IS NULL OR NOT ($3 OR i.facility = ANY($4::text[]))))
+  AND (i.acked_at IS NOT NULL AND (i.remind_at IS NULL OR i.remind_at < $1 AND NOT ` + sqlUnsure + `)
        OR EXISTS (SELECT FROM holdfast.escalation e WHERE e.incident = i.id AND e.next_at < $1 AND ` + sqlSure + `))
 ORDER BY i.id LIMIT 20`
 

@@ -297,6 +297,7 @@ func TestNobodyElseIsToldBeforeSomebodyHasLooked(t *testing.T) {
 		"the region cannot tell":      func(r *rig) { r.held() },
 		"of la it cannot":             func(r *rig) { r.held("la") },
 		"la is heard, and not back":   func(r *rig) { r.word.Returning = map[string]bool{"la": true} },
+		"it may be over in a moment":  func(r *rig) { r.word.Findings[0].Unsure = true },
 		"what is judged is no news":   func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{At: r.now().Add(-time.Minute)} } },
 		"nothing has been judged yet": func(r *rig) { r.a.c.Word = func() detect.Word { return detect.Word{Held: true} } },
 	}
@@ -325,6 +326,52 @@ func TestNobodyElseIsToldBeforeSomebodyHasLooked(t *testing.T) {
 			r.want("triggers when it is still so", r.to(channel.Trigger), "anna/sms", "ben/email", "success/email")
 		})
 	}
+}
+
+// What may be over in a moment, the region's own too, holds up nothing but itself.
+func TestOnlyWhatMayBeOverWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la", "ny")
+	r.policy(Operations, step{Contacts: []int64{r.contact("", "ops", channel.PagerDuty)}}, step{After: 10 * time.Minute, Contacts: []int64{r.contact("", "boss", channel.PagerDuty)}})
+	find := func(k detect.Kind, facility string, s detect.Severity) detect.Finding {
+		return detect.Finding{Kind: k, Facility: facility, Severity: s, Since: r.now(), Summary: string(k)}
+	}
+	list := []detect.Finding{
+		find(detect.DiskFilling, "la", detect.Warning), find(detect.DatabaseDown, "la", detect.Critical), find(detect.DiskFilling, "ny", detect.Warning),
+		find(detect.NoProgress, "", detect.Warning), find(detect.Blind, "", detect.Critical),
+	}
+	r.holds(list...)
+	r.turn()
+	if _, err := r.a.AcknowledgeBy(t.Context(), r.incident("ny").ID, "omar", "dashboard", ""); err != nil {
+		t.Fatal(err)
+	}
+	told := func() (kinds []string) {
+		for _, m := range r.peer.got(channel.Trigger) {
+			if m.To == "boss/pagerduty" || m.Again {
+				kinds = append(kinds, m.Incident.Kind+" "+m.Incident.Facility)
+			}
+		}
+		slices.Sort(kinds)
+		return kinds
+	}
+	r.pass(3 * time.Hour)
+	for _, i := range []int{0, 2, 3} {
+		list[i].Unsure = true
+	}
+	r.start()
+	r.holds(list...)
+	r.turn()
+	r.want("told meanwhile", told(), "blind ", "database_down la")
+	if got := r.audited(); got != "" {
+		t.Errorf("the auditor finds %q", got)
+	}
+	for i := range list {
+		list[i].Unsure = false
+	}
+	r.holds(list...)
+	r.pass(time.Second)
+	r.turn()
+	r.want("told when it is still so", told(), "blind ", "database_down la", "disk_filling la", "disk_filling ny", "no_progress ")
 }
 
 func TestNoReminderAndNoEndOfWorkBeforeSomebodyHasLooked(t *testing.T) {

@@ -247,7 +247,7 @@ func keep(open []subject) []detect.Finding {
 	var all []detect.Finding
 	for _, s := range open {
 		if s.Facility == "" && s.Kind != detect.Alerting && s.Kind != detect.Drill {
-			all = append(all, detect.Finding{Kind: s.Kind, Severity: s.Severity, Summary: s.Summary})
+			all = append(all, detect.Finding{Kind: s.Kind, Severity: s.Severity, Summary: s.Summary, Unsure: s.Severity != detect.Critical})
 		}
 	}
 	return all

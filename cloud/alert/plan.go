@@ -132,7 +132,7 @@ func fingerprint(evidence []string) string {
 // what is overdue because nobody could look may be over as soon as somebody can.
 type unsure struct {
 	all bool
-	of  []string // facilities; never nil, as the database is asked with it
+	of  []string // facilities, and single conditions; never nil, as the database is asked with it
 }
 
 func unsureOf(w detect.Word) unsure {
@@ -140,7 +140,20 @@ func unsureOf(w detect.Word) unsure {
 	for _, some := range []map[string]bool{w.HeldOf, w.Returning} {
 		u.of = slices.AppendSeq(u.of, maps.Keys(some))
 	}
+	for _, f := range w.Findings {
+		if f.Unsure {
+			u.of = append(u.of, condition(f.Kind, f.Facility))
+		}
+	}
 	return u
+}
+
+// condition is one of a facility's, or of the region's own, in unsure.
+func condition(k detect.Kind, facility string) string { return string(k) + "/" + facility }
+
+// has reports whether an incident is unsure; the region's own are not by all.
+func (u unsure) has(s subject) bool {
+	return s.Facility != "" && (u.all || slices.Contains(u.of, s.Facility)) || slices.Contains(u.of, condition(s.Kind, s.Facility))
 }
 
 // split makes one of each, so that one that cannot be stored does not keep the

@@ -162,18 +162,23 @@ ORDER BY u.n`
 	// Is anything due? Asked several times a second, and answered from indexes.
 	sqlDue = `
 SELECT EXISTS (SELECT FROM holdfast.escalation WHERE next_at <= $1) OR EXISTS (SELECT FROM holdfast.escalation WHERE early_at <= $1),
-       EXISTS (SELECT FROM holdfast.incident WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1
-               AND (facility IS NULL OR NOT ($2 OR facility = ANY($3::text[]))))`
+       EXISTS (SELECT FROM holdfast.incident i WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.remind_at <= $1
+               AND NOT ($2 AND i.facility IS NOT NULL OR coalesce(i.facility, '') = ANY($3::text[]) OR ` + sqlCondition + ` = ANY($3::text[])))`
 
-	// What unsure leaves to be done, $3 for all and $4 of facilities. A customer's part of a
-	// region's incident goes on when it is sure that one of his facilities is still out;
-	// operations' goes on.
+	// As unsure names an incident.
+	sqlCondition = `(i.kind || '/' || coalesce(i.facility, ''))`
+
+	// Whether an incident's own reminder waits, $3 for all and $4 of some.
+	sqlUnsure = `($3 AND i.facility IS NOT NULL OR coalesce(i.facility, '') = ANY($4::text[]) OR ` + sqlCondition + ` = ANY($4::text[]))`
+
+	// What unsure leaves to be done. A customer's part of a region's incident goes on when
+	// it is sure that one of his facilities is still out; operations' goes on.
 	sqlSure = `
-CASE WHEN i.facility IS NOT NULL THEN NOT ($3 OR i.facility = ANY($4::text[]))
-     WHEN e.tenant = '' THEN true
+CASE WHEN ` + sqlUnsure + ` THEN false
+     WHEN i.facility IS NOT NULL OR e.tenant = '' THEN true
      ELSE NOT $3 AND (cardinality($4::text[]) = 0 OR (e.incident, e.tenant) IN (
-          SELECT p.parent, f.tenant FROM holdfast.incident p JOIN holdfast.facility f ON f.id = p.facility
-          WHERE p.parent IS NOT NULL AND p.resolved_at IS NULL AND p.facility <> ALL($4::text[]))) END`
+          SELECT i.parent, f.tenant FROM holdfast.incident i JOIN holdfast.facility f ON f.id = i.facility
+          WHERE i.parent IS NOT NULL AND i.resolved_at IS NULL AND i.facility <> ALL($4::text[]) AND ` + sqlCondition + ` <> ALL($4::text[]))) END`
 
 	sqlDueIncidents = `
 SELECT DISTINCT incident FROM (
@@ -196,9 +201,9 @@ WHERE e.incident = ANY($2) AND (e.next_at <= $1 OR e.early_at <= $1) AND ` + sql
 ORDER BY e.incident, e.policy LIMIT $5 FOR UPDATE OF e`
 
 	sqlForgotten = `
-SELECT id, coalesce(acked_by, ''), acked_at FROM holdfast.incident
-WHERE resolved_at IS NULL AND NOT maintenance AND remind_at <= $1 AND (facility IS NULL OR NOT ($3 OR facility = ANY($4::text[])))
-ORDER BY id LIMIT $2 FOR NO KEY UPDATE`
+SELECT i.id, coalesce(i.acked_by, ''), i.acked_at FROM holdfast.incident i
+WHERE i.resolved_at IS NULL AND NOT i.maintenance AND i.remind_at <= $1 AND NOT ` + sqlUnsure + `
+ORDER BY i.id LIMIT $2 FOR NO KEY UPDATE`
 
 	sqlLastEvent = `SELECT coalesce(max(id), 0) FROM holdfast.incident_event`
 

@@ -3,7 +3,6 @@ package alert
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,7 +13,7 @@ import (
 func (a *Alerter) lookForWork(ctx context.Context, now time.Time, open []subject, u unsure) error {
 	var ids []int64
 	differs := func(w window, s subject) bool {
-		return w.ok != s.Maintenance && (w.ok || !u.all && !slices.Contains(u.of, s.Facility))
+		return w.ok != s.Maintenance && (w.ok || !u.has(s))
 	}
 	// First without a lock: nothing changes most of the time.
 	err := pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {

@@ -48,7 +48,7 @@ var rules = [...]struct {
 // look brings the conditions up to date. When it is the region's clock that is
 // off, none of its facilities' is.
 func (m *memory) look(f *Facts, now time.Time, ourClock bool) {
-	m.told = nil
+	m.told, m.looked = nil, earliest(f.BeatAt, f.StatusAt)
 	for i, r := range rules {
 		var l latch
 		if m.conditions != nil {

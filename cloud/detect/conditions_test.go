@@ -260,3 +260,48 @@ func TestConditionsOutliveARestart(t *testing.T) {
 		t.Errorf("left behind: %+v, %d facilities", w.word.Findings, len(w.d.facilities))
 	}
 }
+
+// TestAConditionIsUnsureUntilTheBoxHasToldItAnew: after a start of the region what was
+// found before may long be over, and so may what reads better by now.
+func TestAConditionIsUnsureUntilTheBoxHasToldItAnew(t *testing.T) {
+	t.Parallel()
+	full := func(percent uint64) *proto.Status {
+		return &proto.Status{Disks: []proto.Disk{{Role: "data", TotalBytes: 100 << 30, FreeBytes: percent << 30}}}
+	}
+	w := bareWorld(t, 3)
+	w.region.Stalls = []string{"the router"}
+	for i, b := range w.boxes {
+		b.Heard, b.Status, b.StatusAt = start.Add(-time.Minute), full(2), start.Add(-time.Minute) // as it was written down
+		w.d.Recall([]Finding{{Kind: DiskFilling, Facility: b.ID, Severity: Warning, Since: start.Add(-time.Hour)}})
+		b.down = i == 2
+	}
+	w.d.Recall([]Finding{{Kind: NoProgress, Severity: Warning, Since: start.Add(-time.Hour)}})
+	unsure := func(k Kind, facility string) bool {
+		t.Helper()
+		f, ok := w.found(k, facility)
+		if !ok {
+			t.Fatalf("after %s there is no %s of %q", w.now.Sub(start), k, facility)
+		}
+		return f.Unsure
+	}
+	w.each = func() {
+		if !unsure(DiskFilling, "f0") || !unsure(DiskFilling, "f1") || !unsure(DiskFilling, "f2") || !unsure(NoProgress, "") {
+			t.Fatalf("after %s it is taken for sure: %+v", w.now.Sub(start), w.word.Findings)
+		}
+	}
+	w.run(30 * time.Second)
+	w.boxes[0].Status, w.boxes[0].StatusAt = full(2), w.now
+	w.boxes[1].Status, w.boxes[1].StatusAt = full(80), w.now
+	w.each = func() {
+		if !unsure(DiskFilling, "f1") || w.now.Sub(start) < graceLong && !unsure(DiskFilling, "f2") {
+			t.Fatalf("after %s it is taken for sure", w.now.Sub(start))
+		}
+	}
+	w.until(3*time.Second, "what it says again is sure", func() bool { return !unsure(DiskFilling, "f0") })
+	w.run(2 * time.Minute)
+	if unsure(DiskFilling, "f0") || unsure(DiskFilling, "f2") || unsure(NoProgress, "") {
+		t.Errorf("it is still unsure: %+v", w.word.Findings)
+	}
+	w.each = nil
+	w.until(5*time.Minute, "it is over", w.hasNot(DiskFilling, "f1"))
+}

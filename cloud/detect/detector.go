@@ -52,6 +52,7 @@ type memory struct {
 	tunnel, telemetry link
 	conditions        []latch   // as in rules; nil before the first
 	told              []Finding // of the conditions
+	looked            time.Time // by when it had told all that they follow from
 }
 
 // New begins to judge at now: as nothing is known of what was before, each
@@ -177,7 +178,7 @@ func (d *Detector) Step(s Snapshot) Word {
 			}
 			w.Returning[f.ID] = true
 		}
-		w.Findings = m.findings(w.Findings, f)
+		w.Findings = m.findings(w.Findings, f, d.fresh(now) && !m.looked.After(d.clear))
 	}
 	w.Deaf = known && now.Sub(heard) > lonelyAfter
 	d.crowd.end(now)
@@ -203,8 +204,12 @@ func (d *Detector) follow(f *Facts, m *memory, v Verdict, now time.Time) {
 	}
 }
 
-// findings appends what holds of one facility.
-func (m *memory) findings(out []Finding, f *Facts) []Finding {
+// fresh is true while not everybody can have been heard again after the region could not hear.
+func (d *Detector) fresh(now time.Time) bool { return d.long && now.Sub(d.clear) <= graceLong }
+
+// findings appends what holds of one facility; its conditions are unsure while they
+// follow from what it told long ago.
+func (m *memory) findings(out []Finding, f *Facts, unsure bool) []Finding {
 	if m.down || m.unstable {
 		o := Finding{Kind: Offline, Facility: f.ID, Severity: Critical, Since: m.since, Summary: m.summary, Evidence: m.evidence}
 		if m.part {
@@ -221,11 +226,17 @@ func (m *memory) findings(out []Finding, f *Facts) []Finding {
 	}
 	out = m.tunnel.finding(out, TunnelDown, f.ID)
 	out = m.telemetry.finding(out, TelemetryDown, f.ID)
-	return append(out, m.told...)
+	n := len(out)
+	out = append(out, m.told...)
+	for i := n; unsure && i < len(out); i++ {
+		out[i].Unsure = true
+	}
+	return out
 }
 
 // regional appends what holds of the region itself, but for its blindness.
 func (d *Detector) regional(out []Finding, now time.Time) []Finding {
+	n := len(out)
 	if f, ok := d.outageFinding(); ok {
 		out = append(out, f)
 	}
@@ -237,7 +248,11 @@ func (d *Detector) regional(out []Finding, now time.Time) []Finding {
 	}
 	d.shared.step(now, r, 0, stallOff)
 	out = d.shared.finding(out, NoProgress, "")
-	return d.clocks.finding(out, ClockOff, "")
+	out = d.clocks.finding(out, ClockOff, "")
+	for i := n; d.fresh(now) && i < len(out); i++ {
+		out[i].Unsure = out[i].Severity != Critical
+	}
+	return out
 }
 
 // forget drops facilities that are no more.

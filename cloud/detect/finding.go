@@ -53,6 +53,9 @@ type Finding struct {
 	// Of is the region's condition that this is a part of; "" for none.
 	// Operations are told of that one, the facility's own people of this.
 	Of Kind
+	// Unsure is true while it may be over in a moment: it reads better already, or
+	// nobody has looked since the region could not. Nobody else is told meanwhile.
+	Unsure bool
 }
 
 // Word is all that is judged at a moment.

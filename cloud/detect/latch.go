@@ -64,5 +64,5 @@ func (l *latch) finding(out []Finding, k Kind, facility string) []Finding {
 	if l.severity == "" {
 		return out
 	}
-	return append(out, Finding{Kind: k, Facility: facility, Severity: l.severity, Since: l.since, Summary: l.summary, Evidence: l.evidence})
+	return append(out, Finding{Kind: k, Facility: facility, Severity: l.severity, Since: l.since, Summary: l.summary, Evidence: l.evidence, Unsure: !l.better.IsZero()})
 }

@@ -57,6 +57,7 @@ type links struct {
 	when  span     // in which many went down, of the last time that they were so many
 	ripe  bool     // the first of those has been down for long enough to be told
 	parts int      // that are told of
+	sure  bool     // one of them does not seem to be over
 	now   int      // of those of that time, that are down
 	most  int
 	since time.Time
@@ -67,7 +68,7 @@ type fallen struct{ last, known time.Time }
 
 func (s span) has(t time.Time) bool { return !t.IsZero() && !t.Before(s.from) && !t.After(s.to) }
 
-func (a *links) begin() { a.down, a.parts = a.down[:0], 0 }
+func (a *links) begin() { a.down, a.parts, a.sure = a.down[:0], 0, false }
 
 // count takes in one facility's. Many that go down long after the others, of which not
 // all are up, are told of anew, together with those.
@@ -87,6 +88,7 @@ func (a *links) count(l *link, now time.Time) {
 		}
 		if l.part {
 			a.parts++
+			a.sure = a.sure || l.better.IsZero()
 		}
 	case l.last.IsZero() || now.Sub(known) < linkSeems:
 		return
@@ -127,7 +129,7 @@ func (a *links) finding(out []Finding, k Kind, words string) []Finding {
 		return out
 	}
 	return append(out, Finding{
-		Kind: k, Severity: Warning, Since: a.since,
+		Kind: k, Severity: Warning, Since: a.since, Unsure: !a.sure,
 		Summary: fmt.Sprintf(words, plural(int64(a.most), "facility", "facilities")),
 		Evidence: []string{
 			fmt.Sprintf("It is so at %d of them now.", a.now),
