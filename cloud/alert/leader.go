@@ -120,7 +120,8 @@ func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timing.leader)
 	defer cancel()
 	var holder string
-	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now, a.fit(now), now.Add(-unfitAfter)).Scan(&holder)
+	fit, harmless := a.fit(now)
+	err := a.db.QueryRow(ctx, sqlLead, a.id, now.Add(a.timing.leader), now, fit, now.Add(-unfitAfter), harmless).Scan(&holder)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -131,9 +132,12 @@ func (a *Alerter) take(ctx context.Context, now time.Time) (bool, error) {
 }
 
 // fit reports whether this process can judge: another one may hear what it does not.
-func (a *Alerter) fit(now time.Time) bool {
+// One that hears no facility and has just started is harmless: what it does not
+// hear it takes for unknown, and all else it can tell.
+func (a *Alerter) fit(now time.Time) (fit, harmless bool) {
 	w := a.c.Word()
-	return now.Sub(w.At) <= staleAfter && !w.Held && !w.Deaf
+	able := now.Sub(w.At) <= staleAfter && !w.Held
+	return able && !w.Deaf, able && w.Fresh
 }
 
 // release lets another process take over at once.

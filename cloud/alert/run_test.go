@@ -169,6 +169,28 @@ func TestWhoHearsDecidesAndNotWhoIsDeaf(t *testing.T) {
 	looks("one that can judge takes over", deaf, true)
 	looks("and the other knows", hears, false)
 
+	// One that has just started, and hears nobody either, leads as soon as nobody does. It
+	// takes the lead from nobody, and gives it to who hears.
+	word["fresh"] = detect.Word{Deaf: true, Fresh: true}
+	word["deaf"] = detect.Word{}
+	fresh := process("fresh")
+	leads := func(what string, a *Alerter, leads bool) {
+		t.Helper()
+		r.pass(2 * time.Second)
+		if err := a.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if a.Leading() != leads {
+			t.Errorf("%s: it leads %t, want %t", what, !leads, leads)
+		}
+	}
+	looks("one that hears", deaf, true)
+	leads("a fresh one meanwhile", fresh, false)
+	r.pass(fresh.timing.leader)
+	leads("a fresh one when nobody leads", fresh, true)
+	leads("one that hears comes back", deaf, true)
+	leads("a fresh one then", fresh, false)
+
 	// Nobody is fit: that is told by somebody nevertheless.
 	word["deaf"] = detect.Word{Held: true, Findings: []detect.Finding{{Kind: detect.Blind, Severity: detect.Critical, Since: r.now(), Summary: "It is us"}}}
 	looks("who leads goes on", deaf, true)

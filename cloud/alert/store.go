@@ -15,11 +15,12 @@ import (
 // the incident first, several in the order of their numbers.
 const (
 	// The lease is taken when it is free, or ours already. Who is fit to judge also
-	// takes it from who is not; and who is not takes it when nobody has for a while.
+	// takes it from who is not; and who is not takes it when nobody has for a while, or
+	// when it is free and he does no harm ($6).
 	sqlLead = `
 INSERT INTO holdfast.alert_leader AS l (holder, until, fit) VALUES ($1, $2, $4)
 ON CONFLICT ("only") DO UPDATE SET holder = excluded.holder, until = excluded.until, fit = excluded.fit
-      WHERE l.holder = excluded.holder OR excluded.fit AND (l.until < $3 OR NOT l.fit) OR l.until < $5
+      WHERE l.holder = excluded.holder OR excluded.fit AND (l.until < $3 OR NOT l.fit) OR $6 AND l.until < $3 OR l.until < $5
 RETURNING holder::text`
 
 	// Within a transaction: nobody takes the lease until it has ended. When its process

@@ -352,3 +352,31 @@ func TestARestartEndsNoBlindness(t *testing.T) {
 		})
 	}
 }
+
+// TestAFreshProcessThatHearsNobodySaysSo: and no longer than it takes nobody for silent.
+func TestAFreshProcessThatHearsNobodySaysSo(t *testing.T) {
+	t.Parallel()
+	w := bareWorld(t, 8)
+	for _, b := range w.boxes {
+		b.Heard, b.down = start.Add(-10*time.Second), true
+	}
+	w.run(time.Second)
+	w.until(deadlineLeast, "it judges", func() bool { return !w.word.Held })
+	if !w.word.Deaf || !w.word.Fresh {
+		t.Errorf("it is deaf: %t, fresh: %t", w.word.Deaf, w.word.Fresh)
+	}
+	w.each = func() {
+		if w.word.Fresh && len(w.word.Findings) > 0 {
+			t.Fatalf("fresh, and it has found %+v", w.word.Findings)
+		}
+	}
+	w.until(2*time.Minute, "they are offline", func() bool { return w.count(Offline) == 8 })
+
+	// What it says of itself does not come back.
+	w = bareWorld(t, 1)
+	w.region.Canaries, w.deaf = []time.Time{{}, {}}, true
+	w.run(deadlineLeast + time.Second)
+	if w.word.Fresh {
+		t.Error("nothing comes back from the broker")
+	}
+}

@@ -14,10 +14,11 @@ type Config struct {
 type Detector struct {
 	cfg Config
 
-	region Region
-	blind  blindness
-	last   time.Time // step
-	newest time.Time // heartbeat, of whomever
+	started time.Time
+	region  Region
+	blind   blindness
+	last    time.Time // step
+	newest  time.Time // heartbeat, of whomever
 	// clear is since when everything could be heard. What was said before may have
 	// been missed; long is true when boxes may have to connect again first.
 	clear time.Time
@@ -61,7 +62,7 @@ func New(cfg Config, now time.Time) *Detector {
 	if cfg.UnstableAfter <= 0 {
 		cfg.UnstableAfter = 4
 	}
-	return &Detector{cfg: cfg, clear: now, began: now, last: now, long: true, facilities: make(map[string]*memory)}
+	return &Detector{cfg: cfg, started: now, clear: now, began: now, last: now, long: true, facilities: make(map[string]*memory)}
 }
 
 // Begin says what the region has, for what is judged before the first step: a
@@ -181,6 +182,7 @@ func (d *Detector) Step(s Snapshot) Word {
 		w.Findings = m.findings(w.Findings, f, d.fresh(now) && !m.looked.After(d.clear))
 	}
 	w.Deaf = known && now.Sub(heard) > lonelyAfter
+	w.Fresh = now.Sub(d.started) <= graceLong && d.hears(now)
 	d.crowd.end(now)
 	d.tunnels.end(d.crowd.fifth, now)
 	d.telemetry.end(d.crowd.fifth, now)

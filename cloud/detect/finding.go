@@ -69,6 +69,9 @@ type Word struct {
 	// Deaf is true while this process hears none of the facilities that were ever
 	// heard: they may be connected to another one's broker.
 	Deaf bool
+	// Fresh is true while it hears its own canaries, and has not listened for long
+	// enough to take any facility that it does not hear for silent.
+	Fresh bool
 	// HeldOf lists facilities that alone cannot be judged now.
 	HeldOf map[string]bool
 	// Returning lists facilities that are offline and heard again: that may be over
