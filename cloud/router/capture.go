@@ -4,15 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
+	"github.com/agogsaas/holdfast/internal/hint"
 )
 
-var errNewEpoch = errors.New("a new epoch begins")
+var (
+	errNewEpoch = errors.New("a new epoch begins")
+	errTaken    = errors.New("another process of this region reads its WAL, and sends what goes down")
+)
+
+const (
+	// takenAfter is how long somebody else must have been reading: what this process
+	// read with before may be about to end.
+	takenAfter = 2 * time.Second
+	// freeLooks is how often in a row nobody reads who did, until he is gone.
+	freeLooks = 6
+)
 
 // capture reads the region's WAL into the log until ctx is done. It alone
 // begins new epochs.
@@ -34,7 +47,10 @@ func (r *Router) capture(ctx context.Context, up func()) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case errors.Is(err, errTaken): // nothing is wrong
+		r.stats.CaptureErr = ""
+	case err != nil && ctx.Err() == nil:
 		r.stats.CaptureErr = err.Error()
 	}
 	return err
@@ -95,6 +111,9 @@ func (r *Router) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 		return capture.SlotInfo{}, fmt.Errorf("reach the region's database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	if err := r.notTaken(ctx, conn); err != nil {
+		return capture.SlotInfo{}, err
+	}
 	r.mu.Lock()
 	spoilt := r.gap.spoilt
 	r.mu.Unlock()
@@ -114,6 +133,35 @@ func (r *Router) ensureSlot(ctx context.Context) (capture.SlotInfo, error) {
 		notify(r.look)
 	}
 	return capture.EnsureSlot(ctx, conn, r.c.Slot)
+}
+
+// notTaken waits until nobody reads from the slot. Two processes that took it from each
+// other would begin epochs for ever; the next one has its turn when the one before is
+// gone, and not when it only connects again.
+func (r *Router) notTaken(ctx context.Context, conn *pgx.Conn) error {
+	tick, enough := time.NewTicker(50*time.Millisecond), time.NewTimer(takenAfter)
+	defer tick.Stop()
+	defer enough.Stop()
+	for free := 0; ; {
+		slot, _, err := capture.ReadSlot(ctx, conn, r.c.Slot)
+		if err != nil {
+			return err
+		}
+		if free++; slot.Active {
+			free, r.taken = 0, true
+		}
+		if free > 0 && !r.taken || free > freeLooks {
+			r.taken = false
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-enough.C:
+			return hint.Wrap(errTaken, "Nothing is to be done: when that one ends this one goes on, and sends every facility its tables again.")
+		case <-tick.C:
+		}
+	}
 }
 
 // needEpoch ends the given epoch, unless that is done or under way: whoever

@@ -118,6 +118,7 @@ type Router struct {
 	pruneLook chan struct{} // the log grew
 
 	untold map[string]bool // owned by publish: tables whose rows' owners the WAL does not tell
+	taken  bool            // owned by capture: somebody else was reading from the slot
 
 	mu     sync.Mutex
 	routes *routes
