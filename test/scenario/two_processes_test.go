@@ -88,7 +88,7 @@ func TestTwoProcessesOfARegionTellOnce(t *testing.T) {
 		return nil
 	})
 	boxes[la.Facility].relay.freeze()
-	quiet := time.Now()
+	silent := time.Now()
 
 	leader := func(ctx context.Context) (*site.Site, error) {
 		var leads []*site.Site
@@ -129,10 +129,16 @@ func TestTwoProcessesOfARegionTellOnce(t *testing.T) {
 	})
 	// A box that nobody can ask through a tunnel is given up after forty seconds.
 	const laIs, ffmIs = "trigger of offline la, 1 times", "trigger of offline frankfurt, 1 times"
+	scenario.Eventually(t, 20*time.Second, func(context.Context) error {
+		if time.Since(silent) < 6*time.Second {
+			return errors.New("the other one is to fall silent later") // than the lease of who is killed
+		}
+		return nil
+	})
 	boxes[ffm.Facility].relay.freeze()
-	quietToo := time.Now()
+	silentToo := time.Now()
 	wantPages(50*time.Second, laIs)
-	t.Logf("told %s after the silence began, the other box fell silent %s after it", time.Since(quiet), quietToo.Sub(quiet))
+	t.Logf("told %s after the silence began, the other box fell silent %s after it", time.Since(silent), silentToo.Sub(silent))
 	if now, err := leader(t.Context()); err != nil || now != was {
 		t.Errorf("the lead has changed without need: %v", err)
 	}
@@ -140,7 +146,16 @@ func TestTwoProcessesOfARegionTellOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantPages(50*time.Second, laIs, ffmIs)
-	t.Logf("the other is told %s after its silence began", time.Since(quietToo))
+	t.Logf("the other is told %s after its silence began", time.Since(silentToo))
+	for i, s := range both {
+		text, err := os.ReadFile(s.Cloud.LogFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), "new epoch of the way down"); n > 1 {
+			t.Errorf("process %d began %d epochs of the way down", i, n)
+		}
+	}
 	both = slices.DeleteFunc(both, func(s *site.Site) bool { return s == was })
 	if now, err := leader(t.Context()); err != nil || now != both[0] {
 		t.Errorf("who is left does not decide: %v", err)
