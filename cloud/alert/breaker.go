@@ -11,11 +11,11 @@ const (
 	// the provider.
 	breakAfter   = 5
 	breakMethods = 2
-	// breakMax is how long a provider is left alone at most.
+	// breakMax is how long it is left alone at most.
 	breakMax = 2 * time.Minute
 )
 
-// breaker keeps messages back while a channel's provider fails, and lets one
+// breaker keeps messages back while what they are sent to fails, and lets one
 // through from time to time to see.
 type breaker struct {
 	pause time.Duration // how long at first
@@ -24,6 +24,7 @@ type breaker struct {
 	methods map[int64]bool // that have failed in a row
 	count   int
 	opens   int       // in a row
+	last    time.Time // when it failed last
 	until   time.Time // open until then; zero: it is closed
 	trying  bool      // one is on its way
 	why     string
@@ -66,7 +67,7 @@ func (b *breaker) failed(now time.Time, method int64, why string) {
 		b.methods = make(map[int64]bool)
 	}
 	b.methods[method] = true
-	b.count++
+	b.count, b.last = b.count+1, now
 	tried := b.trying
 	b.trying = false
 	if !tried && (b.count < breakAfter || len(b.methods) < breakMethods || now.Before(b.until)) {
@@ -85,4 +86,11 @@ func (b *breaker) broken() (yes bool, why string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.until.IsZero(), b.why
+}
+
+// quiet reports whether there is nothing to remember.
+func (b *breaker) quiet(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count == 0 || now.Sub(b.last) > laneKeep
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,8 +21,6 @@ import (
 // or the message is sent again with the same key. A duplicate beats a loss.
 
 const (
-	// slots is how many messages of a channel are on their way at once, in one process.
-	slots = 8
 	// stopMax is how long what is on its way may take when the program stops.
 	stopMax = 8 * time.Second
 	// retryMax bounds how long a provider may ask us to wait.
@@ -35,23 +34,20 @@ var expiries = map[channel.Event]time.Duration{
 
 // deliverer sends what is due on one channel.
 type deliverer struct {
-	a       *Alerter
-	kind    channel.Kind
-	sender  channel.Sender // nil: it is not set up
-	breaker breaker
-	wake    chan struct{}
-	free    chan struct{} // one for each message that may be on its way
+	a      *Alerter
+	kind   channel.Kind
+	sender channel.Sender // nil: it is not set up
+	wake   chan struct{}
 
 	pricesAt time.Time // when prices are asked for next; owned by session
+
+	mu    sync.Mutex
+	lanes map[string]*lane // by host; "": the provider's
+	busy  int              // how many messages are on their way
 }
 
 func newDeliverer(a *Alerter, k channel.Kind, s channel.Sender) *deliverer {
-	d := &deliverer{a: a, kind: k, sender: s, wake: make(chan struct{}, 1), free: make(chan struct{}, slots)}
-	d.breaker.pause = a.timing.breaker
-	for range slots {
-		d.free <- struct{}{}
-	}
-	return d
+	return &deliverer{a: a, kind: k, sender: s, wake: make(chan struct{}, 1), lanes: make(map[string]*lane)}
 }
 
 // session sends until ctx is done or the database fails. What is on its way is
@@ -86,68 +82,65 @@ func (d *deliverer) send(ctx context.Context, up func(), under *errgroup.Group) 
 	}
 }
 
-// round claims what is due and for which there is room, and begins to send it.
-// more is true when there may be more.
+// round begins to send what is due and for which there is room, to each
+// destination for itself. more is true when there may be more.
 func (d *deliverer) round(ctx context.Context, under *errgroup.Group) (more bool, err error) {
-	now, began := d.a.moment(), time.Now()
-	allowed, until, why := d.breaker.allow(now)
+	lanes, err := d.open(ctx)
+	for _, l := range lanes {
+		m, err := l.round(ctx, under)
+		if err != nil {
+			return false, err
+		}
+		more = more || m
+	}
+	return more, err
+}
+
+// round claims what is due there, and begins to send it.
+func (l *lane) round(ctx context.Context, under *errgroup.Group) (more bool, err error) {
+	now, began := l.a.moment(), time.Now()
+	allowed, until, why := l.breaker.allow(now)
 	if allowed == 0 {
 		if until.After(now) {
-			return false, d.a.store.hold(ctx, d.kind, now, until, why)
+			return false, l.a.store.hold(ctx, l.kind, l.host, now, until, why)
 		}
 		return false, nil // one is on its way to try
 	}
-	n := d.room(min(allowed, slots))
+	n := l.room(allowed)
 	if n == 0 {
-		d.breaker.untried()
+		l.breaker.untried()
 		return false, nil
 	}
 	var jobs []job
-	if err = d.a.faults.Lease.Before(); err == nil {
-		jobs, err = d.a.store.claim(ctx, d.kind, now, now.Add(d.a.timing.lease), n)
+	if err = l.a.faults.Lease.Before(); err == nil {
+		jobs, err = l.a.store.claim(ctx, l.kind, l.host, now, now.Add(l.a.timing.lease), n)
 	}
 	if err == nil && len(jobs) > 0 {
-		err = d.a.faults.Lease.After()
+		err = l.a.faults.Lease.After()
 	}
-	for range n - len(jobs) {
-		d.free <- struct{}{}
-	}
+	l.leave(n - len(jobs))
 	if err != nil || len(jobs) == 0 {
-		d.breaker.untried()
+		l.breaker.untried()
 	}
 	if err != nil {
-		for range jobs { // leased, and nobody sends them: the lease runs out
-			d.free <- struct{}{}
-		}
+		l.leave(len(jobs)) // leased, and nobody sends them: the lease runs out
 		return false, err
 	}
 	for _, j := range jobs {
 		under.Go(func() error {
-			defer func() { d.free <- struct{}{}; d.again() }()
+			defer func() { l.leave(1); l.again() }()
 			// What was begun is ended, also when the program stops.
 			// Not for long then: what is cut off is looked for again. The time is
 			// counted from before the claim: when this process stood still since,
 			// another has it, and may have told already that it is over.
-			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), began.Add(d.a.timing.lease))
+			work, cancel := context.WithDeadline(context.WithoutCancel(ctx), began.Add(l.a.timing.lease))
 			defer cancel()
 			defer context.AfterFunc(ctx, func() { time.AfterFunc(stopMax, cancel) })()
-			d.finish(work, j, d.attempt(work, j))
+			l.finish(work, j, l.attempt(work, j))
 			return nil
 		})
 	}
 	return len(jobs) == n, nil
-}
-
-// room takes up to n free places.
-func (d *deliverer) room(n int) int {
-	for i := range n {
-		select {
-		case <-d.free:
-		default:
-			return i
-		}
-	}
-	return n
 }
 
 func (d *deliverer) again() {
@@ -169,53 +162,53 @@ type outcome struct {
 }
 
 // attempt sends a message, unless there is a reason not to.
-func (d *deliverer) attempt(ctx context.Context, j job) outcome {
-	now := d.a.moment()
+func (l *lane) attempt(ctx context.Context, j job) outcome {
+	now := l.a.moment()
 	switch {
 	case j.stale():
 		// It may have arrived, and it is followed by its resolve. To send it again would be wrong now.
-		d.breaker.untried()
+		l.breaker.untried()
 		return outcome{state: "cancelled", err: "it was overtaken while it was on its way; whether it has arrived is not known"}
 	case now.Sub(j.CreatedAt) > expiries[j.Event]:
-		d.breaker.untried()
+		l.breaker.untried()
 		return outcome{state: "expired", err: "it could not be sent for " + span(expiries[j.Event])}
 	case j.Method == nil || j.Address == nil || j.Gone && j.Event != channel.Resolve: // who was told learns that it is over
-		d.breaker.untried()
+		l.breaker.untried()
 		return outcome{state: "failed", attempt: "failed", err: "the contact does not have this address any more"}
-	case d.sender == nil:
-		d.breaker.untried()
-		return outcome{state: "failed", attempt: "failed", err: d.missing()}
+	case l.sender == nil:
+		l.breaker.untried()
+		return outcome{state: "failed", attempt: "failed", err: l.missing()}
 	}
-	if o, over, err := d.a.cap(ctx, d.kind, j, now); over || err != nil {
-		d.breaker.untried()
+	if o, over, err := l.a.cap(ctx, l.kind, j, now); over || err != nil {
+		l.breaker.untried()
 		if err != nil {
-			return d.later(now, err)
+			return l.later(now, err)
 		}
 		return o
 	}
-	m, err := d.a.message(ctx, j, false)
+	m, err := l.a.message(ctx, j, false)
 	if err != nil {
-		d.breaker.untried()
-		return d.later(now, err)
+		l.breaker.untried()
+		return l.later(now, err)
 	}
 	m.Repeat = j.Unsure
 	if j.Unsure {
-		if o, found := d.find(ctx, j, m); found {
+		if o, found := l.find(ctx, j, m); found {
 			return o
 		}
 	}
-	timeout := d.a.timing.send
-	if d.kind == channel.Email {
-		timeout = d.a.timing.sendMail
+	timeout := l.a.timing.send
+	if l.kind == channel.Email {
+		timeout = l.a.timing.sendMail
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var r channel.Result
-	err = d.a.faults.Send.Do(func() (err error) {
-		r, err = d.sender.Send(ctx, m)
+	err = l.a.faults.Send.Do(func() (err error) {
+		r, err = l.sender.Send(ctx, m)
 		return err
 	})
-	return d.judge(j, r, err)
+	return l.judge(j, r, err)
 }
 
 // later is when the database does not say what is to be sent.
@@ -232,48 +225,48 @@ func (d *deliverer) missing() string {
 }
 
 // find looks whether the provider has a message whose answer was lost.
-func (d *deliverer) find(ctx context.Context, j job, m channel.Message) (outcome, bool) {
-	f, ok := d.sender.(channel.Finder)
+func (l *lane) find(ctx context.Context, j job, m channel.Message) (outcome, bool) {
+	f, ok := l.sender.(channel.Finder)
 	if !ok {
 		return outcome{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.a.timing.find)
+	ctx, cancel := context.WithTimeout(ctx, l.a.timing.find)
 	defer cancel()
 	r, ok, err := f.Find(ctx, m, j.FirstAt)
 	if err != nil {
-		return d.judge(j, channel.Result{}, fmt.Errorf("look whether it has arrived: %w", err)), true
+		return l.judge(j, channel.Result{}, fmt.Errorf("look whether it has arrived: %w", err)), true
 	}
 	if !ok {
 		return outcome{}, false
 	}
-	return d.judge(j, r, nil), true
+	return l.judge(j, r, nil), true
 }
 
 // judge decides what follows from a provider's answer.
-func (d *deliverer) judge(j job, r channel.Result, err error) outcome {
-	now := d.a.moment()
+func (l *lane) judge(j job, r channel.Result, err error) outcome {
+	now := l.a.moment()
 	if err == nil {
-		d.breaker.worked()
+		l.breaker.worked()
 		if r.State == "" {
 			r.State = channel.Accepted
 		}
-		return outcome{state: string(r.State), attempt: "accepted", result: r, priceAt: d.askPriceAt(now, r)}
+		return outcome{state: string(r.State), attempt: "accepted", result: r, priceAt: l.askPriceAt(now, r)}
 	}
 	text := shorten(err.Error(), detailMaxBytes)
 	if h := hint.Of(err); h != "" {
 		text = shorten(text+". "+h, detailMaxBytes)
 	}
 	if channel.IsPermanent(err) {
-		d.breaker.worked() // it answers
+		l.breaker.worked() // it answers
 		return outcome{state: "failed", attempt: "failed", err: text}
 	}
-	wait := jitter(d.a.timing.retries, j.No)
+	wait := jitter(l.a.timing.retries, j.No)
 	how := "unknown"
 	if retry, ok := errors.AsType[*channel.RetryError](err); ok {
-		d.breaker.untried() // it answers, and asks for patience
+		l.breaker.untried() // it answers, and asks for patience
 		how, wait = "retry", min(max(retry.After, wait), retryMax)
-	} else if d.kind != channel.Webhook { // each has a host of its own
-		d.breaker.failed(now, *j.Method, text)
+	} else {
+		l.breaker.failed(now, *j.Method, text)
 	}
 	before := now.Add(wait)
 	if before.Sub(j.CreatedAt) > expiries[j.Event] {

@@ -177,7 +177,7 @@ func TestTheEndIsNotToldBeforeTheBegin(t *testing.T) {
 	r.holds(r.offline("la"))
 	r.look()
 	// The trigger is on its way when the facility is back.
-	jobs, err := r.a.store.claim(t.Context(), channel.Webhook, r.a.moment(), r.a.moment().Add(r.a.timing.lease), 8)
+	jobs, err := r.a.store.claim(t.Context(), channel.Webhook, "", r.a.moment(), r.a.moment().Add(r.a.timing.lease), 8)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
@@ -421,7 +421,7 @@ func TestAReceiptBeforeTheAnswerIsNotUndone(t *testing.T) {
 	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
 	r.holds(r.offline("la"))
 	r.look()
-	jobs, err := r.a.store.claim(t.Context(), channel.SMS, r.a.moment(), r.a.moment().Add(time.Second), 8)
+	jobs, err := r.a.store.claim(t.Context(), channel.SMS, "", r.a.moment(), r.a.moment().Add(time.Second), 8)
 	if err != nil || len(jobs) != 1 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}

@@ -112,7 +112,7 @@ var (
 	descWaiting  = prometheus.NewDesc("holdfast_alert_deliveries", "Messages that are due (pending), wait for their next attempt (later), are held or are on their way (leased), by channel and state.", []string{"channel", "state"}, nil)
 	descAttempts = prometheus.NewDesc("holdfast_alert_attempts_total", "Attempts to hand a message to a provider, by channel and outcome.", []string{"channel", "outcome"}, nil)
 	descLeader   = prometheus.NewDesc("holdfast_alert_leader", "1 while this process decides on incidents.", nil, nil)
-	descBreaker  = prometheus.NewDesc("holdfast_alert_channel_broken", "1 while a channel's provider fails and messages are held.", []string{"channel"}, nil)
+	descBreaker  = prometheus.NewDesc("holdfast_alert_channel_broken", "1 while a channel's provider fails and messages are held; not for single hosts of webhooks and Teams.", []string{"channel"}, nil)
 	descReady    = prometheus.NewDesc("holdfast_alert_channel_ready", "1 when a channel is set up.", []string{"channel"}, nil)
 	descProblems = prometheus.NewDesc("holdfast_alert_audit_problems", "What the auditor found wrong with the alerter at its last look.", nil, nil)
 	descBeats    = prometheus.NewDesc("holdfast_alert_deadman_fetches_total", "Fetches of the dead man's switch, by result; absent when none is set up.", []string{"result"}, nil)
@@ -165,7 +165,7 @@ func (a *Alerter) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, k := range channels {
 		d := a.deliverers[k]
-		broken, _ := d.breaker.broken()
+		broken, _ := d.broken()
 		gauge(descBreaker, float64(index(broken)), string(k))
 		gauge(descReady, float64(index(d.sender != nil)), string(k))
 		for _, state := range []string{"pending", "later", "held", "leased"} {

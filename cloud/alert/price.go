@@ -46,7 +46,7 @@ func (d *deliverer) prices(ctx context.Context, under *errgroup.Group) error {
 		return nil
 	}
 	d.pricesAt = now.Add(pricesEvery)
-	if broken, _ := d.breaker.broken(); broken {
+	if broken, _ := d.broken(); broken {
 		return nil
 	}
 	list, err := d.a.store.unpriced(ctx, d.kind, now, d.a.timing.prices)

@@ -95,7 +95,7 @@ func TestAPriceThatNeverComesIsGivenUp(t *testing.T) {
 func TestNoPriceIsAskedForWhileTheProviderFails(t *testing.T) {
 	t.Parallel()
 	r := newChargedRig(t)
-	b := &r.a.deliverers[channel.SMS].breaker
+	b := &r.a.deliverers[channel.SMS].lane("").breaker
 	for m := range breakAfter {
 		b.failed(r.a.moment(), int64(m), "it is away")
 	}

@@ -106,8 +106,8 @@ func (a *Alerter) ChannelStates(ctx context.Context) ([]v1.ChannelState, error) 
 		} else if a.c.Wrong != nil {
 			s.Problem = a.c.Wrong(k)
 		}
-		if broken, why := d.breaker.broken(); broken {
-			s.Broken, s.Problem = true, why
+		if broken, why := d.broken(); why != "" {
+			s.Broken, s.Problem = broken, why
 		}
 		if st, ok := stats[string(k)]; ok {
 			s.Waiting, s.Sent24h, s.Failed24, s.ProvedAt, s.TakenAt = st.Waiting, st.Sent, st.Failed, st.ProvedAt, st.TakenAt

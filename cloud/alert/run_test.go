@@ -333,7 +333,7 @@ func storm(t testing.TB, facilities int) time.Duration {
 	t.Logf("a look at %d open incidents: %s", facilities+1, time.Since(began))
 
 	// Operations do not wait behind the customers.
-	jobs, err := r.a.store.claim(t.Context(), channel.PagerDuty, r.a.moment(), r.a.moment().Add(time.Second), 8)
+	jobs, err := r.a.store.claim(t.Context(), channel.PagerDuty, "", r.a.moment(), r.a.moment().Add(time.Second), 8)
 	if err != nil || len(jobs) != 1 {
 		t.Errorf("%d jobs, %v", len(jobs), err)
 	}
@@ -369,7 +369,7 @@ func TestCriticalPagesAndOperationsGoFirst(t *testing.T) {
 	r.policy(Operations, step{Contacts: []int64{ops}})
 	r.holds(warning, r.offline("f3"))
 	r.look()
-	jobs, err := r.a.store.claim(t.Context(), channel.SMS, r.a.moment(), r.a.moment().Add(time.Second), 8)
+	jobs, err := r.a.store.claim(t.Context(), channel.SMS, "", r.a.moment(), r.a.moment().Add(time.Second), 8)
 	if err != nil {
 		t.Fatal(err)
 	}

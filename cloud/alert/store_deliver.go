@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ const (
 WITH due AS (
     SELECT d.id, d.state = 'leased' AS lost FROM holdfast.delivery d
     WHERE d.channel = $1 AND (d.state IN ('pending', 'held') AND d.not_before <= $2 OR d.state = 'leased' AND d.lease_until < $2)
+      AND ` + sqlHost + ` = $5
       AND (d.event IN ('trigger', 'test') OR NOT EXISTS (
            SELECT FROM holdfast.delivery o WHERE o.incident = d.incident AND o.method = d.method AND o.id <> d.id AND o.state = 'leased'))
     ORDER BY d.priority DESC, d.not_before LIMIT $4 FOR UPDATE SKIP LOCKED),
@@ -117,8 +119,8 @@ FROM holdfast.delivery d WHERE d.id = $1 AND m.id = d.method AND (m.taken_at IS 
 	// While a provider fails, what is due waits. The first time the incident's timeline says so.
 	sqlHold = `
 WITH due AS (
-    SELECT id, state = 'pending' AS fresh FROM holdfast.delivery
-    WHERE channel = $1 AND state IN ('pending', 'held') AND not_before <= $2 FOR UPDATE SKIP LOCKED),
+    SELECT d.id, d.state = 'pending' AS fresh FROM holdfast.delivery d
+    WHERE d.channel = $1 AND d.state IN ('pending', 'held') AND d.not_before <= $2 AND ` + sqlHost + ` = $5 FOR UPDATE SKIP LOCKED),
 held AS (
     UPDATE holdfast.delivery d SET state = 'held', not_before = $3, held_reason = $4 FROM due WHERE d.id = due.id RETURNING d.incident, d.contact, due.fresh)
 INSERT INTO holdfast.incident_event (incident, at, what, who, detail)
@@ -205,8 +207,9 @@ func (j job) stale() bool {
 	return false
 }
 
-func (s store) claim(ctx context.Context, k channel.Kind, now, until time.Time, n int) ([]job, error) {
-	rows, err := s.db.Query(ctx, sqlClaim, k, now, until, n)
+// claim leases up to n messages that are due to one destination; host is "" for a channel's provider.
+func (s store) claim(ctx context.Context, k channel.Kind, host string, now, until time.Time, n int) ([]job, error) {
+	rows, err := s.db.Query(ctx, sqlClaim, k, now, until, n, host)
 	if err != nil {
 		return nil, fmt.Errorf("claim messages of %s: %w", k, err)
 	}
@@ -256,9 +259,9 @@ func (s store) parts(ctx context.Context, incident int64, tenant string) ([]part
 	return list, nil
 }
 
-func (s store) hold(ctx context.Context, k channel.Kind, now, until time.Time, why string) error {
-	reason := "held until " + until.Format(clock) + ", because the provider fails: " + why
-	if _, err := s.db.Exec(ctx, sqlHold, k, now, until, shorten(reason, detailMaxBytes)); err != nil {
+func (s store) hold(ctx context.Context, k channel.Kind, host string, now, until time.Time, why string) error {
+	reason := "held until " + until.Format(clock) + ", because " + cmp.Or(host, "the provider") + " fails: " + why
+	if _, err := s.db.Exec(ctx, sqlHold, k, now, until, shorten(reason, detailMaxBytes), host); err != nil {
 		return fmt.Errorf("hold messages of %s: %w", k, err)
 	}
 	return nil

@@ -187,7 +187,7 @@ type ChannelState struct {
 	Channel  string     `json:"channel" enum:"sms,voice,email,teams,slack,pagerduty,webhook,mqtt"`
 	Ready    bool       `json:"ready" doc:"It is configured"`
 	Problem  string     `json:"problem,omitempty" doc:"Why it cannot be used, and what to do"`
-	Broken   bool       `json:"broken,omitempty" doc:"The provider fails; it is tried again from time to time"`
+	Broken   bool       `json:"broken,omitempty" doc:"The provider fails; it is tried again from time to time. Single hosts of webhooks and Teams that fail are a problem only"`
 	Waiting  int        `json:"waiting"`
 	Sent24h  int        `json:"sent_24h"`
 	Failed24 int        `json:"failed_24h"`
