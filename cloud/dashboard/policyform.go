@@ -26,11 +26,11 @@ const (
 
 // policyForm is a policy as it was typed.
 type policyForm struct {
-	ID                     int64 // 0: a new one
-	Name, Tenant, Severity string
-	Kinds                  []string
-	Facilities             string // ids, with blanks, commas or lines between them
-	Steps                  []stepForm
+	planHead
+	Severity   string
+	Kinds      []string
+	Facilities string // ids, with blanks, commas or lines between them
+	Steps      []stepForm
 }
 
 // stepForm is one of its steps.
@@ -64,7 +64,7 @@ func (f stepForm) minutes() (float64, bool) {
 }
 
 type policyFormView struct {
-	Form              policyForm
+	Form              *policyForm
 	Tenants           []string
 	People, Schedules []choice
 	Kinds, Channels   []struct{ Code, Word string }
@@ -83,26 +83,17 @@ func (v policyFormView) Action() string {
 func (v policyFormView) Concerns(kind string) bool { return slices.Contains(v.Form.Kinds, kind) }
 
 func (u *UI) newPolicyPage(w http.ResponseWriter, r *http.Request) {
-	f := policyForm{Tenant: cutText(r.URL.Query().Get("tenant"), 63), Severity: "warning", Steps: []stepForm{{After: "0"}}}
-	u.showPolicyForm(w, r, http.StatusOK, f, nil)
-}
-
-func (u *UI) editPolicyPage(w http.ResponseWriter, r *http.Request) {
-	f, err := u.storedPolicy(r.Context(), pathID(r, "id"))
-	if err != nil {
-		u.refusedAlert(w, r, err, nil)
-		return
-	}
-	u.showPolicyForm(w, r, http.StatusOK, f, nil)
+	f := policyForm{planHead: planHead{Tenant: cutText(r.URL.Query().Get("tenant"), 63)}, Severity: "warning", Steps: []stepForm{{After: "0"}}}
+	f.show(u, w, r, http.StatusOK, nil)
 }
 
 // storedPolicy is a policy as it is, for the form.
-func (u *UI) storedPolicy(ctx context.Context, id int64) (policyForm, error) {
+func (u *UI) storedPolicy(ctx context.Context, id int64) (planForm, error) {
 	p, err := u.d.OnCall.Policy(ctx, id)
 	if err != nil {
-		return policyForm{}, err
+		return nil, err
 	}
-	f := policyForm{ID: p.ID, Name: p.Name, Tenant: p.Tenant, Severity: p.Severity, Kinds: p.Kinds, Facilities: strings.Join(p.Facilities, " ")}
+	f := &policyForm{planHead: planHead{ID: p.ID, Name: p.Name, Tenant: p.Tenant}, Severity: p.Severity, Kinds: p.Kinds, Facilities: strings.Join(p.Facilities, " ")}
 	for _, s := range p.Steps {
 		f.Steps = append(f.Steps, stepForm{
 			After:    strconv.FormatFloat(float64(s.After)/60, 'g', 7, 64),
@@ -113,7 +104,7 @@ func (u *UI) storedPolicy(ctx context.Context, id int64) (policyForm, error) {
 	return f, nil
 }
 
-func (u *UI) showPolicyForm(w http.ResponseWriter, r *http.Request, status int, f policyForm, what *wrong) {
+func (f *policyForm) show(u *UI, w http.ResponseWriter, r *http.Request, status int, what *wrong) {
 	v := policyFormView{Form: f, Kinds: incidentKinds, Channels: channelWords, Wrong: what}
 	for _, k := range f.Kinds {
 		if wordOf(incidentKinds, k) == k { // it stays as it is
@@ -122,12 +113,12 @@ func (u *UI) showPolicyForm(w http.ResponseWriter, r *http.Request, status int, 
 	}
 	var named []string
 	for i := range f.Steps {
-		v.Form.Steps[i].No = i
+		f.Steps[i].No = i
 		named = append(named, f.Steps[i].Who...)
 	}
 	var err error
 	if v.People, v.Tenants, err = u.people(r.Context(), f.Tenant, f.ID != 0, ofContact, named); err == nil {
-		v.Schedules, err = u.scheduleChoices(r.Context(), f, named)
+		v.Schedules, err = u.scheduleChoices(r.Context(), f.planHead, named)
 	}
 	if err != nil {
 		u.site.Error(w, r, http.StatusInternalServerError, err)
@@ -141,7 +132,7 @@ func (u *UI) showPolicyForm(w http.ResponseWriter, r *http.Request, status int, 
 }
 
 // scheduleChoices are the schedules that may be chosen; see people.
-func (u *UI) scheduleChoices(ctx context.Context, f policyForm, chosen []string) ([]choice, error) {
+func (u *UI) scheduleChoices(ctx context.Context, f planHead, chosen []string) ([]choice, error) {
 	list, err := u.d.OnCall.ListSchedules(ctx, "", 0, listMax, time.Now())
 	if err != nil {
 		return nil, err
@@ -161,9 +152,9 @@ func (u *UI) scheduleChoices(ctx context.Context, f policyForm, chosen []string)
 }
 
 // readPolicy reads the form. stay is true for a button that only changes the form.
-func readPolicy(r *http.Request) (f policyForm, stay bool) {
-	f = policyForm{
-		Name: cutText(r.PostFormValue("name"), 200), Tenant: cutText(r.PostFormValue("tenant"), 63), Severity: cutText(r.PostFormValue("severity"), 20),
+func readPolicy(r *http.Request) (_ planForm, stay bool) {
+	f := &policyForm{
+		planHead: readHead(r), Severity: cutText(r.PostFormValue("severity"), 20),
 		Kinds: chosenOf(r, "kinds"), Facilities: cutText(r.PostFormValue("facilities"), facilitiesMaxBytes),
 	}
 	parts, more, stay := formParts(r)
@@ -186,7 +177,7 @@ func readPolicy(r *http.Request) (f policyForm, stay bool) {
 
 // document is the policy that the form describes. It brings the form's steps into
 // the order in which they are taken: what is wrong is told by their number there.
-func (f policyForm) document() (v1.Policy, error) {
+func (f *policyForm) document() (v1.Policy, error) {
 	p := v1.Policy{
 		Tenant: f.Tenant, Name: f.Name, Severity: f.Severity, Kinds: f.Kinds,
 		Facilities: strings.FieldsFunc(f.Facilities, func(c rune) bool { return strings.ContainsRune(" \t\r\n,;", c) }),
@@ -221,56 +212,12 @@ func (f stepForm) seconds() int {
 	return int(math.Round(m * 60))
 }
 
-// savePolicy stores what the form says: a new policy, or another one's place.
-func (u *UI) savePolicy(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		u.site.Error(w, r, http.StatusBadRequest, errBadForm)
-		return
-	}
-	f, stay := readPolicy(r)
-	if r.PathValue("id") != "" {
-		was, err := u.d.OnCall.Policy(r.Context(), pathID(r, "id"))
-		if err != nil {
-			u.refusedAlert(w, r, err, nil)
-			return
-		}
-		f.ID, f.Tenant = was.ID, was.Tenant
-	}
-	if stay {
-		u.showPolicyForm(w, r, http.StatusOK, f, nil)
-		return
-	}
+func (f *policyForm) save(ctx context.Context, u *UI, by string) (page string, err error) {
 	p, err := f.document()
 	if err == nil && f.ID == 0 {
-		p, err = u.d.OnCall.AddPolicy(r.Context(), p, whoIs(r))
+		p, err = u.d.OnCall.AddPolicy(ctx, p, by)
 	} else if err == nil {
-		p, err = u.d.OnCall.SetPolicy(r.Context(), f.ID, p, whoIs(r))
+		p, err = u.d.OnCall.SetPolicy(ctx, f.ID, p, by)
 	}
-	if err != nil {
-		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showPolicyForm(w, r, status, f, what) })
-		return
-	}
-	http.Redirect(w, r, fmt.Sprintf("/oncall/policies#p-%d", p.ID), http.StatusSeeOther)
-}
-
-func (u *UI) removePolicy(w http.ResponseWriter, r *http.Request) {
-	id := pathID(r, "id")
-	var err error
-	if r.PostFormValue("sure") == "" {
-		err = invalid("", "nothing was removed", "Tick that you are sure, and press Remove again.")
-	} else {
-		err = u.d.OnCall.RemovePolicy(r.Context(), id, whoIs(r), time.Now())
-	}
-	if err != nil {
-		u.refusedAlert(w, r, err, func(status int, what *wrong) {
-			f, err := u.storedPolicy(r.Context(), id)
-			if err != nil {
-				u.refusedAlert(w, r, err, nil)
-				return
-			}
-			u.showPolicyForm(w, r, status, f, what)
-		})
-		return
-	}
-	http.Redirect(w, r, "/oncall/policies", http.StatusSeeOther)
+	return fmt.Sprintf("/oncall/policies#p-%d", p.ID), err
 }

@@ -6,34 +6,17 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/internal/web"
 )
 
-// Forms of several parts: rotations, and policies' steps. They work without any
-// script: a button adds a part or takes one out, and the page comes back with all
-// that was typed. Nothing is stored until Save is pressed.
-
-const (
-	// partsMax bounds how many rotations or steps a form has; the room takes fewer.
-	partsMax = 30
-	// peopleMax bounds whom one of them names; the room takes fewer.
-	peopleMax = 60
-	// rowsMore is how many empty rows for people a part has.
-	rowsMore = 2
-)
-
-// choice is one of what a form offers.
-type choice struct{ ID, Name string }
-
 // scheduleForm is a schedule as it was typed.
 type scheduleForm struct {
-	ID                     int64 // 0: a new one
-	Name, Tenant, TimeZone string
-	Rotations              []rotationForm
+	planHead
+	TimeZone  string
+	Rotations []rotationForm
 }
 
 // rotationForm is one of its rotations.
@@ -58,7 +41,7 @@ func (f rotationForm) Nth(row int) string { return "Turn " + strconv.Itoa(row+1)
 func (f rotationForm) Human() int { return f.No + 1 }
 
 type scheduleFormView struct {
-	Form    scheduleForm
+	Form    *scheduleForm
 	Tenants []string
 	People  []choice
 	Wrong   *wrong
@@ -73,31 +56,21 @@ func (v scheduleFormView) Action() string {
 }
 
 func (u *UI) newSchedulePage(w http.ResponseWriter, r *http.Request) {
-	f := scheduleForm{Tenant: cutText(r.URL.Query().Get("tenant"), 63)}
-	f.Rotations = []rotationForm{freshRotation()}
-	u.showScheduleForm(w, r, http.StatusOK, f, nil)
+	f := scheduleForm{planHead: planHead{Tenant: cutText(r.URL.Query().Get("tenant"), 63)}, Rotations: []rotationForm{freshRotation()}}
+	f.show(u, w, r, http.StatusOK, nil)
 }
 
 func freshRotation() rotationForm {
 	return rotationForm{FirstDay: time.Now().Format(time.DateOnly), Handover: "09:00", TurnDays: "7"}
 }
 
-func (u *UI) editSchedulePage(w http.ResponseWriter, r *http.Request) {
-	f, err := u.storedSchedule(r.Context(), pathID(r, "id"))
-	if err != nil {
-		u.refusedAlert(w, r, err, nil)
-		return
-	}
-	u.showScheduleForm(w, r, http.StatusOK, f, nil)
-}
-
 // storedSchedule is a schedule as it is, for the form.
-func (u *UI) storedSchedule(ctx context.Context, id int64) (scheduleForm, error) {
+func (u *UI) storedSchedule(ctx context.Context, id int64) (planForm, error) {
 	s, err := u.d.OnCall.Schedule(ctx, id, time.Now())
 	if err != nil {
-		return scheduleForm{}, err
+		return nil, err
 	}
-	f := scheduleForm{ID: s.ID, Name: s.Name, Tenant: s.Tenant, TimeZone: s.TimeZone}
+	f := &scheduleForm{planHead: planHead{ID: s.ID, Name: s.Name, Tenant: s.Tenant}, TimeZone: s.TimeZone}
 	for _, r := range s.Rotations {
 		f.Rotations = append(f.Rotations, rotationForm{
 			Contacts: idTexts("", r.Contacts), FirstDay: r.FirstDay, Handover: r.Handover, TurnDays: strconv.Itoa(r.TurnDays), Days: r.Days, Starts: r.From, End: r.To,
@@ -106,11 +79,11 @@ func (u *UI) storedSchedule(ctx context.Context, id int64) (scheduleForm, error)
 	return f, nil
 }
 
-func (u *UI) showScheduleForm(w http.ResponseWriter, r *http.Request, status int, f scheduleForm, what *wrong) {
+func (f *scheduleForm) show(u *UI, w http.ResponseWriter, r *http.Request, status int, what *wrong) {
 	v := scheduleFormView{Form: f, Wrong: what}
 	named := make([]string, 0, peopleMax)
 	for i := range f.Rotations {
-		v.Form.Rotations[i].No = i
+		f.Rotations[i].No = i
 		named = append(named, f.Rotations[i].Contacts...)
 	}
 	var err error
@@ -125,93 +98,9 @@ func (u *UI) showScheduleForm(w http.ResponseWriter, r *http.Request, status int
 	u.pages.Render(w, r, status, "schedule-form", web.Page{Title: title, Active: "/oncall", Live: "/live/oncall", Data: v})
 }
 
-// people are the contacts that may be chosen, each with whose it is where that is
-// not settled, and all tenants that there are. What was chosen stays a choice.
-func (u *UI) people(ctx context.Context, tenant string, settled bool, prefix string, chosen []string) (list []choice, tenants []string, err error) {
-	contacts, err := u.d.OnCall.ListContacts(ctx, "", 0, listMax)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range contacts {
-		one := choice{prefix + strconv.FormatInt(c.ID, 10), c.Name}
-		switch {
-		case !settled:
-			one.Name += " (" + whose(c.Tenant) + ")"
-		case c.Tenant != "" && c.Tenant != tenant && !slices.Contains(chosen, one.ID):
-			continue
-		}
-		list = append(list, one)
-	}
-	return keepChosen(list, prefix, chosen), u.tenants(contacts), nil
-}
-
-// keepChosen adds what was chosen and is no choice any more.
-func keepChosen(list []choice, prefix string, chosen []string) []choice {
-	for _, id := range chosen {
-		if strings.HasPrefix(id, prefix) && id != "" && !slices.ContainsFunc(list, func(c choice) bool { return c.ID == id }) {
-			list = append(list, choice{id, "one that was removed"})
-		}
-	}
-	return list
-}
-
-// tenants are all that have facilities, or contacts.
-func (u *UI) tenants(contacts []v1.Contact) []string {
-	var out []string
-	for _, f := range u.d.Fleet.Snapshot() {
-		out = append(out, f.Tenant)
-	}
-	for _, c := range contacts {
-		out = append(out, c.Tenant)
-	}
-	slices.Sort(out)
-	return slices.DeleteFunc(slices.Compact(out), func(t string) bool { return t == "" })
-}
-
-// idTexts writes ids as a form has them.
-func idTexts(prefix string, ids []int64) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = prefix + strconv.FormatInt(id, 10)
-	}
-	return out
-}
-
-// idOf reads one; what is none is 0, which nothing has.
-func idOf(text string) int64 {
-	id, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || id < 0 {
-		return 0
-	}
-	return id
-}
-
-// chosenOf are the values of a form's rows that are not empty.
-func chosenOf(r *http.Request, name string) []string {
-	var out []string
-	for _, v := range r.PostForm[name] {
-		if v = cutText(v, 30); v != "" && len(out) < peopleMax {
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
-// formParts are the numbers of a form's parts, in their order. A button that takes
-// one out has dropped it; one that adds another has more set.
-func formParts(r *http.Request) (numbers []string, more, stay bool) {
-	do := r.PostFormValue("do")
-	for _, n := range r.PostForm["part"] {
-		if n = cutText(n, 5); do != "drop-"+n && len(numbers) < partsMax {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers, do == "more", do != ""
-}
-
 // readSchedule reads the form. stay is true for a button that only changes the form.
-func readSchedule(r *http.Request) (f scheduleForm, stay bool) {
-	f = scheduleForm{Name: cutText(r.PostFormValue("name"), 200), Tenant: cutText(r.PostFormValue("tenant"), 63), TimeZone: cutText(r.PostFormValue("time_zone"), 60)}
+func readSchedule(r *http.Request) (_ planForm, stay bool) {
+	f := &scheduleForm{planHead: readHead(r), TimeZone: cutText(r.PostFormValue("time_zone"), 60)}
 	parts, more, stay := formParts(r)
 	for _, n := range parts {
 		of := func(name string) string { return cutText(r.PostFormValue(name+"-"+n), 60) }
@@ -227,7 +116,7 @@ func readSchedule(r *http.Request) (f scheduleForm, stay bool) {
 }
 
 // document is the schedule that the form describes.
-func (f scheduleForm) document() (v1.Schedule, error) {
+func (f *scheduleForm) document() (v1.Schedule, error) {
 	s := v1.Schedule{Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, Rotations: []v1.Rotation{}}
 	for i, r := range f.Rotations {
 		r.No = i
@@ -244,56 +133,12 @@ func (f scheduleForm) document() (v1.Schedule, error) {
 	return s, nil
 }
 
-// saveSchedule stores what the form says: a new schedule, or another one's place.
-func (u *UI) saveSchedule(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		u.site.Error(w, r, http.StatusBadRequest, errBadForm)
-		return
-	}
-	f, stay := readSchedule(r)
-	if r.PathValue("id") != "" {
-		was, err := u.d.OnCall.Schedule(r.Context(), pathID(r, "id"), time.Now())
-		if err != nil {
-			u.refusedAlert(w, r, err, nil)
-			return
-		}
-		f.ID, f.Tenant = was.ID, was.Tenant
-	}
-	if stay {
-		u.showScheduleForm(w, r, http.StatusOK, f, nil)
-		return
-	}
+func (f *scheduleForm) save(ctx context.Context, u *UI, by string) (page string, err error) {
 	s, err := f.document()
 	if err == nil && f.ID == 0 {
-		s, err = u.d.OnCall.AddSchedule(r.Context(), s, whoIs(r), time.Now())
+		s, err = u.d.OnCall.AddSchedule(ctx, s, by, time.Now())
 	} else if err == nil {
-		s, err = u.d.OnCall.SetSchedule(r.Context(), f.ID, s, whoIs(r), time.Now())
+		s, err = u.d.OnCall.SetSchedule(ctx, f.ID, s, by, time.Now())
 	}
-	if err != nil {
-		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showScheduleForm(w, r, status, f, what) })
-		return
-	}
-	http.Redirect(w, r, fmt.Sprintf("/oncall/schedules/%d", s.ID), http.StatusSeeOther)
-}
-
-func (u *UI) removeSchedule(w http.ResponseWriter, r *http.Request) {
-	id := pathID(r, "id")
-	var err error
-	if r.PostFormValue("sure") == "" {
-		err = invalid("", "nothing was removed", "Tick that you are sure, and press Remove again.")
-	} else {
-		err = u.d.OnCall.RemoveSchedule(r.Context(), id, whoIs(r), time.Now())
-	}
-	if err != nil {
-		u.refusedAlert(w, r, err, func(status int, what *wrong) {
-			f, err := u.storedSchedule(r.Context(), id)
-			if err != nil {
-				u.refusedAlert(w, r, err, nil)
-				return
-			}
-			u.showScheduleForm(w, r, status, f, what)
-		})
-		return
-	}
-	http.Redirect(w, r, "/oncall", http.StatusSeeOther)
+	return fmt.Sprintf("/oncall/schedules/%d", s.ID), err
 }
