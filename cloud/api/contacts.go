@@ -29,6 +29,7 @@ func (h *Handler) registerContacts() {
 	register(h, web.Operator, huma.Operation{
 		OperationID: "change-contact", Method: http.MethodPut, Path: "/api/v1/contacts/{id}",
 		Summary: "Give a contact another name or time zone", Tags: tags,
+		Description: "Sent with the version that was read, it is refused with 409 when somebody has changed it since.",
 	}, h.changeContact)
 	register(h, web.Operator, huma.Operation{
 		OperationID: "remove-contact", Method: http.MethodDelete, Path: "/api/v1/contacts/{id}",

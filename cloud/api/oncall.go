@@ -118,6 +118,9 @@ func oncallProblem(err error) error {
 	if e, ok := errors.AsType[*oncall.RefusedError](err); ok {
 		return conflict(e.Text, hint.Of(err))
 	}
+	if e, ok := errors.AsType[*oncall.StaleError](err); ok {
+		return conflict(e.Error(), hint.Of(err))
+	}
 	if e, ok := errors.AsType[*oncall.NotFoundError](err); ok {
 		return notFound(e.What, e.ID, remedyFor(e.What))
 	}

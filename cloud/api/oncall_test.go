@@ -104,9 +104,14 @@ func TestWhoIsToldIsSetUpByOperatorsAndSeenByAll(t *testing.T) {
 	if !strings.Contains(p.Detail, "policy plant") {
 		t.Errorf("%+v", p)
 	}
+	before := plant
 	plant.Steps = plant.Steps[:1]
-	if plant, err = r.Operator.SetPolicy(ctx, plant); err != nil || len(plant.Steps) != 1 {
+	if plant, err = r.Operator.SetPolicy(ctx, plant); err != nil || len(plant.Steps) != 1 || plant.Version != before.Version+1 || plant.ChangedBy != "test operator" {
 		t.Errorf("%+v, %v", plant, err)
+	}
+	_, err = r.Operator.SetPolicy(ctx, before)
+	if p := wantProblem(t, err, http.StatusConflict, v1.ProblemConflict); !strings.HasPrefix(p.Detail, "test operator changed the policy plant at ") || p.Remedy == "" {
+		t.Errorf("%+v", p)
 	}
 	if err := r.Operator.RemoveContact(ctx, ben.ID); err != nil {
 		t.Error(err)

@@ -36,7 +36,7 @@ func (h *Handler) registerPolicies() {
 	register(h, web.Operator, huma.Operation{
 		OperationID: "set-policy", Method: http.MethodPut, Path: "/api/v1/policies/{id}",
 		Summary: "Replace a policy", Tags: tags,
-		Description: "Incidents that run through it go on with the new steps.",
+		Description: "Incidents that run through it go on with the new steps. Sent with the version that was read, it is refused with 409 when somebody has changed it since.",
 	}, h.setPolicy)
 	register(h, web.Operator, huma.Operation{
 		OperationID: "remove-policy", Method: http.MethodDelete, Path: "/api/v1/policies/{id}",

@@ -33,7 +33,7 @@ func (h *Handler) registerSchedules() {
 	register(h, web.Operator, huma.Operation{
 		OperationID: "set-schedule", Method: http.MethodPut, Path: "/api/v1/schedules/{id}",
 		Summary: "Replace a schedule's name, time zone and rotations", Tags: tags,
-		Description: "Who stands in stays.",
+		Description: "Who stands in stays. Sent with the version that was read, it is refused with 409 when somebody has changed it since.",
 	}, h.setSchedule)
 	register(h, web.Operator, huma.Operation{
 		OperationID: "remove-schedule", Method: http.MethodDelete, Path: "/api/v1/schedules/{id}",

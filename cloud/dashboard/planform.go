@@ -2,6 +2,8 @@ package dashboard
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/oncall"
 )
 
 // Forms of several parts: schedules with rotations, and policies with steps. They work without any
@@ -30,13 +33,15 @@ type choice struct{ ID, Name string }
 // planHead is what the forms of a schedule and of a policy have in common.
 type planHead struct {
 	ID           int64 // 0: a new one
+	Version      int64 // that it was when the form was opened
+	Newer        bool  // somebody has changed it since
 	Name, Tenant string
 }
 
 func (h *planHead) head() *planHead { return h }
 
 func readHead(r *http.Request) planHead {
-	return planHead{Name: cutText(r.PostFormValue("name"), 200), Tenant: cutText(r.PostFormValue("tenant"), 63)}
+	return planHead{Version: formID(r, "version"), Name: cutText(r.PostFormValue("name"), 200), Tenant: cutText(r.PostFormValue("tenant"), 63)}
 }
 
 // planForm is a schedule or a policy as it was typed.
@@ -88,6 +93,16 @@ func (u *UI) savePlan(read func(*http.Request) (f planForm, stay bool), stored s
 			return
 		}
 		page, err := f.save(r.Context(), u, whoIs(r))
+		if stale, ok := errors.AsType[*oncall.StaleError](err); ok {
+			// He has been told now: if he saves once more, he means it.
+			f.head().Version, f.head().Newer = stale.Now.Version, true
+			f.show(u, w, r, http.StatusConflict, &wrong{
+				Text: fmt.Sprintf("%s has changed the %s since you opened it, at %s: nothing is saved yet",
+					stale.Now.ChangedBy, stale.What, stale.Now.ChangedAt.In(u.site.Zone()).Format("Mon 2 Jan 15:04:05 MST")),
+				Remedy: "Below is what you entered. Look at how it is now; then save again, which puts yours in its place.",
+			})
+			return
+		}
 		if err != nil {
 			u.refusedAlert(w, r, err, func(status int, what *wrong) { f.show(u, w, r, status, what) })
 			return

@@ -93,7 +93,7 @@ func (u *UI) storedPolicy(ctx context.Context, id int64) (planForm, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &policyForm{planHead: planHead{ID: p.ID, Name: p.Name, Tenant: p.Tenant}, Severity: p.Severity, Kinds: p.Kinds, Facilities: strings.Join(p.Facilities, " ")}
+	f := &policyForm{planHead: planHead{ID: p.ID, Version: p.Version, Name: p.Name, Tenant: p.Tenant}, Severity: p.Severity, Kinds: p.Kinds, Facilities: strings.Join(p.Facilities, " ")}
 	for _, s := range p.Steps {
 		f.Steps = append(f.Steps, stepForm{
 			After:    strconv.FormatFloat(float64(s.After)/60, 'g', 7, 64),
@@ -179,7 +179,7 @@ func readPolicy(r *http.Request) (_ planForm, stay bool) {
 // the order in which they are taken: what is wrong is told by their number there.
 func (f *policyForm) document() (v1.Policy, error) {
 	p := v1.Policy{
-		Tenant: f.Tenant, Name: f.Name, Severity: f.Severity, Kinds: f.Kinds,
+		Edition: v1.Edition{Version: f.Version}, Tenant: f.Tenant, Name: f.Name, Severity: f.Severity, Kinds: f.Kinds,
 		Facilities: strings.FieldsFunc(f.Facilities, func(c rune) bool { return strings.ContainsRune(" \t\r\n,;", c) }),
 	}
 	for i, s := range f.Steps {

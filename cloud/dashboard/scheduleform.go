@@ -70,7 +70,7 @@ func (u *UI) storedSchedule(ctx context.Context, id int64) (planForm, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &scheduleForm{planHead: planHead{ID: s.ID, Name: s.Name, Tenant: s.Tenant}, TimeZone: s.TimeZone}
+	f := &scheduleForm{planHead: planHead{ID: s.ID, Version: s.Version, Name: s.Name, Tenant: s.Tenant}, TimeZone: s.TimeZone}
 	for _, r := range s.Rotations {
 		f.Rotations = append(f.Rotations, rotationForm{
 			Contacts: idTexts("", r.Contacts), FirstDay: r.FirstDay, Handover: r.Handover, TurnDays: strconv.Itoa(r.TurnDays), Days: r.Days, Starts: r.From, End: r.To,
@@ -117,7 +117,7 @@ func readSchedule(r *http.Request) (_ planForm, stay bool) {
 
 // document is the schedule that the form describes.
 func (f *scheduleForm) document() (v1.Schedule, error) {
-	s := v1.Schedule{Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, Rotations: []v1.Rotation{}}
+	s := v1.Schedule{Edition: v1.Edition{Version: f.Version}, Tenant: f.Tenant, Name: f.Name, TimeZone: f.TimeZone, Rotations: []v1.Rotation{}}
 	for i, r := range f.Rotations {
 		r.No = i
 		turn, err := strconv.Atoi(r.TurnDays)

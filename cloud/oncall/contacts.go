@@ -56,10 +56,15 @@ func (r *Room) ChangeContact(ctx context.Context, id int64, in v1.Contact, by st
 		if in.Tenant != was.Tenant {
 			return nil, wrong("tenant", fmt.Sprintf("%s cannot go over to another tenant", was.Name), "Add a contact there, and remove this one.")
 		}
+		saw := in.Version
+		in.ID, in.Edition, in.Methods = was.ID, was.Edition, was.Methods
 		if err := checkContact(ctx, tx, id, &in); err != nil {
 			return nil, err
 		}
-		return map[string]any{"contact": id, "name": in.Name, "time_zone": in.TimeZone}, updateContact(ctx, tx, id, in)
+		if err := unseen("contact", was.Name, saw, was.Edition, in, was); err != nil {
+			return nil, err
+		}
+		return map[string]any{"contact": id, "name": in.Name, "time_zone": in.TimeZone}, updateContact(ctx, tx, id, in, by)
 	})
 	if err != nil {
 		return v1.Contact{}, err

@@ -63,10 +63,15 @@ func (r *Room) SetPolicy(ctx context.Context, id int64, in v1.Policy, by string)
 		if in.Tenant != was.Tenant {
 			return nil, wrong("tenant", fmt.Sprintf("%s cannot go over to another tenant", was.Name), "Add a policy there, and remove this one.")
 		}
+		saw := in.Version
+		in.ID, in.Edition = was.ID, was.Edition
 		if err := checkPolicy(ctx, tx, id, &in); err != nil {
 			return nil, err
 		}
-		return map[string]any{"policy": id, "name": in.Name, "steps": in.Steps}, updatePolicy(ctx, tx, id, in)
+		if err := unseen("policy", was.Name, saw, was.Edition, in, was); err != nil {
+			return nil, err
+		}
+		return map[string]any{"policy": id, "name": in.Name, "steps": in.Steps}, updatePolicy(ctx, tx, id, in, by)
 	})
 	if err != nil {
 		return v1.Policy{}, err

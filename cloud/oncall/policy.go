@@ -62,6 +62,7 @@ type policy struct {
 	Kinds        []string
 	Facilities   []string
 	Severity     string // at least
+	v1.Edition
 }
 
 // audience is whose people it tells.

@@ -1,7 +1,9 @@
 package oncall
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/channel"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
@@ -58,6 +61,34 @@ func (e *InvalidError) Error() string { return e.Text }
 type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
+
+// StaleError is a change of something that somebody else has changed meanwhile.
+type StaleError struct {
+	What, Name string // such as policy, plant
+	Now        v1.Edition
+}
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("%s changed the %s %s at %s, after it was read to be changed", e.Now.ChangedBy, e.What, e.Name, e.Now.ChangedAt.Format("2006-01-02 15:04:05 MST"))
+}
+
+// unseen refuses a change of was to in by somebody who has not seen the last one.
+// Who does not say what he saw is not asked, and who wants what is there has it: a
+// button may be pressed twice.
+func unseen(what, name string, saw int64, now v1.Edition, in, was any) error {
+	if saw == 0 || saw == now.Version {
+		return nil
+	}
+	a, errA := json.Marshal(in) // an empty list and none are the same then
+	b, errB := json.Marshal(was)
+	if errA == nil && errB == nil && bytes.Equal(a, b) {
+		return nil
+	}
+	if now.ChangedAt == nil { // nobody has changed it: such a version was never there
+		return wrong("version", fmt.Sprintf("there is no version %d of the %s %s", saw, what, name), "Read it, and send the version that it has.")
+	}
+	return hint.Wrap(&StaleError{What: what, Name: name, Now: now}, "Read it again, make the change to what is there now, and send that.")
+}
 
 func missing(what string, id int64) error {
 	return &NotFoundError{What: what, ID: strconv.FormatInt(id, 10)}

@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/channel"
+	"github.com/agogsaas/holdfast/internal/hint"
 )
 
 func TestAnAddressIsCheckedWhenItIsEnteredAndSecretsAreNeverShown(t *testing.T) {
@@ -261,6 +262,59 @@ func TestAScheduleAndAPolicyAreReplacedAsAWhole(t *testing.T) {
 	doc, err := r.SetPolicy(ctx, p, v1.Policy{Tenant: "foo", Name: "plant", Severity: "critical", Steps: []v1.PolicyStep{{Contacts: []int64{ben}, Channels: []string{"sms"}}}}, "olga")
 	if err != nil || len(doc.Steps) != 1 || len(doc.Kinds) != 0 || doc.Severity != "critical" || doc.Steps[0].Contacts[0] != ben {
 		t.Errorf("%+v, %v", doc, err)
+	}
+}
+
+func TestWhatSomebodyElseChangedIsNotOverwrittenUnseen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ctx := t.Context()
+	id := r.contact("foo", "Ana")
+	turns := r.schedule(v1.Schedule{Tenant: "foo", Name: "nights", TimeZone: losan, Rotations: []v1.Rotation{{Contacts: []int64{id}, FirstDay: "2026-06-01", TurnDays: 7}}})
+	plant := r.policy(v1.Policy{Tenant: "foo", Name: "plant", Steps: []v1.PolicyStep{{Contacts: []int64{id}}}})
+	for what, set := range map[string]func(name string, version int64, by string) (string, v1.Edition, error){
+		"contact": func(name string, version int64, by string) (string, v1.Edition, error) {
+			c, err := r.Contact(ctx, id)
+			if err == nil {
+				c.Name, c.Version = name, version
+				c, err = r.ChangeContact(ctx, id, c, by)
+			}
+			return c.Name, c.Edition, err
+		},
+		"schedule": func(name string, version int64, by string) (string, v1.Edition, error) {
+			s, err := r.Schedule(ctx, turns, r.now)
+			if err == nil {
+				s.Name, s.Version = name, version
+				s, err = r.SetSchedule(ctx, turns, s, by, r.now)
+			}
+			return s.Name, s.Edition, err
+		},
+		"policy": func(name string, version int64, by string) (string, v1.Edition, error) {
+			p, err := r.Policy(ctx, plant)
+			if err == nil {
+				p.Name, p.Version = name, version
+				p, err = r.SetPolicy(ctx, plant, p, by)
+			}
+			return p.Name, p.Edition, err
+		},
+	} {
+		_, _, err := set("x", 7, "ben")
+		wantInvalid(t, err, "version", "Read it")
+		name, e, err := set("first", 1, "ana")
+		if err != nil || name != "first" || e.Version != 2 || e.ChangedBy != "ana" || e.ChangedAt == nil {
+			t.Fatalf("%s: %s %+v, %v", what, name, e, err)
+		}
+		_, _, err = set("second", 1, "ben")
+		stale, ok := errors.AsType[*StaleError](err)
+		if !ok || stale.Now.ChangedBy != "ana" || stale.Now.Version != 2 || !strings.Contains(err.Error(), "ana changed the "+what+" first at 20") || hint.Of(err) == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, _, err = set("first", 1, "ana"); err != nil {
+			t.Errorf("%s, what is there already: %v", what, err)
+		}
+		if name, e, err = set("third", 0, "ben"); err != nil || name != "third" || e.ChangedBy != "ben" {
+			t.Errorf("%s, by who does not say what he saw: %s %+v, %v", what, name, e, err)
+		}
 	}
 }
 

@@ -62,10 +62,15 @@ func (r *Room) SetSchedule(ctx context.Context, id int64, in v1.Schedule, by str
 		if in.Tenant != was.Tenant {
 			return nil, wrong("tenant", fmt.Sprintf("%s cannot go over to another tenant", was.Name), "Add a schedule there, and remove this one.")
 		}
+		saw := in.Version
+		in.ID, in.Edition, in.Overrides = was.ID, was.Edition, was.Overrides
 		if err := checkSchedule(ctx, tx, id, &in); err != nil {
 			return nil, err
 		}
-		return map[string]any{"schedule": id, "name": in.Name, "rotations": in.Rotations}, updateSchedule(ctx, tx, id, in)
+		if err := unseen("schedule", was.Name, saw, was.Edition, in, was); err != nil {
+			return nil, err
+		}
+		return map[string]any{"schedule": id, "name": in.Name, "rotations": in.Rotations}, updateSchedule(ctx, tx, id, in, by)
 	})
 	if err != nil {
 		return v1.Schedule{}, err

@@ -90,9 +90,9 @@ func facilities(ctx context.Context, db querier, only string, after string, limi
 func contacts(ctx context.Context, db querier, tenant string, ids []int64, after int64, limit int) ([]v1.Contact, error) {
 	out, err := list(ctx, db, "contacts", func(row pgx.CollectableRow) (c v1.Contact, err error) {
 		c.Methods = []v1.Method{}
-		return c, row.Scan(&c.ID, &c.Tenant, &c.Name, &c.TimeZone)
+		return c, row.Scan(&c.ID, &c.Tenant, &c.Name, &c.TimeZone, &c.Version, &c.ChangedAt, &c.ChangedBy)
 	}, `
-		SELECT id, tenant, name, time_zone FROM holdfast.contact
+		SELECT id, tenant, name, time_zone, version, changed_at, changed_by FROM holdfast.contact
 		 WHERE removed_at IS NULL AND ($1 = '' OR tenant = $1) AND ($2::bigint[] IS NULL OR id = ANY($2)) AND id > $3
 		 ORDER BY id LIMIT $4`, tenant, ids, after, limit)
 	if err != nil || len(out) == 0 {
@@ -143,8 +143,10 @@ func insertContact(ctx context.Context, tx pgx.Tx, c v1.Contact, by string) (int
 		INSERT INTO holdfast.contact (tenant, name, time_zone, created_by) VALUES ($1, $2, $3, $4) RETURNING id`, c.Tenant, c.Name, c.TimeZone, by)
 }
 
-func updateContact(ctx context.Context, tx pgx.Tx, id int64, c v1.Contact) error {
-	return exec(ctx, tx, "change contact", `UPDATE holdfast.contact SET name = $2, time_zone = $3 WHERE id = $1`, id, c.Name, c.TimeZone)
+func updateContact(ctx context.Context, tx pgx.Tx, id int64, c v1.Contact, by string) error {
+	return exec(ctx, tx, "change contact", `
+		UPDATE holdfast.contact SET name = $2, time_zone = $3, version = version + 1, changed_at = now(), changed_by = $4 WHERE id = $1`,
+		id, c.Name, c.TimeZone, by)
 }
 
 func removeContact(ctx context.Context, tx pgx.Tx, id int64, now time.Time) error {

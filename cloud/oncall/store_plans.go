@@ -14,9 +14,9 @@ import (
 func schedules(ctx context.Context, db querier, tenant string, ids []int64, after int64, limit int, now time.Time) ([]v1.Schedule, error) {
 	out, err := list(ctx, db, "schedules", func(row pgx.CollectableRow) (s v1.Schedule, err error) {
 		s.Rotations = []v1.Rotation{}
-		return s, row.Scan(&s.ID, &s.Tenant, &s.Name, &s.TimeZone)
+		return s, row.Scan(&s.ID, &s.Tenant, &s.Name, &s.TimeZone, &s.Version, &s.ChangedAt, &s.ChangedBy)
 	}, `
-		SELECT id, tenant, name, time_zone FROM holdfast.schedule
+		SELECT id, tenant, name, time_zone, version, changed_at, changed_by FROM holdfast.schedule
 		 WHERE removed_at IS NULL AND ($1 = '' OR tenant = $1) AND ($2::bigint[] IS NULL OR id = ANY($2)) AND id > $3
 		 ORDER BY id LIMIT $4`, tenant, ids, after, limit)
 	if err != nil || len(out) == 0 {
@@ -89,8 +89,11 @@ func insertSchedule(ctx context.Context, tx pgx.Tx, s v1.Schedule) (int64, error
 	return id, insertRotations(ctx, tx, id, s.Rotations)
 }
 
-func updateSchedule(ctx context.Context, tx pgx.Tx, id int64, s v1.Schedule) error {
-	if err := exec(ctx, tx, "change schedule", `UPDATE holdfast.schedule SET name = $2, time_zone = $3 WHERE id = $1`, id, s.Name, s.TimeZone); err != nil {
+func updateSchedule(ctx context.Context, tx pgx.Tx, id int64, s v1.Schedule, by string) error {
+	err := exec(ctx, tx, "change schedule", `
+		UPDATE holdfast.schedule SET name = $2, time_zone = $3, version = version + 1, changed_at = now(), changed_by = $4 WHERE id = $1`,
+		id, s.Name, s.TimeZone, by)
+	if err != nil {
 		return err
 	}
 	if err := exec(ctx, tx, "replace rotations", `DELETE FROM holdfast.rotation WHERE schedule = $1`, id); err != nil {
@@ -135,26 +138,26 @@ func policiesWithSchedule(ctx context.Context, db querier, id int64) ([]string, 
 }
 
 func (p policy) doc() v1.Policy {
-	return v1.Policy{ID: p.ID, Tenant: p.Tenant, Name: p.Name, Kinds: p.Kinds, Facilities: p.Facilities, Severity: p.Severity, Steps: []v1.PolicyStep{}}
+	return v1.Policy{ID: p.ID, Tenant: p.Tenant, Name: p.Name, Kinds: p.Kinds, Facilities: p.Facilities, Severity: p.Severity, Edition: p.Edition, Steps: []v1.PolicyStep{}}
 }
 
 // rules reads the policies of tenants, or all when none is named.
 func rules(ctx context.Context, db querier, tenants []string) ([]policy, error) {
 	return list(ctx, db, "policies", pgx.RowToStructByPos[policy], `
-		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy
+		SELECT id, tenant, name, kinds, facilities, severity, version, changed_at, changed_by FROM holdfast.escalation_policy
 		 WHERE removed_at IS NULL AND ($1::text[] IS NULL OR tenant = ANY($1))`, tenants)
 }
 
 // rule is one of them, also when it was removed, if it is there at all.
 func rule(ctx context.Context, db querier, id int64) ([]policy, error) {
 	return list(ctx, db, "policy", pgx.RowToStructByPos[policy], `
-		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy WHERE id = $1`, id)
+		SELECT id, tenant, name, kinds, facilities, severity, version, changed_at, changed_by FROM holdfast.escalation_policy WHERE id = $1`, id)
 }
 
 // policies reads those of a tenant, or of all, and of ids if there are some.
 func policies(ctx context.Context, db querier, tenant string, ids []int64, after int64, limit int) ([]v1.Policy, error) {
 	found, err := list(ctx, db, "policies", pgx.RowToStructByPos[policy], `
-		SELECT id, tenant, name, kinds, facilities, severity FROM holdfast.escalation_policy
+		SELECT id, tenant, name, kinds, facilities, severity, version, changed_at, changed_by FROM holdfast.escalation_policy
 		 WHERE removed_at IS NULL AND ($1 = '' OR tenant = $1) AND ($2::bigint[] IS NULL OR id = ANY($2)) AND id > $3
 		 ORDER BY id LIMIT $4`, tenant, ids, after, limit)
 	if err != nil || len(found) == 0 {
@@ -201,10 +204,11 @@ func insertPolicy(ctx context.Context, tx pgx.Tx, p v1.Policy) (int64, error) {
 	return id, insertSteps(ctx, tx, id, p.Steps)
 }
 
-func updatePolicy(ctx context.Context, tx pgx.Tx, id int64, p v1.Policy) error {
+func updatePolicy(ctx context.Context, tx pgx.Tx, id int64, p v1.Policy, by string) error {
 	err := exec(ctx, tx, "change policy", `
-		UPDATE holdfast.escalation_policy SET name = $2, kinds = $3, facilities = $4, severity = $5 WHERE id = $1`,
-		id, p.Name, some(p.Kinds), some(p.Facilities), p.Severity)
+		UPDATE holdfast.escalation_policy
+		   SET name = $2, kinds = $3, facilities = $4, severity = $5, version = version + 1, changed_at = now(), changed_by = $6 WHERE id = $1`,
+		id, p.Name, some(p.Kinds), some(p.Facilities), p.Severity, by)
 	if err != nil {
 		return err
 	}

@@ -87,9 +87,18 @@ type IncidentAck struct {
 	Note string `json:"note,omitempty" maxLength:"500" doc:"Is kept in the timeline"`
 }
 
+// Edition says which state of something a document is, so that two people who
+// change it at once do not overwrite each other.
+type Edition struct {
+	Version   int64      `json:"version,omitempty" doc:"Grows with each change. A PUT with another one than holds now is refused with 409: somebody has changed it since. Without it, whatever holds is replaced"`
+	ChangedAt *time.Time `json:"changed_at,omitempty" readOnly:"true" doc:"When it was last changed; absent: never since it was made"`
+	ChangedBy string     `json:"changed_by,omitempty" readOnly:"true"`
+}
+
 // Contact is somebody who is told.
 type Contact struct {
-	ID       int64    `json:"id" readOnly:"true"`
+	ID int64 `json:"id" readOnly:"true"`
+	Edition
 	Tenant   string   `json:"tenant,omitempty" doc:"Absent: the region's own people"`
 	Name     string   `json:"name" minLength:"1" maxLength:"200"`
 	TimeZone string   `json:"time_zone,omitempty" doc:"IANA name; default UTC"`
@@ -111,7 +120,8 @@ type Method struct {
 
 // Schedule says who is on call when.
 type Schedule struct {
-	ID        int64      `json:"id" readOnly:"true"`
+	ID int64 `json:"id" readOnly:"true"`
+	Edition
 	Tenant    string     `json:"tenant,omitempty"`
 	Name      string     `json:"name" minLength:"1" maxLength:"200"`
 	TimeZone  string     `json:"time_zone,omitempty"`
@@ -152,7 +162,8 @@ type OnCall struct {
 
 // Policy says who is told of an incident, and who next when nobody answers.
 type Policy struct {
-	ID         int64        `json:"id" readOnly:"true"`
+	ID int64 `json:"id" readOnly:"true"`
+	Edition
 	Tenant     string       `json:"tenant,omitempty" doc:"Absent: the region's own people, for all tenants' facilities"`
 	Name       string       `json:"name" minLength:"1" maxLength:"200"`
 	Kinds      []string     `json:"kinds,omitempty" doc:"Absent: all that concern its audience"`
