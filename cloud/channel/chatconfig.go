@@ -17,6 +17,7 @@ type EmailConfig struct {
 	User     string `yaml:"user" doc:"Account at the server, where it wants one."`
 	Password string `yaml:"password_file" doc:"File with its password."`
 	From     string `yaml:"from" doc:"The sender's address, for example Holdfast <alerts@example.com>. SPF and DKIM of its domain must allow the server."`
+	Bounces  string `yaml:"bounces" doc:"Mailbox that what cannot be delivered comes back to (the envelope's sender), where somebody reads it, for example bounces@example.com. Default the address in from."`
 	CA       string `yaml:"ca_file" doc:"Certificate authority of the server; default the system's."`
 }
 
@@ -63,6 +64,9 @@ func (c *EmailConfig) Validate() (p []config.Problem) {
 	}
 	if _, err := mail.ParseAddress(c.From); err != nil {
 		bad("from", "must be a mail address, for example Holdfast <alerts@example.com>")
+	}
+	if c.Bounces != "" && checkMailbox(c.Bounces) != nil {
+		bad("bounces", "must be one mail address, for example bounces@example.com")
 	}
 	if c.User != "" && c.Password == "" {
 		bad("user", "needs a password_file beside it")

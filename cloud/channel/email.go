@@ -38,6 +38,7 @@ type EmailSender struct {
 	port   int
 	from   *mail.Address
 	domain string // of from
+	back   string // the envelope's sender: where bounces go
 	pass   string
 	tls    *tls.Config
 	texts  *Texts
@@ -54,7 +55,7 @@ func NewEmail(c EmailConfig, texts *Texts) (*EmailSender, error) {
 		return nil, fmt.Errorf("email from: %w", err)
 	}
 	e := &EmailSender{
-		conf: c, from: from, domain: from.Address[strings.LastIndex(from.Address, "@")+1:], texts: texts,
+		conf: c, from: from, domain: from.Address[strings.LastIndex(from.Address, "@")+1:], back: cmp.Or(c.Bounces, from.Address), texts: texts,
 		port: cmp.Or(c.Port, map[string]int{"starttls": 587, "implicit": 465, "none": 25}[c.TLS]),
 		tls:  &tls.Config{ServerName: c.Host, MinVersion: tls.VersionTLS12},
 	}
@@ -89,7 +90,8 @@ func (e *EmailSender) Send(ctx context.Context, m Message) (Result, error) {
 	if err != nil && !msg.IsDelivered() { // the server may be gone once it has taken it
 		return Result{}, err
 	}
-	return Result{Provider: "email", ProviderID: msg.GetMessageID(), State: Sent}, nil
+	// Another server may still refuse it: that comes back as a mail to the envelope's sender.
+	return Result{Provider: "email", ProviderID: msg.GetMessageID(), State: Accepted}, nil
 }
 
 // Verify connects, encrypts and signs in.
@@ -104,7 +106,7 @@ func (e *EmailSender) Check(ctx context.Context, to string, _ map[string]string)
 		return err
 	}
 	err := e.talk(ctx, func(_ *gomail.Client, s *smtp.Client) error {
-		if err := s.Mail(e.from.Address); err != nil {
+		if err := s.Mail(e.back); err != nil {
 			return err
 		}
 		// 4xx is a server that wants to see us again, and no word on the address.
@@ -244,6 +246,9 @@ func (e *EmailSender) message(m Message) (*gomail.Msg, error) {
 	}
 	msg := gomail.NewMsg()
 	msg.FromMailAddress(e.from)
+	if err := msg.EnvelopeFrom(e.back); err != nil {
+		return nil, fmt.Errorf("email: bounces: %w", err)
+	}
 	if err := msg.To(m.To); err != nil {
 		return nil, fmt.Errorf("email: %w", err)
 	}

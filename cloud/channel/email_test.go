@@ -50,7 +50,7 @@ func newMail(t *testing.T, o smtp.Options, change ...func(*channel.EmailConfig))
 func TestAnEmailIsEncryptedAndHasBothParts(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{})
-	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
+	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Accepted)
 	m := p.Mails()[0]
 	if !m.TLS || m.User != "alerts" || m.To != mailTo {
 		t.Errorf("TLS %t, user %q, to %q", m.TLS, m.User, m.To)
@@ -79,7 +79,7 @@ func TestAllMailsOfAnIncidentAreOneThread(t *testing.T) {
 	for i, e := range []channel.Event{channel.Trigger, channel.Update, channel.Resolve} {
 		m := message(channel.Email, e, mailTo)
 		m.Delivery = strings.Replace(m.Delivery, "8000", "800"+string(rune('1'+i)), 1)
-		mustSend(t, s, m, channel.Sent)
+		mustSend(t, s, m, channel.Accepted)
 	}
 	mails := p.Mails()
 	if len(mails) != 3 {
@@ -99,7 +99,7 @@ func TestAMailThatIsRepeatedArrivesOnce(t *testing.T) {
 	p.Next(smtp.Fault{At: smtp.AfterData, Cut: true})
 	_, err := s.Send(soon(t), message(channel.Email, channel.Trigger, mailTo))
 	wantError(t, err, temporary, mailPassword)
-	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
+	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Accepted)
 	if m := p.Mails(); len(m) != 1 || m[0].Times != 2 {
 		t.Errorf("%d mails, the first came %d times", len(m), m[0].Times)
 	}
@@ -139,7 +139,7 @@ func TestAGreylistedMailArrivesTheSecondTime(t *testing.T) {
 	p, s := newMail(t, smtp.Options{Greylist: true})
 	_, err := s.Send(soon(t), message(channel.Email, channel.Trigger, mailTo))
 	wantError(t, err, later)
-	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
+	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Accepted)
 	if len(p.Mails()) != 1 {
 		t.Error("it did not arrive")
 	}
@@ -180,7 +180,7 @@ func TestNoPasswordLeavesWithoutEncryption(t *testing.T) {
 func TestMailGoesByTLSFromTheFirstByteToo(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{Implicit: true}, func(c *channel.EmailConfig) { c.TLS = "implicit" })
-	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
+	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Accepted)
 	if m := p.Mails()[0]; !m.TLS || m.User != "alerts" {
 		t.Errorf("TLS %t, user %q", m.TLS, m.User)
 	}
@@ -189,7 +189,7 @@ func TestMailGoesByTLSFromTheFirstByteToo(t *testing.T) {
 func TestMailWithoutTLSStaysOnThisMachine(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{NoTLS: true}, func(c *channel.EmailConfig) { c.TLS = "none" })
-	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Sent)
+	mustSend(t, s, message(channel.Email, channel.Trigger, mailTo), channel.Accepted)
 	if len(p.Mails()) != 1 {
 		t.Error("it did not arrive")
 	}
@@ -225,13 +225,43 @@ func TestAMailboxIsCheckedWithoutAMail(t *testing.T) {
 	}
 }
 
+// A server that took a mail may not be rid of it: it comes back by mail.
+func TestWhatBouncesGoesWhereSomebodyReads(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ bounces, want string }{
+		{"", "alerts@holdfast.example.com"},
+		{"postmaster@ops.example.com", "postmaster@ops.example.com"},
+	} {
+		p, s := newMail(t, smtp.Options{Bounces: []string{mailTo}}, func(c *channel.EmailConfig) { c.Bounces = tc.bounces })
+		sent := message(channel.Email, channel.Trigger, mailTo)
+		mustSend(t, s, sent, channel.Accepted) // and not: it will arrive
+		if err := s.Check(soon(t), mailTo, nil); err != nil {
+			t.Error(err)
+		}
+		mails := p.Mails()
+		if len(mails) != 1 || mails[0].To != tc.want || !strings.HasPrefix(mails[0].Header.Get("Content-Type"), "multipart/report;") {
+			t.Fatalf("%+v", mails)
+		}
+		// Who reads it finds whom it was for, and which message it was.
+		for _, want := range []string{"Final-Recipient: rfc822; " + mailTo, "Message-ID: <" + sent.Delivery + "@holdfast.example.com>"} {
+			if !strings.Contains(string(mails[0].Raw), want) {
+				t.Errorf("%q is missing in\n%s", want, mails[0].Raw)
+			}
+		}
+	}
+	bad := channel.EmailConfig{Host: "mail.example.com", From: "alerts@example.com", Bounces: "Olga <olga@example.com>"}
+	if p := bad.Validate(); len(p) != 1 || p[0].Path != "bounces" {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestAMailsSubjectIsOneLine(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{})
 	m := message(channel.Email, channel.Trigger, mailTo)
 	m.Incident.Name = "Köln\r\nBcc: all@example.com"
 	m.Incident.Region = "us-east\r\nBcc: all@example.com"
-	mustSend(t, s, m, channel.Sent)
+	mustSend(t, s, m, channel.Accepted)
 	if got := p.Mails()[0].Header.Get("Bcc"); got != "" {
 		t.Errorf("a header came in: %q", got)
 	}

@@ -25,6 +25,7 @@ import (
 	"net"
 	"net/http"
 	"net/mail"
+	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +76,9 @@ type Options struct {
 	Greylist bool
 	// Unknown are mailboxes that are not there.
 	Unknown []string
+	// Bounces are mailboxes of which it is found out too late that they are not
+	// there: mail for them is taken, and sent back.
+	Bounces []string
 }
 
 // Mail is one in a mailbox.
@@ -292,6 +296,12 @@ func (t *session) Data(r io.Reader) error {
 	if err != nil {
 		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 6, 0}, Message: err.Error()}
 	}
+	if slices.Contains(t.s.opts.Bounces, t.to) {
+		if m, err = bounce(t.from, t.to, raw); err != nil {
+			return err
+		}
+		t.to = t.from
+	}
 	_, m.TLS = t.c.TLSConnectionState()
 	m.To, m.User = t.to, t.user
 	t.s.deliver(m)
@@ -316,6 +326,35 @@ func (s *Server) deliver(m *Mail) {
 	if len(s.mails) > keepMails {
 		s.mails = s.mails[1:]
 	}
+}
+
+// bounce is what comes back of a message: a delivery status notification (RFC
+// 3464) with the message's header.
+func bounce(from, to string, raw []byte) (*Mail, error) {
+	header, _, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
+	var b bytes.Buffer
+	parts := multipart.NewWriter(&b)
+	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@mail.example.com>\r\nTo: <%s>\r\nSubject: Undelivered Mail Returned to Sender\r\n"+
+		"Message-ID: <%s@mail.example.com>\r\nDate: %s\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"+
+		"Content-Type: multipart/report; report-type=delivery-status; boundary=%s\r\n\r\n", from, rand.Text(), time.Now().Format(time.RFC1123Z), parts.Boundary())
+	for _, p := range [][2]string{
+		{"text/plain; charset=us-ascii", "This is the mail system at host mail.example.com.\r\n\r\n<" + to + ">: host mx.example.net said: 550 5.1.1 No such mailbox\r\n"},
+		{"message/delivery-status", "Reporting-MTA: dns; mail.example.com\r\n\r\nFinal-Recipient: rfc822; " + to + "\r\nAction: failed\r\nStatus: 5.1.1\r\n" +
+			"Remote-MTA: dns; mx.example.net\r\nDiagnostic-Code: smtp; 550 5.1.1 No such mailbox\r\n"},
+		{"text/rfc822-headers", string(header) + "\r\n"},
+	} {
+		w, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {p[0]}})
+		if err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, p[1]); err != nil {
+			return nil, err
+		}
+	}
+	if err := parts.Close(); err != nil {
+		return nil, err
+	}
+	return read(b.Bytes())
 }
 
 // read takes a message apart.
