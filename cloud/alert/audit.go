@@ -35,6 +35,8 @@ const (
 	// drillEvery and drillFor are when the test contact is told of nothing, and how long that lasts.
 	drillEvery = 24 * time.Hour
 	drillFor   = 5 * time.Minute
+	// leftOpenFor is how long it is said that PagerDuty was not told the end of something.
+	leftOpenFor = 24 * time.Hour
 )
 
 const (
@@ -72,17 +74,30 @@ ORDER BY i.id LIMIT 20`
 
 	sqlOldLeases = `SELECT count(*) FROM holdfast.delivery WHERE state = 'leased' AND lease_until < $1`
 
+	// What PagerDuty was told of stays open there until it is told the end.
+	sqlLeftOpen = `
+SELECT i.id, i.kind, coalesce(i.facility, ''), coalesce(c.name, '')
+FROM holdfast.delivery d JOIN holdfast.incident i ON i.id = d.incident LEFT JOIN holdfast.contact c ON c.id = d.contact
+WHERE d.channel = 'pagerduty' AND d.event = 'resolve' AND d.state IN ('failed', 'expired') AND d.done_at > $1
+ORDER BY d.done_at DESC LIMIT 20`
+
 	// What waits behind another message of the same incident may take until that one's lease has run out.
 	sqlLate = `
 SELECT min(not_before) FROM holdfast.delivery
 WHERE state = 'pending' AND not_before < CASE WHEN event IN ('trigger', 'test') THEN $1::timestamptz ELSE $2::timestamptz END`
 
 	// The last drill went to a real person by real ways. That he did not answer his
-	// phone is no fault of the channel, and what has worked since is mended.
+	// phone is no fault of the channel, but an SMS that did not arrive is. What has
+	// worked since is mended.
 	sqlFailedDrill = `
 SELECT DISTINCT d.channel FROM holdfast.delivery d LEFT JOIN holdfast.contact_method m ON m.id = d.method
 WHERE d.incident = (SELECT max(id) FROM holdfast.incident WHERE kind = $1) AND d.event = 'trigger' AND d.state IN ('failed', 'expired')
-  AND d.accepted_at IS NULL AND coalesce(greatest(m.proved_at, m.taken_at) < d.created_at, true) ORDER BY 1`
+  AND (d.accepted_at IS NULL OR d.channel = 'sms') AND coalesce(CASE WHEN d.channel = 'sms' THEN m.proved_at ELSE greatest(m.proved_at, m.taken_at) END < d.created_at, true) ORDER BY 1`
+
+	// Channels in use by which the test contact has no address.
+	sqlUndrilled = `
+SELECT DISTINCT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel = ANY($1::text[])
+EXCEPT SELECT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND contact = $2 ORDER BY 1`
 
 	sqlMute = `SELECT DISTINCT channel FROM holdfast.contact_method WHERE removed_at IS NULL AND channel <> ALL($1::text[]) ORDER BY channel`
 
@@ -136,15 +151,15 @@ func (a *Alerter) audits(ctx context.Context) error {
 
 // audit looks, and keeps what it found.
 func (a *Alerter) audit(ctx context.Context, now time.Time) {
-	problems, asks, err := a.store.problems(ctx, now, a.unsure(now), a.ready())
+	problems, asks, err := a.store.problems(ctx, now, a.unsure(now), a.ready(), a.timing.lease)
 	if err != nil {
 		problems = append(problems, "the database does not say how the alerter is: "+err.Error())
 	}
-	mute, err := a.mute(ctx)
+	mute, untried, err := a.mute(ctx)
 	if err != nil {
 		problems = append(problems, "the database does not say by what people are to be told: "+err.Error())
 	}
-	problems = append(problems, mute...)
+	problems, asks = append(problems, mute...), append(asks, untried...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.leads { // any more
@@ -177,16 +192,17 @@ func (a *Alerter) unsure(now time.Time) unsure {
 	return unsureOf(w)
 }
 
-// mute is by what nobody can be told though somebody counts on it. A new region's
-// test contact has no address yet, and that is as it should be.
-func (a *Alerter) mute(ctx context.Context) (problems []string, err error) {
+// mute is by what nobody can be told though somebody counts on it, and by what nobody
+// tries each day. A new region's test contact has no address yet, and that is as it
+// should be.
+func (a *Alerter) mute(ctx context.Context) (problems, untried []string, err error) {
 	rows, err := a.db.Query(ctx, sqlMute, a.ready())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	kinds, err := pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, k := range kinds {
 		if d := a.deliverers[k]; d != nil {
@@ -194,17 +210,27 @@ func (a *Alerter) mute(ctx context.Context) (problems []string, err error) {
 		}
 	}
 	if a.c.TestContact == 0 {
-		return problems, nil
+		return problems, nil, nil
 	}
 	last, err := a.store.lastDrill(ctx)
 	if err != nil || last == nil {
-		return problems, err
+		return problems, nil, err
 	}
 	able, err := a.store.hasWays(ctx, a.c.TestContact)
-	if err == nil && !able {
-		problems = append(problems, "there is no daily test any more: its contact has no address. Give it one of each channel")
+	if err != nil {
+		return problems, nil, err
 	}
-	return problems, err
+	if !able {
+		return append(problems, "there is no daily test any more: its contact has no address. Give it one of each channel"), nil, nil
+	}
+	if rows, err = a.db.Query(ctx, sqlUndrilled, a.ready(), a.c.TestContact); err != nil {
+		return problems, nil, err
+	}
+	kinds, err = pgx.CollectRows(rows, pgx.RowTo[channel.Kind])
+	for _, k := range kinds {
+		untried = append(untried, fmt.Sprintf("%s is not part of the daily test: its contact has no such address. Give it one", k))
+	}
+	return problems, untried, err
 }
 
 // ready lists the channels that are set up.
@@ -247,7 +273,7 @@ func (a *Alerter) troubles(open []subject) (detect.Finding, bool) {
 	case len(r.asks) > 0:
 		return detect.Finding{
 			Kind: detect.Alerting, Severity: detect.Info, Since: r.at,
-			Summary: "Nobody has answered by some channels for a week: whether people see what is sent there is not known", Evidence: r.asks,
+			Summary: "Of some channels it is not known whether people see what is sent there", Evidence: r.asks,
 		}, true
 	}
 	return detect.Finding{}, false
@@ -299,8 +325,9 @@ func (a *Alerter) drill(now time.Time, open []subject) (detect.Finding, bool) {
 	}, true
 }
 
-// problems returns what is wrong, and what only needs somebody's answer.
-func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []string) (list, asks []string, err error) {
+// problems returns what is wrong, and what only needs somebody's answer. Leases are
+// taken for that long.
+func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []string, lease time.Duration) (list, asks []string, err error) {
 	ours, late := []string{string(detect.Alerting), string(detect.Drill)}, now.Add(-overdueAfter)
 	rows, err := s.db.Query(ctx, sqlOverdue, late, ours, u.all, u.of)
 	if err != nil {
@@ -341,8 +368,19 @@ func (s store) problems(ctx context.Context, now time.Time, u unsure, ready []st
 	if err != nil {
 		return list, asks, err
 	}
+	if rows, err = s.db.Query(ctx, sqlLeftOpen, now.Add(-leftOpenFor)); err != nil {
+		return list, asks, err
+	}
+	var contact string
+	_, err = pgx.ForEachRow(rows, []any{&id, &kind, &facility, &contact}, func() error {
+		list = append(list, what()+"it is over, and PagerDuty could not be told ("+contact+"). Resolve it there")
+		return nil
+	})
+	if err != nil {
+		return list, asks, err
+	}
 	var leases int
-	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(-leaseMax)).Scan(&leases); err != nil {
+	if err := s.db.QueryRow(ctx, sqlOldLeases, now.Add(lease-leaseMax)).Scan(&leases); err != nil {
 		return list, asks, err
 	}
 	if leases > 0 {

@@ -34,6 +34,8 @@ func TestTheAuditorMissesWhatIsNotDone(t *testing.T) {
 		{"all steps done, and told", `UPDATE holdfast.escalation SET next_at = NULL`, ""},
 		{"a reminder is missing", `UPDATE holdfast.incident SET acked_at = now()`, "its next step is overdue"},
 		{"an old lease", `UPDATE holdfast.delivery SET state = 'leased', lease_until = now() - interval '2 minutes'`, "are on their way for more than 1 min"},
+		{"a lease of just over a minute", `UPDATE holdfast.delivery SET state = 'leased', lease_until = now() - interval '50 seconds'`, "are on their way for more than 1 min"},
+		{"an end that PagerDuty did not hear of", `UPDATE holdfast.delivery SET channel = 'pagerduty', event = 'resolve', state = 'failed', done_at = now()`, "PagerDuty could not be told (anna)"},
 		{"a late message", `UPDATE holdfast.delivery SET state = 'pending', not_before = now() - interval '20 seconds'`, "a message should have been sent at"},
 		{"a channel that was not proved", `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days', proved_at = now() - interval '8 days'`, "sms has not been proved for a week"},
 		{"a channel that was proved", `UPDATE holdfast.contact_method SET created_at = now() - interval '30 days', proved_at = now() - interval '6 days'`, ""},
@@ -251,6 +253,16 @@ func TestEachChannelIsTriedOnceADay(t *testing.T) {
 	r.turn()
 	if got := r.audited(); got != "the last daily test could not be sent by teams" {
 		t.Errorf("the auditor finds %q", got)
+	}
+	// An SMS that the provider has taken and could not deliver is as good as not sent.
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.delivery SET state = 'failed' WHERE channel = 'sms' AND incident = (SELECT max(id) FROM holdfast.incident)`); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.audited(); !strings.Contains(got, "the last daily test could not be sent by sms") {
+		t.Errorf("the auditor finds %q", got)
+	}
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.delivery SET state = 'accepted' WHERE channel = 'sms'`); err != nil {
+		t.Fatal(err)
 	}
 	// A call that nobody answers is no fault of the channel, and what works again is mended.
 	for _, sql := range []string{`UPDATE holdfast.delivery SET accepted_at = $1 WHERE channel = 'teams'`, `UPDATE holdfast.contact_method SET proved_at = $1 WHERE channel = 'teams'`} {
@@ -592,8 +604,8 @@ func TestTheAuditorReportsWhatNobodyCanBeToldBy(t *testing.T) {
 	r.turn()
 	r.pass(10 * time.Second)
 	r.turn()
-	if got := r.audited(); got != "" || len(r.to(channel.Trigger)) != 1 {
-		t.Errorf("the auditor finds %q, and tests are sent to %q", got, r.to(channel.Trigger))
+	if got, want := r.audited(), "sms is not part of the daily test: its contact has no such address. Give it one"; got != want || !r.a.well(r.a.moment()) || len(r.to(channel.Trigger)) != 1 {
+		t.Errorf("the auditor finds %q, want %q, and tests are sent to %q", got, want, r.to(channel.Trigger))
 	}
 	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET removed_at = now() WHERE contact = $1`, r.c.TestContact); err != nil {
 		t.Fatal(err)

@@ -335,6 +335,27 @@ func TestNoPhoneRingsWithoutEndButEachFirstPageDoes(t *testing.T) {
 	}
 }
 
+func TestANumberIsOneWhoeverHasIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "la")
+	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}}, step{After: 30 * time.Second, Contacts: []int64{r.contact("foo", "bert", channel.SMS)}})
+	if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.contact_method SET address = 'anna/sms'`); err != nil {
+		t.Fatal(err)
+	}
+	r.holds(r.offline("la"))
+	r.turn()
+	r.pass(30 * time.Second)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 1 {
+		t.Errorf("one phone got %d messages within a minute", n)
+	}
+	r.pass(time.Minute)
+	r.turn()
+	if n := len(r.to(channel.Trigger)); n != 2 {
+		t.Errorf("it got %d in all, want both", n)
+	}
+}
+
 func TestCapsLeaveRoomAgain(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)

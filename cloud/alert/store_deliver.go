@@ -128,12 +128,15 @@ SELECT h.incident, $2, 'held', coalesce(c.name, ''), $1 || ': ' || $4 FROM held 
 WHERE h.fresh AND h.incident IS NOT NULL`
 
 	// When the number got messages, how many of this incident, and how many pages of it.
+	// A number is one, whoever has it and however often it was entered ($1 is one of
+	// its methods).
 	sqlSent = `
+WITH same AS (SELECT m.id FROM holdfast.contact_method o JOIN holdfast.contact_method m ON m.channel = o.channel AND m.address = o.address WHERE o.id = $1)
 SELECT ARRAY(SELECT s.at FROM (
-           SELECT accepted_at AS at FROM holdfast.delivery WHERE method = $1 AND accepted_at > $3 AND id <> $2
-           UNION ALL SELECT $4::timestamptz FROM holdfast.delivery WHERE channel = $6 AND state = 'leased' AND method = $1 AND id < $2) s ORDER BY 1),
-       (SELECT count(*) FROM holdfast.delivery WHERE incident = $5 AND method = $1 AND accepted_at IS NOT NULL AND event <> 'resolve' AND id <> $2),
-       (SELECT count(*) FROM holdfast.delivery WHERE incident = $5 AND method = $1 AND accepted_at IS NOT NULL AND event = 'trigger' AND id <> $2)`
+           SELECT accepted_at AS at FROM holdfast.delivery WHERE method IN (SELECT id FROM same) AND accepted_at > $3 AND id <> $2
+           UNION ALL SELECT $4::timestamptz FROM holdfast.delivery WHERE channel = $6 AND state = 'leased' AND method IN (SELECT id FROM same) AND id < $2) s ORDER BY 1),
+       (SELECT count(*) FROM holdfast.delivery WHERE incident = $5 AND method IN (SELECT id FROM same) AND accepted_at IS NOT NULL AND event <> 'resolve' AND id <> $2),
+       (SELECT count(*) FROM holdfast.delivery WHERE incident = $5 AND method IN (SELECT id FROM same) AND accepted_at IS NOT NULL AND event = 'trigger' AND id <> $2)`
 
 	// A delivery by its id, or by what the provider calls it.
 	sqlFindDelivery = `
