@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -351,5 +352,14 @@ func TestWhatToDoAboutTheRegionSpeaksOfTheRegion(t *testing.T) {
 	}
 	if one, other := Actions(detect.ClockOff, "la", "Ops"), Actions(detect.ClockOff, "", "Ops"); one[0] == other[0] {
 		t.Errorf("a box's clock and the region's: %q", one)
+	}
+}
+
+func TestWhatIsKnownIsToldInTheFacilitysTime(t *testing.T) {
+	t.Parallel()
+	in := Incident{TimeZone: "America/Los_Angeles", Evidence: []string{"Last heartbeat: 2026-11-26 17:31:05 UTC.", "It was asked."}}
+	want := []string{"Last heartbeat: 26 Nov 09:31:05 Los Angeles time.", "It was asked."}
+	if got := NewWords(Message{Incident: in}).Evidence; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

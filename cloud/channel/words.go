@@ -3,6 +3,7 @@ package channel
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -53,7 +54,7 @@ func NewWords(m Message) Words {
 		ID: in.ID, Kind: in.Kind, Severity: in.Severity, Level: strings.ToUpper(in.Severity),
 		Tenant: in.Tenant, Facility: in.Facility, Region: in.Region,
 		What: strings.TrimSuffix(oneLine(in.Summary), "."), Where: where(in), Place: cmp.Or(in.Name, in.Facility, "region "+in.Region),
-		Evidence: in.Evidence, Actions: in.Actions, AckedBy: in.AckedBy,
+		Evidence: local(in.Evidence, zone), Actions: in.Actions, AckedBy: in.AckedBy,
 		URL: in.URL, Offer: in.Offer, OfferURL: in.OfferURL, Affected: in.Affected,
 	}
 	w.Headline, w.Belongs = w.What, w.Where
@@ -110,6 +111,23 @@ func moment(t time.Time, zone *time.Location) string {
 		abbreviation = "UTC" + t.Format("-07:00")
 	}
 	return t.Format("Mon 2 Jan 2006, 15:04:05 ") + abbreviation + " (" + zone.String() + ")"
+}
+
+// stamp is a moment in a line of evidence, as cloud/detect writes it.
+var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC`)
+
+// local puts the moments in lines of evidence into the zone's time.
+func local(lines []string, zone *time.Location) (out []string) {
+	for _, line := range lines {
+		out = append(out, stamp.ReplaceAllStringFunc(line, func(s string) string {
+			t, err := time.Parse("2006-01-02 15:04:05 UTC", s)
+			if err != nil {
+				return s
+			}
+			return t.In(zone).Format("2 Jan 15:04:05 ") + city(zone)
+		}))
+	}
+	return out
 }
 
 // short names the zone by its city.

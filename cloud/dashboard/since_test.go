@@ -39,4 +39,7 @@ func TestAFacilityInTroubleSaysSinceWhen(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, html)
 		}
 	}
+	if html, err = ui.pages.Fragment("fleet-row", newRow(v1.FacilityStatus{ID: "la", State: "online", Since: &since})); err != nil || !strings.Contains(string(html), since.Format(time.RFC3339)) {
+		t.Errorf("since when it is online is not in\n%s (%v)", html, err)
+	}
 }

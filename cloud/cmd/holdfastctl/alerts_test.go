@@ -321,7 +321,8 @@ func TestAChannelWithAProblemIsNotJustReady(t *testing.T) {
 		is   v1.ChannelState
 		want string
 	}{
-		{v1.ChannelState{Ready: true}, "● ready"},
+		{v1.ChannelState{Ready: true}, "▲ never tried"},
+		{v1.ChannelState{Ready: true, TakenAt: new(time.Time)}, "● ready"},
 		{v1.ChannelState{Ready: true, Problem: "535: user or password wrong"}, "▲ ready, with a problem"},
 		{v1.ChannelState{Ready: true, Broken: true, Problem: "503"}, "✖ fails"},
 		{v1.ChannelState{Problem: "It is not set up."}, "○ not set up"},

@@ -55,6 +55,8 @@ func channelCell(s v1.ChannelState) cell {
 		return cell{"✖ fails", red}
 	case s.Problem != "":
 		return cell{"▲ ready, with a problem", yellow}
+	case s.ProvedAt == nil && s.TakenAt == nil:
+		return cell{"▲ never tried", yellow}
 	}
 	return cell{"● ready", green}
 }
