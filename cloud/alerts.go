@@ -97,6 +97,9 @@ func newAlerter(ctx context.Context, conf Config, db *pgxpool.Pool, v *voices, r
 		DB: db, Roster: roster, Senders: v.senders, Problems: v.problems, Wrong: v.wrong, Word: word, Region: conf.Region, Support: conf.Alerts.Support,
 		Links: alert.Links{Ack: v.links.Ack, Offer: v.links.Offer}, TestContact: drill, Log: log,
 	}
+	if conf.Alerts.Support == "" && len(v.senders) > 0 {
+		log.Warn("messages cannot say whom to call for help: give alerts.support a number")
+	}
 	if base := strings.TrimSuffix(conf.Alerts.PublicURL, "/"); base != "" {
 		c.Links.Incident = func(id int64) string { return base + "/incidents/" + strconv.FormatInt(id, 10) }
 	}
