@@ -223,9 +223,12 @@ func (d *alertDesk) until(path string, parts ...string) {
 func TestWhoIsOnCallIsShownForTwoWeeksAndSomebodyStandsIn(t *testing.T) {
 	t.Parallel()
 	d := newAlertDesk(t)
-	d.wants(d.viewer, "/oncall", "Plant", "Lopez", "then", "The next two weeks")
+	page := d.wants(d.viewer, "/oncall", "Plant", "Lopez", "then", "The next two weeks", "Somebody would not hear of 3 facilities")
+	if n := strings.Count(page, "reaches nobody now"); n != 1 { // what is the same for all is said once
+		t.Errorf("the reason is said %d times:\n%s", n, page)
+	}
 	path := fmt.Sprintf("/oncall/schedules/%d", d.ids.Plant)
-	page := d.wants(d.viewer, path, "Maria Lopez", "Bo Chen", "stands in", "America/Los_Angeles", `class="override"`)
+	page = d.wants(d.viewer, path, "Maria Lopez", "Bo Chen", "stands in", "America/Los_Angeles", `class="override"`)
 	d.lacks(page, "/overrides\"", "Remove")
 	d.wants(d.operator, path, "/remove")
 	zone, err := time.LoadLocation("America/Los_Angeles")
@@ -336,7 +339,7 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 		d.posts(http.StatusUnprocessableEntity, "/oncall/maintenance", url.Values{"facility": {c.facility}, "starts": {c.starts}, "minutes": {c.minutes}, "reason": {c.reason}}, c.want)
 	}
 	at := time.Now().UTC().Add(5 * time.Hour).Truncate(time.Minute) // la of this fleet has no zone: UTC
-	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "starts": {at.Format("2006-01-02T15:04")}, "minutes": {"120"}, "reason": {"Paint <the> wall"}}, "Paint &lt;the&gt; wall", "operator")
+	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "starts": {at.Format("2006-01-02T15:04")}, "minutes": {"120"}, "reason": {"Paint <the> wall"}}, "Paint &lt;the&gt; wall", "operator", "Call off: the work at")
 	var id int64
 	var starts, ends time.Time
 	if err := d.r.DB.QueryRow(t.Context(), `SELECT id, starts_at, ends_at FROM holdfast.maintenance WHERE reason LIKE 'Paint%'`).Scan(&id, &starts, &ends); err != nil {
@@ -345,7 +348,7 @@ func TestWorkIsAnnouncedByTheFacilitysClockAndEndedEarly(t *testing.T) {
 	if starts.Sub(at).Abs() > time.Second || ends.Sub(starts) != 2*time.Hour {
 		t.Errorf("it is from %s until %s, not from %s", starts, ends, at)
 	}
-	d.posts(http.StatusOK, fmt.Sprintf("/oncall/maintenance/%d/end", id), url.Values{}, "ended by operator", "Ended early")
+	d.posts(http.StatusOK, fmt.Sprintf("/oncall/maintenance/%d/end", id), url.Values{}, "called off by operator", "Called off")
 	// While it goes on the facility's page says so; what comes later, it does not.
 	d.lacks(d.wants(d.viewer, "/facilities/la"), "nobody is paged")
 	d.posts(http.StatusOK, "/oncall/maintenance", url.Values{"facility": {"la"}, "minutes": {"30"}, "reason": {"Sweep the floor"}})

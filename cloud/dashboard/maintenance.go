@@ -27,7 +27,7 @@ type windowLine struct {
 
 // Until is when it really ends.
 func (l windowLine) Until() time.Time {
-	if l.EndedAt != nil && l.EndedAt.Before(l.EndsAt) {
+	if l.EndedAt != nil && l.EndedAt.Before(l.EndsAt) && !l.CalledOff() {
 		return *l.EndedAt
 	}
 	return l.EndsAt
@@ -36,9 +36,22 @@ func (l windowLine) Until() time.Time {
 // Over reports that it is past.
 func (l windowLine) Over() bool { return l.EndedAt != nil || !l.EndsAt.After(l.Now) }
 
+// CalledOff reports that it was ended before it began.
+func (l windowLine) CalledOff() bool { return l.EndedAt != nil && !l.EndedAt.After(l.StartsAt) }
+
+// EndWord is what its button does.
+func (l windowLine) EndWord() string {
+	if l.StartsAt.After(l.Now) {
+		return "Call off"
+	}
+	return "End now"
+}
+
 // Shown is the window's state as people see it.
 func (l windowLine) Shown() web.State {
 	switch {
+	case l.CalledOff():
+		return web.State{Kind: "gone", Word: "Called off"}
 	case l.EndedAt != nil:
 		return web.State{Kind: "gone", Word: "Ended early"}
 	case l.Over():

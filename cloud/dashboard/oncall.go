@@ -22,8 +22,42 @@ type oncallView struct {
 	Sections  []section
 	Now       []oncallLine
 	Schedules []v1.Schedule
-	Uncovered []v1.Coverage // facilities of which somebody would not hear
+	Uncovered []uncovered
 	CanWork   bool
+}
+
+// uncovered are facilities of which the same people would not hear, for the same reason.
+type uncovered struct {
+	v1.Coverage               // the first of them
+	Others      []v1.Coverage // up to uncoveredNames more
+	More        int           // that are not named
+}
+
+// uncoveredNames is how many more facilities of one reason are named.
+const uncoveredNames = 5
+
+// addUncovered adds a facility of which somebody would not hear to those of its reason.
+func addUncovered(list []uncovered, c v1.Coverage) []uncovered {
+	i := slices.IndexFunc(list, func(u uncovered) bool {
+		return u.Tenant == c.Tenant && u.Customer.Problem == c.Customer.Problem && u.Operations.Problem == c.Operations.Problem
+	})
+	switch {
+	case i < 0:
+		return append(list, uncovered{Coverage: c})
+	case len(list[i].Others) < uncoveredNames:
+		list[i].Others = append(list[i].Others, c)
+	default:
+		list[i].More++
+	}
+	return list
+}
+
+// Facilities is of how many somebody would not hear.
+func (v oncallView) Facilities() (n int) {
+	for _, u := range v.Uncovered {
+		n += 1 + len(u.Others) + u.More
+	}
+	return n
 }
 
 // oncallLine is one schedule's person of this moment.
@@ -89,7 +123,7 @@ func (u *UI) oncallPage(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, c := range covered {
 		if c.Customer.Problem != "" || c.Operations.Problem != "" {
-			v.Uncovered = append(v.Uncovered, c)
+			v.Uncovered = addUncovered(v.Uncovered, c)
 		}
 	}
 	for _, o := range list {
