@@ -273,7 +273,7 @@ func (u *Uplink) gap(ctx context.Context, lost *queue.LostError) (change.Sealed,
 		reason = "the box's queue was full and these gave way; its tables follow"
 	}
 	u.Log.Error("changes are lost; the tables are sent again", "seq", lost.First, "last", lost.Last, "err", lost)
-	if err := u.store.reload(ctx, nil, true); err != nil {
+	if err := u.loseUnread(ctx); err != nil {
 		return change.Sealed{}, err
 	}
 	u.orders.give(order{})

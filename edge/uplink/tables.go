@@ -210,7 +210,7 @@ func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem
 }
 
 // loadAll loads the tables that wait for it, one after the other, and returns
-// when none does, or when ctx ends.
+// when none does, or when ctx ends. History comes last: nothing waits for it.
 func (u *Uplink) loadAll(ctx context.Context) error {
 	if err := u.waitForSlot(ctx); err != nil {
 		return err
@@ -219,12 +219,17 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range list {
-		// Rows of history add and correct; others are exactly what is sent.
-		if e.State != proto.TableLoading || e.Class != "event" && !u.mayLoad() {
-			continue
+	for _, history := range []bool{false, true} {
+		for _, e := range list {
+			// Rows of history add and correct; others are exactly what is sent.
+			if e.State != proto.TableLoading || (e.Class == "event") != history || !history && !u.mayLoad() {
+				continue
+			}
+			if err := u.load(ctx, e); err != nil {
+				return err
+			}
 		}
-		if err := u.load(ctx, e); err != nil {
+		if err := u.readUnread(ctx); err != nil {
 			return err
 		}
 	}

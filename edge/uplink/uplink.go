@@ -175,8 +175,20 @@ func (u *Uplink) Registry() *apply.Registry {
 }
 
 // Settled waits until everything that was committed here before the call is in
-// the queue.
+// the queue. For what must be read from the tables it does not wait; see unread.go.
 func (u *Uplink) Settled(ctx context.Context) error {
+	if err := u.drained(ctx); err != nil {
+		return err
+	}
+	// Behind it: where the slot was lost meanwhile, this was noted before the next was read.
+	if u.epoch.Get().Unread {
+		return errUnread
+	}
+	return nil
+}
+
+// drained waits until what the WAL has now is in the queue.
+func (u *Uplink) drained(ctx context.Context) error {
 	u.mu.Lock()
 	c := u.capture
 	u.mu.Unlock()

@@ -37,6 +37,9 @@ type Epoch struct {
 	After change.Position
 	// Past is what the WAL still had of the time before: it is not of this epoch.
 	Past Past
+	// Unread is true while changes that were made before may be in the database alone:
+	// what it holds is not in the stream again yet.
+	Unread bool
 }
 
 // Past is what committed before both.
@@ -48,8 +51,8 @@ type Past struct {
 // File keeps the current epoch on disk, outside the database and the
 // queue, because a new epoch is begun when one of those was lost. Its lines
 // are the number, the state, and the reason. The state is "opening" or "open",
-// and where the database was put back "past" with its two numbers, and "restored"
-// or "whole" with a position.
+// followed by "unread", and where the database was put back "past" with its two
+// numbers, and "restored" or "whole" with a position.
 type File struct {
 	path string
 	now  *atomic.Pointer[Epoch]
@@ -118,6 +121,9 @@ func (n Epoch) state() string {
 	if n.Opening {
 		s = "opening"
 	}
+	if n.Unread {
+		s += " unread"
+	}
 	if n.Past != (Past{}) {
 		s += fmt.Sprintf(" past %d %d", n.Past.LSN, n.Past.Micros)
 	}
@@ -137,6 +143,8 @@ func (n *Epoch) parseState(s string) error {
 	for i := 1; i < len(words); i++ {
 		rest, err := strings.Join(words[i+1:], " "), error(nil)
 		switch words[i] {
+		case "unread":
+			n.Unread = true
 		case "past":
 			_, err = fmt.Sscanf(rest, "%d %d", &n.Past.LSN, &n.Past.Micros)
 		case "restored", "whole":

@@ -10,10 +10,6 @@
 // columns are added while rows are on their way; `make sim` runs as many as one likes.
 // The tables have the policies edge, cloud and columns, each with its book.
 //
-// Known, and kept out of the books: a box loses its slot while the region sends all
-// tables again, as seed 2073 has it. What the box's people did and nobody had read may
-// then be undone by the region's older rows; both sides are equal all the same.
-//
 // Not in it, and so not shown by it: clocks that jump (the programs compare
 // monotonic time; the databases' clocks are this machine's), columns that are taken
 // away, a box that is replaced, rows that change their facility, more than two

@@ -261,7 +261,7 @@ const hitsSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM disk
 func (w *world) edgeSlotLost(ctx context.Context) error {
 	e := w.someEdge()
 	w.lossy = true
-	w.ticksLost[e.id], w.slotLost[e.id] = true, true
+	w.ticksLost[e.id] = true
 	if err := e.crash(); err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (w *world) edgeSlotLost(ctx context.Context) error {
 // comes down by ranges, in which the edge's version stands wherever it touched
 // the row since, whatever the cloud had seen.
 func (w *world) regionSlotLost(ctx context.Context) error {
-	w.lossy, w.resent = true, true
+	w.lossy = true
 	if err := w.region.stop(); err != nil {
 		return err
 	}
@@ -314,7 +314,7 @@ func (w *world) regionRestored(ctx context.Context) error {
 		w.tell("no backup")
 		return nil
 	}
-	w.lossy, w.resent = true, true
+	w.lossy = true
 	for _, e := range w.edges {
 		w.ticksLost[e.id] = true
 	}

@@ -38,14 +38,12 @@ type world struct {
 	growing   bool            // rows of grow are written
 	patience  time.Duration   // until rest
 	backedUp  bool            // there is a backup of the region
-	slotLost  map[string]bool // facilities whose slot was lost
-	resent    bool            // the region sent its tables again, to all
 	putBack   map[string]bool // facilities whose database was put back: history stays in the region
 }
 
 // newWorld starts a region and its facilities, and waits until they are joined.
 func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir string, log *slog.Logger, patience time.Duration) (_ *world, err error) {
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}, putBack: map[string]bool{}, slotLost: map[string]bool{}, patience: patience}
+	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}, putBack: map[string]bool{}, patience: patience}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())

@@ -1,0 +1,69 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+
+	"github.com/agogsaas/holdfast/internal/hint"
+)
+
+// What people changed and nobody had read when the slot was lost, or what the
+// queue has lost, is in the database alone. Whatever comes down then may be
+// older, and nothing here tells: so
+//
+//  1. the loss is noted with the epoch, on disk, before the WAL is read again;
+//  2. until the fact tables have been read into the queue, by key ranges, nothing
+//     of them that comes down is decided: it waits;
+//  3. then the ranges stand for whatever had been changed: the rows are as they
+//     are here, and what the region had of them is told as conflicts.
+//
+// A database that was put back from a backup is the other case: its rows are the
+// older ones, and the region's come first (restored.go). Which of the two it is
+// the region has said before it sends anything: until then no fact table is read.
+
+// errUnread is why nothing that comes down is decided.
+var errUnread = hint.Wrap(errors.New("changes of this box were lost before they were read; its tables are read again first"),
+	"It goes on by itself. A transaction that has long been open on one of the tables keeps it from being read: end that.")
+
+// loseUnread marks all tables to be sent again because what was changed here is
+// not in the queue any more, and notes that until then it is nowhere else.
+func (u *Uplink) loseUnread(ctx context.Context) error {
+	u.setting.Lock()
+	defer u.setting.Unlock()
+	if err := u.store.reload(ctx, nil, true); err != nil {
+		return err
+	}
+	now := u.epoch.Get()
+	if now.Opening || now.Restored { // it will be noted, or the region's rows come first
+		return nil
+	}
+	now.Unread = true
+	return u.epoch.Set(now)
+}
+
+// readUnread notes that nothing is unread any more, unless a fact table still waits
+// to be read. It is called by whoever reads them, so that none of them was read
+// behind what it waits for.
+func (u *Uplink) readUnread(ctx context.Context) error {
+	if !u.epoch.Get().Unread {
+		return nil
+	}
+	if err := u.drained(ctx); err != nil {
+		return err
+	}
+	u.setting.Lock()
+	defer u.setting.Unlock()
+	now := u.epoch.Get()
+	if now.Opening {
+		return nil
+	}
+	if due, err := u.store.facts(ctx); err != nil || len(due) > 0 {
+		return err
+	}
+	now.Unread = false
+	if err := u.epoch.Set(now); err != nil {
+		return err
+	}
+	u.Log.Info("what was changed here unread is in the queue; what comes down is decided again", "epoch", now.Number)
+	return nil
+}
