@@ -20,7 +20,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"golang.org/x/sync/errgroup"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
@@ -312,13 +311,8 @@ type rig struct {
 
 func newRig(t testing.TB, facilities ...string) *rig {
 	t.Helper()
-	db := pgtest.New(t)
+	db := pgtest.Migrated(t, "region", migrations.Up)
 	r := &rig{t: t, pool: db.Pool(t), conn: db.ConnString(), peer: newPeer(t), roster: &roster{windows: make(map[string]time.Time)}}
-	sql := stdlib.OpenDBFromPool(r.pool)
-	defer sql.Close()
-	if err := migrations.Up(t.Context(), sql); err != nil {
-		t.Fatal(err)
-	}
 	for _, f := range facilities {
 		db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES ($1, 'foo', 'Plant ' || $1, 'America/Los_Angeles')`, f)
 	}

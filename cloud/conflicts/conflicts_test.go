@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/conflicts/conflictstest"
@@ -20,12 +19,7 @@ import (
 
 func newDesk(t *testing.T) (*Desk, *pgxpool.Pool) {
 	t.Helper()
-	pool := pgtest.New(t).Pool(t)
-	db := stdlib.OpenDBFromPool(pool)
-	defer db.Close()
-	if err := migrations.Up(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Migrated(t, "region", migrations.Up).Pool(t)
 	conflictstest.Fill(t, pool)
 	return New(pool), pool
 }

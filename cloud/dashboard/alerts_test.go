@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/stdlib"
-
 	"github.com/agogsaas/holdfast/cloud/alert"
 	"github.com/agogsaas/holdfast/cloud/api/apitest"
 	"github.com/agogsaas/holdfast/cloud/channel"
@@ -38,12 +36,7 @@ type alertDesk struct {
 
 func newAlertDesk(t *testing.T) *alertDesk {
 	t.Helper()
-	pool := pgtest.New(t).Pool(t)
-	db := stdlib.OpenDBFromPool(pool)
-	defer db.Close()
-	if err := migrations.Up(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Migrated(t, "region", migrations.Up).Pool(t)
 	log := slog.New(slog.DiscardHandler)
 	store := web.PGStore{Pool: pool}
 	auth, err := web.NewAuth(web.AuthOptions{Name: "test", Store: store, Log: log})

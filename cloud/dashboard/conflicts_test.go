@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/conflicts/conflictstest"
@@ -44,12 +43,7 @@ type pagesOf struct {
 
 func newPages(t *testing.T) *pagesOf {
 	t.Helper()
-	pool := pgtest.New(t).Pool(t)
-	db := stdlib.OpenDBFromPool(pool)
-	defer db.Close()
-	if err := migrations.Up(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Migrated(t, "region", migrations.Up).Pool(t)
 	conflictstest.Fill(t, pool)
 	store, log := web.PGStore{Pool: pool}, slog.New(slog.DiscardHandler)
 	auth, err := web.NewAuth(web.AuthOptions{Name: "test", Store: store, Log: log})

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/internal/mqttclient"
@@ -32,13 +31,8 @@ func newTestFleet(t *testing.T, pool *pgxpool.Pool) *Fleet {
 
 func newTestDB(t *testing.T, facilities ...string) (*pgtest.DB, *pgxpool.Pool) {
 	t.Helper()
-	db := pgtest.New(t)
+	db := pgtest.Migrated(t, "region", migrations.Up)
 	pool := db.Pool(t)
-	sqlDB := stdlib.OpenDBFromPool(pool)
-	defer func() { _ = sqlDB.Close() }()
-	if err := migrations.Up(t.Context(), sqlDB); err != nil {
-		t.Fatal(err)
-	}
 	for _, id := range facilities {
 		db.Exec(t, `INSERT INTO holdfast.facility (id, tenant) VALUES ($1, 'foo')`, id)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/internal/change"
@@ -32,15 +31,8 @@ type bundle struct {
 func setup(t *testing.T) *bundle {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pg := pgtest.New(t)
+	pg := pgtest.Migrated(t, "region", migrations.Up)
 	db := pg.Pool(t)
-	std := stdlib.OpenDBFromPool(db)
-	if err := migrations.Up(ctx, std); err != nil {
-		t.Fatal(err)
-	}
-	if err := std.Close(); err != nil {
-		t.Fatal(err)
-	}
 	pg.Exec(t, `CREATE TABLE public.orders (id int PRIMARY KEY, facility_id text NOT NULL, name text CHECK (name <> 'bad'));
 		INSERT INTO holdfast.facility (id, tenant) SELECT 'f' || i, 'foo' FROM generate_series(1, 50) i`)
 	b := &bundle{db: db, told: make(chan error, 100)}

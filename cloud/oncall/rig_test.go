@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
@@ -33,12 +32,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	pool := pgtest.New(t).Pool(t)
-	std := stdlib.OpenDBFromPool(pool)
-	defer std.Close()
-	if err := migrations.Up(t.Context(), std); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Migrated(t, "region", migrations.Up).Pool(t)
 	_, err := pool.Exec(t.Context(), `INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES
 		('la', 'foo', 'Los Angeles', 'America/Los_Angeles'), ('sf', 'foo', '', 'UTC'), ('frankfurt', 'bar', '', 'Europe/Berlin')`)
 	if err != nil {

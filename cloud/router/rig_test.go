@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/internal/change"
@@ -67,13 +66,8 @@ func newRig(t *testing.T, facilities ...Facility) *rig {
 	if len(facilities) == 0 {
 		facilities = []Facility{{"la", "foo", 1}, {"ny", "foo", 1}, {"bonn", "bar", 1}}
 	}
-	g := &rig{db: pgtest.New(t), changed: make(chan struct{}), facilities: facilities}
+	g := &rig{db: pgtest.Migrated(t, "region", migrations.Up), changed: make(chan struct{}), facilities: facilities}
 	g.pool = g.db.Pool(t)
-	sql := stdlib.OpenDBFromPool(g.pool)
-	defer sql.Close()
-	if err := migrations.Up(t.Context(), sql); err != nil {
-		t.Fatal(err)
-	}
 	g.db.Exec(t, ddl)
 	var ids, tenants []string
 	for _, f := range facilities {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/ingest"
@@ -53,14 +52,9 @@ const epoch = 1 << 32
 
 func newRig(t testing.TB, edgeSQL, regionSQL string, tables ...proto.SyncedTable) *rig {
 	t.Helper()
-	r := &rig{t: t, edge: pgtest.New(t), region: pgtest.New(t), tables: tables}
+	r := &rig{t: t, edge: pgtest.New(t), region: pgtest.Migrated(t, "region", migrations.Up), tables: tables}
 	r.stream.Store(1)
 	r.pool, r.box = r.region.Pool(t), r.edge.Pool(t)
-	db := stdlib.OpenDBFromPool(r.pool)
-	defer db.Close()
-	if err := migrations.Up(t.Context(), db); err != nil {
-		t.Fatal(err)
-	}
 	r.edge.Exec(t, edgeSQL)
 	r.region.Exec(t, regionSQL+`; INSERT INTO holdfast.facility (id, tenant) VALUES ('la', 'foo'); DELETE FROM holdfast.synced_table`)
 	var published []capture.Table

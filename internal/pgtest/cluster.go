@@ -41,7 +41,7 @@ func Cluster(t testing.TB, o Options) *Server {
 func (s *server) newDB(t testing.TB, name string) *DB {
 	t.Helper()
 	db := &DB{Name: name, server: s}
-	db.create(t)
+	db.create(t, "")
 	return db
 }
 

@@ -10,6 +10,8 @@ package pgtest
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
 // Superuser is the role that ConnString connects as. It needs no password:
@@ -31,8 +34,9 @@ const patience = 60 * time.Second
 
 var shared struct {
 	sync.Mutex
-	server *server
-	count  int // databases made so far, for their names
+	server    *server
+	count     int // databases made so far, for their names
+	templates map[string]bool
 }
 
 // DB is one database of a test server.
@@ -47,6 +51,18 @@ type DB struct {
 // ends.
 func New(t testing.TB) *DB {
 	t.Helper()
+	return newShared(t, "", nil)
+}
+
+// Migrated is New with a schema. Up makes it once in the test binary, and every
+// database that is asked for by this name begins as a copy of what it made.
+func Migrated(t testing.TB, name string, up func(context.Context, *sql.DB) error) *DB {
+	t.Helper()
+	return newShared(t, "template_"+name, up)
+}
+
+func newShared(t testing.TB, template string, up func(context.Context, *sql.DB) error) *DB {
+	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.server == nil {
@@ -54,21 +70,43 @@ func New(t testing.TB) *DB {
 		if err != nil {
 			t.Fatalf("start the shared test server: %v", err)
 		}
-		shared.server = s
+		shared.server, shared.templates = s, map[string]bool{}
+	}
+	if template != "" && !shared.templates[template] {
+		origin := &DB{Name: template, server: shared.server}
+		origin.create(t, "")
+		if err := origin.migrate(t.Context(), up); err != nil {
+			origin.drop(t)
+			t.Fatalf("make %s: %v", template, err)
+		}
+		shared.templates[template] = true
 	}
 	shared.count++
 	db := &DB{Name: "test_" + strconv.Itoa(shared.count), server: shared.server}
-	db.create(t)
+	db.create(t, template)
 	t.Cleanup(func() { db.drop(t) })
 	return db
 }
 
-func (d *DB) create(t testing.TB) {
+// migrate leaves no connection behind: a database that has some is not copied.
+func (d *DB) migrate(ctx context.Context, up func(context.Context, *sql.DB) error) error {
+	conn, err := sql.Open("pgx", d.ConnString())
+	if err != nil {
+		return err
+	}
+	return errors.Join(up(ctx, conn), conn.Close())
+}
+
+// create makes the database as a copy of the template, or empty without one.
+func (d *DB) create(t testing.TB, template string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := d.server.exec(ctx, "CREATE DATABASE "+pgx.Identifier{d.Name}.Sanitize())
-	if err != nil {
+	statement := "CREATE DATABASE " + pgx.Identifier{d.Name}.Sanitize()
+	if template != "" {
+		statement += " TEMPLATE " + pgx.Identifier{template}.Sanitize()
+	}
+	if err := d.server.exec(ctx, statement); err != nil {
 		t.Fatalf("create database %s: %v", d.Name, err)
 	}
 }

@@ -3,6 +3,7 @@ package pgtest_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,27 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	err := b.Conn(t).QueryRow(t.Context(), "SELECT count(*) FROM pg_class WHERE relname = 'mine'").Scan(&n)
 	if err != nil || n != 0 {
 		t.Fatalf("a table of one database shows in the other: %d, %v", n, err)
+	}
+}
+
+func TestASchemaIsMadeOnceAndEachTestHasItsOwnCopy(t *testing.T) {
+	made := 0
+	up := func(ctx context.Context, db *sql.DB) error {
+		made++
+		_, err := db.ExecContext(ctx, "CREATE TABLE kept (id int GENERATED ALWAYS AS IDENTITY); INSERT INTO kept DEFAULT VALUES")
+		return err
+	}
+	a := pgtest.Migrated(t, "kept", up)
+	a.Exec(t, "INSERT INTO kept DEFAULT VALUES")
+	b := pgtest.Migrated(t, "kept", up)
+	for db, want := range map[*pgtest.DB]int{a: 2, b: 1} {
+		var n int
+		if err := db.Conn(t).QueryRow(t.Context(), "SELECT count(*) FROM kept").Scan(&n); err != nil || n != want {
+			t.Errorf("%s has %d rows, want %d, %v", db.Name, n, want, err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("the schema was made %d times", made)
 	}
 }
 

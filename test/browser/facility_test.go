@@ -1,6 +1,9 @@
 package browser
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -38,10 +41,9 @@ func (b *box) set(change func(b *box)) {
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	db := pgtest.New(t)
-	conn := openSQL(t, db.ConnString())
-	must(t, localmigrations.Up(t.Context(), conn))
-	must(t, workmigrations.Up(t.Context(), conn))
+	db := pgtest.Migrated(t, "box", func(ctx context.Context, db *sql.DB) error {
+		return errors.Join(localmigrations.Up(ctx, db), workmigrations.Up(ctx, db))
+	})
 	pool := db.Pool(t)
 	for name, role := range map[string]web.Role{"maria": web.Operator, "guest": web.Viewer} {
 		account(t, pool, name, role)

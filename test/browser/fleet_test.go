@@ -116,8 +116,7 @@ func newRegion(t *testing.T) *region {
 // newRegionWith lets with add to what the dashboard stands on.
 func newRegionWith(t *testing.T, with func(*region, *dashboard.Deps)) *region {
 	t.Helper()
-	db := pgtest.New(t)
-	must(t, migrations.Up(t.Context(), openSQL(t, db.ConnString())))
+	db := pgtest.Migrated(t, "region", migrations.Up)
 	r := &region{pool: db.Pool(t), login: "olga", facilities: map[string]fleet.Detail{}}
 	account(t, r.pool, r.login, web.Viewer)
 	auth, err := web.NewAuth(web.AuthOptions{Name: "us-east", Store: web.PGStore{Pool: r.pool}, Log: testLog(t)})

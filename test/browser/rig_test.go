@@ -2,7 +2,6 @@ package browser
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,7 +24,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/jackc/pgx/v5/pgxpool"
-	_ "github.com/jackc/pgx/v5/stdlib"
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/agogsaas/holdfast/internal/web"
@@ -326,16 +324,6 @@ func serve(t *testing.T, h http.Handler, stop chan struct{}) string {
 		srv.Close()
 	})
 	return srv.URL
-}
-
-func openSQL(t *testing.T, dsn string) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
 }
 
 func must(t *testing.T, err error) {

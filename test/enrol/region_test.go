@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/migrations"
 	"github.com/agogsaas/holdfast/cloud/provision"
@@ -52,18 +51,13 @@ func newRegion(t *testing.T) *region {
 
 func newRegionWithHub(t *testing.T, key tunnel.PublicKey, endpoint string) *region {
 	t.Helper()
-	db := pgtest.New(t)
+	db := pgtest.Migrated(t, "region", migrations.Up)
 	r := &region{
 		t: t, db: db, pool: db.Pool(t),
 		tunnel: proto.TunnelSettings{HubKey: proto.Bytes32(key), Endpoint: endpoint, MTU: 1420, KeepaliveSeconds: 25},
 	}
 	var err error
 	if r.ca, err = provision.LoadCA(t.TempDir(), "us-east"); err != nil {
-		t.Fatal(err)
-	}
-	conn := stdlib.OpenDBFromPool(r.pool)
-	defer conn.Close()
-	if err := migrations.Up(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
 	db.Exec(t, `INSERT INTO holdfast.facility (id, tenant) VALUES ('la', 'foo'), ('frankfurt', 'foo')`)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/broker"
@@ -101,11 +99,7 @@ type region struct {
 func newRegion(t *testing.T, b mqttBroker, db *pgtest.DB) *region {
 	t.Helper()
 	if db == nil {
-		db = pgtest.New(t)
-		admin := stdlib.OpenDBFromPool(db.Pool(t))
-		if err := errors.Join(migrations.Up(t.Context(), admin), admin.Close()); err != nil {
-			t.Fatal(err)
-		}
+		db = pgtest.Migrated(t, "region", migrations.Up)
 		for _, d := range []broker.Device{la, ffm} {
 			db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, name) VALUES ($1, $2, $3)`, d.Facility, d.Tenant, strings.ToUpper(d.Facility))
 		}

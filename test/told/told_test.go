@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/alert"
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
@@ -71,11 +70,8 @@ func (r *region) holds(f ...detect.Finding) {
 func newRegion(t *testing.T, ways ...channel.Kind) *region {
 	t.Helper()
 	r := &region{}
-	db := pgtest.New(t)
+	db := pgtest.Migrated(t, "region", migrations.Up)
 	pool := db.Pool(t)
-	sql := stdlib.OpenDBFromPool(pool)
-	defer sql.Close()
-	must(t, migrations.Up(t.Context(), sql))
 	db.Exec(t, `INSERT INTO holdfast.facility (id, tenant, name, time_zone) VALUES ('la', 'foo', 'Los Angeles', 'America/Los_Angeles')`)
 	contact := func(name, number string) (id int64) {
 		must(t, pool.QueryRow(t.Context(), `INSERT INTO holdfast.contact (tenant, name, created_by) VALUES ('foo', $1, 'test') RETURNING id`, name).Scan(&id))

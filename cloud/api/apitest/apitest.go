@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/agogsaas/holdfast/cloud/alert"
 	"github.com/agogsaas/holdfast/cloud/api"
@@ -68,12 +67,7 @@ func (s *Server) Alert() { s.parts.Go("alerts", s.Alerter.Run) }
 func Start(t testing.TB) *Server {
 	t.Helper()
 	ctx := t.Context()
-	pool := pgtest.New(t).Pool(t)
-	sqldb := stdlib.OpenDBFromPool(pool)
-	defer sqldb.Close()
-	if err := migrations.Up(ctx, sqldb); err != nil {
-		t.Fatal(err)
-	}
+	pool := pgtest.Migrated(t, "region", migrations.Up).Pool(t)
 	store := web.PGStore{Pool: pool}
 	auth, err := web.NewAuth(web.AuthOptions{Name: "test", Store: store, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
