@@ -23,6 +23,7 @@ func untilState(t *testing.T, r *apitest.Server, id int64, want string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("parked change %d is %s, not %s: %s", id, p.State, want, p.Message)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

@@ -210,6 +210,7 @@ func (d *alertDesk) until(path string, parts ...string) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("%q is missing in %s:\n%s", missing, path, page)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

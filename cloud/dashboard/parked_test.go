@@ -115,6 +115,7 @@ func (d *desk) untilState(id int64, want string) {
 		if time.Now().After(deadline) {
 			d.t.Fatalf("parked change %d is %s, not %s", id, p.State, want)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

@@ -115,6 +115,7 @@ func (b *bundle) untilCount(t *testing.T, sql string, want int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: %d instead of %d", sql, n, want)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

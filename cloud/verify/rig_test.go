@@ -248,11 +248,13 @@ func (r *rig) demand(in v1.VerifyRequest) v1.VerifyRun {
 		if err != ErrNotConnected || time.Now().After(deadline) {
 			r.t.Fatal(err)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 	for run.State == v1.VerifyRunning {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("not done in time: %+v", run)
 		}
+		<-time.After(5 * time.Millisecond)
 		run, _ = r.v.Latest("la")
 	}
 	return run
@@ -282,6 +284,7 @@ func (r *rig) until(what, table string, ok func(v v1.Verified, pass int64) bool)
 		if time.Now().After(deadline) {
 			r.t.Fatalf("not in time: %s; pass %d, %+v", what, pass, v)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

@@ -22,6 +22,7 @@ func (s *side) untilLines(sql string, want ...string) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s:\n got %q\nwant %q", sql, got, want)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

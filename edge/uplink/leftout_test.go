@@ -38,6 +38,7 @@ func TestWhatIsLeftOutIsToldUntilTheTableIsSentAgain(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("nothing is told: %+v", u.CaptureState())
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 	db.Exec(t, `ALTER TABLE t ADD PRIMARY KEY (id)`)
 	key := func(n string) change.Row { return change.Row{[]byte(n)} }

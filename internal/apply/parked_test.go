@@ -85,6 +85,7 @@ func untilLines(t testing.TB, db *pgtest.DB, sql string, want ...string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s:\n got %q\nwant %q", sql, got, want)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
 

@@ -112,5 +112,6 @@ func (l *lot) settle(s *stream, from *sender, w *world) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("still waiting: %q", left)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }

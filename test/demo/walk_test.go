@@ -153,6 +153,7 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatalf("not ready:\n%s", said.String())
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 	t.Logf("second start ready after %s", time.Since(began).Round(100*time.Millisecond))
 	if after, n := told(); n != count {

@@ -95,5 +95,6 @@ func TestNoProcessOutlivesTheTests(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d is still there", pid)
 		}
+		<-time.After(5 * time.Millisecond)
 	}
 }
