@@ -62,7 +62,9 @@ func build(program, path string) error {
 }
 
 func buildIn(root, program, path string) error {
-	args, cgo := []string{"build", "-o", path}, "0"
+	// As make build does, so that what it compiled is not compiled again here, nor
+	// the build before each time that it lies in another folder.
+	args, cgo := []string{"build", "-trimpath", "-o", path}, "0"
 	if os.Getenv("HOLDFAST_RACE") != "" {
 		args, cgo = append(args, "-race"), "1"
 	}
