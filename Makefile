@@ -16,6 +16,8 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 PKG     ?= ./...
 # Packages tested side by side. Each may run a PostgreSQL of its own.
 JOBS    ?= 2
+# What takes longest of everything begins first, or it would run on alone at the end.
+LONGEST := ./test/scenario ./test/sim
 FUZZTIME ?= 10s
 
 ASSETS  := internal/web/assets
@@ -59,7 +61,7 @@ test-setup:
 
 .PHONY: test
 test: test-setup $(NPM_DONE) ## Run all tests, with the race detector
-	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(PKG)
+	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
 
 .PHONY: check
 check: ## Check format, mistakes, scripts and generated files
