@@ -25,10 +25,21 @@ var errEnded = errors.New("capture has ended")
 // nothing about what is in the sink; it is ctx's, the connection's, or says
 // that Run has ended.
 func (c *Capture) Settled(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		if again, err := c.settledOnce(ctx, conn); !again {
+			return err
+		}
+	}
+}
+
+// settledOnce waits for one barrier. again is true when a connection began to stream
+// meanwhile: it may begin behind the barrier, which the one before had read.
+func (c *Capture) settledOnce(ctx context.Context, conn *pgx.Conn) (again bool, err error) {
 	name := rand.Text()
 	done := make(chan struct{})
 	c.mu.Lock()
 	c.barriers[name] = done
+	begun := c.begun
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -37,18 +48,20 @@ func (c *Capture) Settled(ctx context.Context, conn *pgx.Conn) error {
 	}()
 	// One statement is one transaction; the server gives out what is flushed,
 	// so it must not be one that leaves flushing for later.
-	_, err := conn.Exec(ctx, `SELECT pg_catalog.set_config('synchronous_commit', 'local', true),
+	_, err = conn.Exec(ctx, `SELECT pg_catalog.set_config('synchronous_commit', 'local', true),
 		pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, BarrierPrefix, name)
 	if err != nil {
-		return fmt.Errorf("write a barrier to the WAL: %w", err)
+		return false, fmt.Errorf("write a barrier to the WAL: %w", err)
 	}
 	select {
 	case <-done:
-		return nil
+		return false, nil
+	case <-begun:
+		return true, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	case <-c.ended:
-		return errEnded
+		return false, errEnded
 	}
 }
 

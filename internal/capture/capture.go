@@ -178,6 +178,7 @@ type Capture struct {
 	mu       sync.Mutex
 	stats    Stats
 	barriers map[string]chan struct{} // closed when the barrier of that name is settled
+	begun    chan struct{}            // closed and replaced when a connection begins to stream
 }
 
 // New checks the configuration; it does not connect.
@@ -199,7 +200,7 @@ func New(c Config, sink Sink) (*Capture, error) {
 	}
 	return &Capture{
 		c: c, sink: sink, maxChangePacked: maxChangePacked, nudgeBytes: nudgeBytes, stats: Stats{State: Connecting},
-		ended: make(chan struct{}), barriers: map[string]chan struct{}{},
+		ended: make(chan struct{}), barriers: map[string]chan struct{}{}, begun: make(chan struct{}),
 	}, nil
 }
 
@@ -276,6 +277,8 @@ func (c *Capture) session(ctx context.Context) (streamed bool, err error) {
 		c.c.Log.Info("capture is streaming", "part", "capture", "lsn", LSN(have).String(), "seq", next.Seq)
 	}
 	c.mu.Lock()
+	close(c.begun)
+	c.begun = make(chan struct{})
 	c.stats.Connects++
 	c.stats.Durable = have
 	c.mu.Unlock()

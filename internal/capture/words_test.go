@@ -137,3 +137,37 @@ func TestSettledOutlivesAConnection(t *testing.T) {
 		}
 	}
 }
+
+// What a connection had read when it broke may be in the sink, barriers and all: the
+// next one begins behind them.
+func TestSettledOutlivesAConnectionThatHadReadItsBarrier(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.New(t), `CREATE TABLE t (id int PRIMARY KEY)`, Table{Schema: "public", Name: "t"})
+	if err := r.stop(); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	c, err := New(Config{ConnString: r.db.ConnString(), Slot: r.slot, Next: change.Position{Epoch: testEpoch, Seq: 1}}, r.queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, look, settled := r.db.Conn(t), r.db.Conn(t), make(chan error, 1)
+	go func() { settled <- c.Settled(ctx, conn) }()
+	eventually(t, "the barrier is in the WAL", func() bool {
+		var there bool
+		err := look.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL, 'proto_version', '1', 'publication_names', 'holdfast', 'messages', 'true')
+			WHERE position($2::bytea IN data) > 0)`, r.slot, []byte(BarrierPrefix)).Scan(&there)
+		return err == nil && there
+	})
+	if err := r.queue.Mark(r.slotInfo(t, look).WAL); err != nil {
+		t.Fatal(err)
+	}
+	run, end := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(run) }()
+	defer func() { end(); <-ended }()
+	if err := <-settled; err != nil {
+		t.Fatal(err)
+	}
+}
