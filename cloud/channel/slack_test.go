@@ -271,6 +271,23 @@ func TestSlackBotTellsAChannelThatItIsIn(t *testing.T) {
 	}
 }
 
+func TestWhatSlackSaysToTheBotMayNotBeWhatItDid(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	const room = "C0PLANTOPS01"
+	w.Join(room)
+	w.Next(faults.HTTP{Lost: true}, faults.HTTP{Status: 500, Took: true})
+	mustSend(t, w.sender, message(channel.Slack, channel.Trigger, room), channel.Delivered)
+	if n := len(w.Messages()); n != 0 {
+		t.Errorf("what was lost is shown: %d messages", n)
+	}
+	_, err := w.sender.Send(soon(t), message(channel.Slack, channel.Trigger, room))
+	wantError(t, err, temporary, botToken)
+	if n := len(w.Messages()); n != 1 {
+		t.Errorf("%d messages after one that was taken with an error", n)
+	}
+}
+
 func TestSlackAddressIsCheckedWithoutTellingAnybody(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)

@@ -238,10 +238,6 @@ func (p *Peer) add(channel, text string, blocks *api.Blocks) *Message {
 
 func (p *Peer) postMessage(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, bodyMaxBytes)
-	f := p.Take()
-	if f.Answer(w, r) {
-		return
-	}
 	channel, text := r.FormValue("channel"), r.FormValue("text")
 	var blocks api.Blocks
 	p.mu.Lock()
@@ -263,14 +259,19 @@ func (p *Peer) postMessage(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if wait := p.wait(channel); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
-		w.WriteHeader(http.StatusTooManyRequests)
-		answer(w, map[string]any{"ok": false, "error": "ratelimited"})
-		return
+	f := p.Take()
+	if f == (faults.HTTP{}) {
+		if wait := p.wait(channel); wait > 0 {
+			f = faults.HTTP{Status: http.StatusTooManyRequests, RetryAfter: wait, Body: `{"ok":false,"error":"ratelimited"}`}
+		}
 	}
-	m := p.add(channel, text, &blocks)
-	answer(w, map[string]any{"ok": true, "channel": channel, "ts": m.TS})
+	ts := fmt.Sprintf("%d.000000", p.opts.Now().Unix()) // of what is lost
+	if f.Takes() {
+		ts = p.add(channel, text, &blocks).TS
+	}
+	if !f.Answer(w, r) {
+		answer(w, map[string]any{"ok": true, "channel": channel, "ts": ts})
+	}
 }
 
 func (p *Peer) authTest(w http.ResponseWriter, r *http.Request) {
