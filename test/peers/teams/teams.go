@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"golang.org/x/time/rate"
 
 	"github.com/agogsaas/holdfast/test/peers"
 	"github.com/agogsaas/holdfast/test/peers/faults"
@@ -51,6 +52,9 @@ type Options struct {
 	Bare bool
 	// Signature is the secret in its address; default: made up.
 	Signature string
+	// PerSecond is how many messages its address takes; default 4, as Microsoft
+	// says of Teams' webhooks, below 0 any number.
+	PerSecond int
 }
 
 // Card is what a channel shows, as far as we use it.
@@ -74,6 +78,7 @@ type Peer struct {
 	opts   Options
 	sig    string
 	schema *jsonschema.Schema
+	rate   *rate.Limiter
 
 	mu     sync.Mutex
 	cards  []Card // oldest first
@@ -95,7 +100,11 @@ func New(o Options) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the card's schema: %w", err)
 	}
-	return &Peer{opts: o, sig: cmp.Or(o.Signature, signature()), schema: schema}, nil
+	p := &Peer{opts: o, sig: cmp.Or(o.Signature, signature()), schema: schema, rate: rate.NewLimiter(rate.Inf, 0)}
+	if n := cmp.Or(o.PerSecond, 4); n > 0 {
+		p.rate = rate.NewLimiter(rate.Limit(n), n)
+	}
+	return p, nil
 }
 
 func signature() string {
@@ -156,6 +165,9 @@ func (p *Peer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := p.Take()
+	if f == (faults.HTTP{}) && !p.rate.Allow() {
+		f = faults.HTTP{Status: http.StatusTooManyRequests, RetryAfter: time.Second, Body: `{"error":{"code":"TooManyRequests","message":"Rate limit is exceeded. Try again in 1 seconds."}}`}
+	}
 	if f.Takes() {
 		p.run(raw)
 	}

@@ -1,7 +1,12 @@
 package teams_test
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/agogsaas/holdfast/test/peers/teams"
 )
@@ -30,4 +35,31 @@ func TestACardMustBeAsItsSchemaSays(t *testing.T) {
 			t.Errorf("%s: %v", card, err)
 		}
 	}
+}
+
+func TestAnAddressTakesFourMessagesASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, err := teams.New(teams.Options{Bare: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		post := func(want int) {
+			t.Helper()
+			w := httptest.NewRecorder()
+			p.ServeHTTP(w, httptest.NewRequest(http.MethodPost, p.URL(), strings.NewReader(`{"type":"AdaptiveCard","version":"1.2"}`)))
+			if w.Code != want || want == http.StatusTooManyRequests && w.Header().Get("Retry-After") != "1" {
+				t.Errorf("answered %d %v, want %d", w.Code, w.Header(), want)
+			}
+		}
+		for range 4 {
+			post(http.StatusAccepted)
+		}
+		post(http.StatusTooManyRequests)
+		time.Sleep(time.Second)
+		post(http.StatusAccepted)
+		if n := len(p.Cards()); n != 5 {
+			t.Errorf("%d cards are shown, want 5: %v", n, p.Failed())
+		}
+	})
 }
