@@ -105,6 +105,42 @@ func TestAMailThatIsRepeatedArrivesOnce(t *testing.T) {
 	}
 }
 
+func TestASlowMailServerHoldsUpNobodyElseAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	p, s := newMail(t, smtp.Options{})
+	p.Next(smtp.Fault{At: smtp.AfterData, Slow: 50 * time.Millisecond})
+	slow := make(chan error, 1)
+	go func() {
+		_, err := s.Send(soon(t), message(channel.Email, channel.Trigger, mailTo))
+		slow <- err
+	}()
+	eventually(t, "the server is not slow", func() bool { return p.Left() == 0 })
+	mustSend(t, s, message(channel.Email, channel.Trigger, "bo@plant.example.com"), channel.Accepted)
+	select {
+	case err := <-slow:
+		t.Errorf("the slow talk ended before another that began later: %v", err)
+	default:
+		if err := <-slow; err != nil {
+			t.Error(err)
+		}
+	}
+	// So slow that the sender gives up: he comes again, and it arrives once.
+	m := message(channel.Email, channel.Trigger, "cy@plant.example.com")
+	p.Next(smtp.Fault{At: smtp.From, Slow: time.Second})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := s.Send(ctx, m)
+	wantError(t, err, temporary, mailPassword)
+	mustSend(t, s, m, channel.Accepted)
+	times := map[string]int{}
+	for _, m := range p.Mails() {
+		times[m.To] += m.Times
+	}
+	if len(times) != 3 || times[mailTo] != 1 || times["bo@plant.example.com"] != 1 || times["cy@plant.example.com"] != 1 {
+		t.Errorf("how often mail came: %v", times)
+	}
+}
+
 func TestAMailServersRepliesAreClassified(t *testing.T) {
 	t.Parallel()
 	p, s := newMail(t, smtp.Options{})

@@ -60,9 +60,12 @@ const (
 // Fault is one talk that goes wrong.
 type Fault struct {
 	At   Step
-	Code int  // the reply; 0 with Cut or Hang
+	Code int  // the reply; 0 with Cut, Hang or Slow
 	Cut  bool // the connection breaks
 	Hang bool // there is no reply until the sender gives up
+	// Slow: nothing is refused, but from here on the server takes so long for each
+	// byte that it sends.
+	Slow time.Duration
 }
 
 // Options are what the server is like.
@@ -126,10 +129,11 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the mail server: %w", err)
 	}
-	s := &Server{opts: o, ln: ln, ca: ca, done: make(chan struct{}), met: map[string]bool{}}
+	s := &Server{opts: o, ca: ca, done: make(chan struct{}), met: map[string]bool{}}
+	s.ln = &listener{Listener: ln, done: s.done}
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	if o.Implicit {
-		s.ln = tls.NewListener(ln, conf)
+		s.ln = tls.NewListener(s.ln, conf)
 	}
 	s.srv = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
 		if err := s.fault(Connect, c); err != nil {
@@ -175,6 +179,13 @@ func (s *Server) Next(f ...Fault) {
 	s.faults = append(s.faults, f...)
 }
 
+// Left is how many of the faults have not come to pass.
+func (s *Server) Left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.faults)
+}
+
 // Mails are those of all mailboxes, oldest first.
 func (s *Server) Mails() []Mail {
 	s.mu.Lock()
@@ -206,11 +217,14 @@ func (s *Server) fault(at Step, c *smtp.Conn) error {
 	}
 	f := s.faults[0]
 	s.faults = s.faults[1:]
-	if at == Connect {
+	if at == Connect && f.Slow == 0 {
 		s.shut = c
 	}
 	s.mu.Unlock()
 	switch {
+	case f.Slow > 0:
+		under(c.Conn()).slow.Store(int64(f.Slow))
+		return nil
 	case f.Hang:
 		<-s.done
 		return errors.New("closed")
