@@ -12,7 +12,11 @@ import (
 	"time"
 )
 
-const requestMaxBytes = 64 << 10
+const (
+	requestMaxBytes = 64 << 10
+	// validMax is how long a message waits at most, and where nothing is said.
+	validMax = 10 * time.Hour
+)
 
 var number = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 
@@ -130,6 +134,8 @@ func message(code int) string {
 		return "Message body is required."
 	case 21205:
 		return "Url is not a valid URL"
+	case 21624:
+		return "Invalid validity period value"
 	case 21603:
 		return "A 'From' phone number is required."
 	case 21617:
@@ -144,7 +150,13 @@ func (t *Twilio) createMessage(r *http.Request) (int, any, *refusal) {
 	f := r.PostForm
 	m := &Message{
 		SID: sid("SM"), From: f.Get("From"), To: f.Get("To"), Body: f.Get("Body"), Status: "queued", callback: f.Get("StatusCallback"),
-		Segments: segments(f.Get("Body")), At: time.Now().UTC(),
+		Segments: segments(f.Get("Body")), At: time.Now().UTC(), valid: validMax,
+	}
+	if s := f.Get("ValidityPeriod"); s != "" {
+		n, err := strconv.Atoi(s)
+		if m.valid = time.Duration(n) * time.Second; err != nil || m.valid < time.Second || m.valid > validMax {
+			return 0, nil, bad(21624)
+		}
 	}
 	if s := f.Get("MessagingServiceSid"); m.From == "" && s != "" {
 		m.From = s

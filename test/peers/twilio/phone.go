@@ -2,6 +2,7 @@ package twilio
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -64,15 +65,10 @@ func (p *Phone) behaves() Behaviour {
 
 // deliver sends a message, as fast as the account may, and tells what became of it.
 func (t *Twilio) deliver(p *Phone, m *Message) {
-	for range m.Segments {
-		if t.segments.Wait(t.ctx) != nil {
-			return
-		}
-	}
 	c := t.callbacks(m.callback)
 	tell := func(status string, code int) {
 		t.update(func() {
-			if m.Status, m.ErrorCode = status, code; m.ended.IsZero() {
+			if m.Status, m.ErrorCode = status, code; m.ended.IsZero() && code != expired {
 				m.ended = time.Now() // it is charged when it is sent, whatever becomes of it
 			}
 		})
@@ -81,6 +77,13 @@ func (t *Twilio) deliver(p *Phone, m *Message) {
 			form.Set("ErrorCode", strconv.Itoa(code))
 		}
 		c.add(form)
+	}
+	if !t.queue(m) {
+		if t.ctx.Err() == nil {
+			tell("undelivered", expired)
+			c.flush()
+		}
+		return
 	}
 	tell("sent", 0)
 	switch p.behaves() {
@@ -96,6 +99,22 @@ func (t *Twilio) deliver(p *Phone, m *Message) {
 		tell("delivered", 0)
 	}
 	c.flush()
+}
+
+// expired is Twilio's code for a message that waited longer than it may.
+const expired = 30036
+
+// queue waits until a message can be sent; false: it waits no longer.
+func (t *Twilio) queue(m *Message) bool {
+	ctx, cancel := context.WithDeadline(t.ctx, m.At.Add(m.valid))
+	defer cancel()
+	for range m.Segments {
+		if t.segments.Wait(ctx) != nil { // at once, when it would be too long
+			<-ctx.Done()
+			return false
+		}
+	}
+	return true
 }
 
 // Reply sends an SMS back: to the sender of the last one, or else to nobody's
@@ -136,7 +155,7 @@ func (p *Phone) Reply(text string) (string, error) {
 			return "", fmt.Errorf("12300: %s cannot answer an SMS", v.XMLName.Local)
 		}
 		body := cmp.Or(strings.TrimSpace(v.Text), v.child("Body"))
-		back := &Message{SID: sid("SM"), From: to, To: p.Number, Body: body, Status: "queued", Segments: segments(body), At: time.Now().UTC()}
+		back := &Message{SID: sid("SM"), From: to, To: p.Number, Body: body, Status: "queued", Segments: segments(body), At: time.Now().UTC(), valid: validMax}
 		t.update(func() { t.messages = append(t.messages, back) })
 		t.deliver(p, back)
 		said = body

@@ -135,6 +135,7 @@ const (
 	InOrder Callbacks = iota
 	Twice
 	Backwards // all at the end, the last first
+	Alternate // of each message and call, every second one is lost
 	Never
 )
 
@@ -175,7 +176,8 @@ type Message struct {
 	Inbound             bool
 
 	callback string
-	ended    time.Time // guarded by t.mu
+	valid    time.Duration // how long it may wait to be sent
+	ended    time.Time     // guarded by t.mu
 }
 
 // Bill lets all that has ended have its price now.

@@ -249,6 +249,7 @@ type callbacks struct {
 	t    *Twilio
 	to   string
 	mode Callbacks
+	n    int // how many there were
 	kept []url.Values
 }
 
@@ -262,6 +263,7 @@ func (c *callbacks) add(form url.Values) {
 	if c.to == "" {
 		return
 	}
+	c.n++
 	switch c.mode {
 	case InOrder:
 		c.t.post(c.to, form)
@@ -270,6 +272,10 @@ func (c *callbacks) add(form url.Values) {
 		c.t.post(c.to, form)
 	case Backwards:
 		c.kept = append(c.kept, form)
+	case Alternate:
+		if c.n%2 == 1 {
+			c.t.post(c.to, form)
+		}
 	}
 }
 
