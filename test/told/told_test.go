@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,8 +30,11 @@ const (
 	patience       = 30 * time.Second
 )
 
-// both tells Ana at once and Bo after a minute.
-type both struct{ ana, bo int64 }
+// both tells Ana at once and Bo some time later.
+type both struct {
+	ana, bo int64
+	after   time.Duration
+}
 
 func (both) Policies(context.Context, pgx.Tx, alert.Subject) ([]int64, error) { return []int64{1}, nil }
 
@@ -39,7 +43,7 @@ func (b both) Step(ctx context.Context, tx pgx.Tx, policy int64, no int, _ alert
 		return alert.Step{}, false, nil
 	}
 	who := []int64{b.ana, b.bo}[no]
-	st := alert.Step{Policy: policy, No: no, After: time.Duration(no) * time.Minute, Audience: alert.Customer}
+	st := alert.Step{Policy: policy, No: no, After: time.Duration(no) * b.after, Audience: alert.Customer}
 	rows, err := tx.Query(ctx, `SELECT m.contact, m.id, c.name, m.channel, m.address, m.settings FROM holdfast.contact_method m JOIN holdfast.contact c ON c.id = m.contact WHERE c.id = $1 ORDER BY m.id`, who)
 	if err != nil {
 		return st, false, err
@@ -66,8 +70,13 @@ func (r *region) holds(f ...detect.Finding) {
 	r.word = detect.Word{Findings: f}
 }
 
-// newRegion is one whose contacts are reached in these ways.
+// newRegion is one whose contacts are reached in these ways, Bo a minute after Ana.
 func newRegion(t *testing.T, ways ...channel.Kind) *region {
+	t.Helper()
+	return newRegionIn(t, time.Minute, ways...)
+}
+
+func newRegionIn(t *testing.T, after time.Duration, ways ...channel.Kind) *region {
 	t.Helper()
 	r := &region{}
 	db := pgtest.Migrated(t, "region", migrations.Up)
@@ -81,7 +90,7 @@ func newRegion(t *testing.T, ways ...channel.Kind) *region {
 		}
 		return id
 	}
-	people := both{contact("Ana Lima", ana), contact("Bo Chen", bo)}
+	people := both{contact("Ana Lima", ana), contact("Bo Chen", bo), after}
 
 	var handler http.Handler
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { handler.ServeHTTP(w, q) }))
@@ -236,4 +245,47 @@ func TestWhenOnlyAMailboxAnswersTheNextOneIsToldAtOnce(t *testing.T) {
 	if d.AckedBy != "Bo Chen" {
 		t.Errorf("acknowledged by %s", d.AckedBy)
 	}
+}
+
+func TestAMessageOfWhichNothingMoreIsHeardKeepsTheNextOneFromNothing(t *testing.T) {
+	r := newRegionIn(t, 5*time.Second, channel.SMS)
+	r.phones.Phone(ana).Behave(twilio.NeverReport)
+	r.holds(offline())
+	phone := r.phones.Phone(bo)
+	phone.ExpectSMS(t, "Los Angeles is offline", "to acknowledge")
+	if _, err := phone.Reply("ack"); err != nil {
+		t.Fatal(err)
+	}
+	d := r.until(t, "it is not acknowledged", func(d v1.IncidentDetail) bool { return d.AckedBy != "" })
+	if d.AckedBy != "Bo Chen" {
+		t.Errorf("acknowledged by %s", d.AckedBy)
+	}
+	for _, x := range d.Deliveries {
+		if x.Name == "Ana Lima" && x.Event == "trigger" && (x.AcceptedAt == nil || x.State != "sent") {
+			t.Errorf("Ana's message is %s, want it taken and sent, and no more: %+v", x.State, x)
+		}
+	}
+}
+
+func TestWhoRepliedSTOPIsPassedOverAtOnce(t *testing.T) {
+	r := newRegion(t, channel.SMS)
+	r.holds(offline())
+	phone := r.phones.Phone(ana)
+	phone.ExpectSMS(t, "Los Angeles is offline")
+	if said, err := phone.Reply("STOP"); err != nil || said != "" {
+		t.Fatalf("%q, %v", said, err)
+	}
+	r.holds()
+	first := r.until(t, "it is not resolved", func(d v1.IncidentDetail) bool { return d.ResolvedAt != nil })
+	began := time.Now()
+	r.holds(offline())
+	r.phones.Phone(bo).ExpectSMS(t, "Los Angeles is offline", "to acknowledge")
+	if took := time.Since(began); took > 50*time.Second {
+		t.Errorf("Bo is told after %s", took)
+	}
+	r.until(t, "Ana's message is not refused", func(d v1.IncidentDetail) bool {
+		return d.ID != first.ID && slices.ContainsFunc(d.Deliveries, func(x v1.Delivery) bool {
+			return x.Name == "Ana Lima" && x.State == "failed" && strings.Contains(x.Error, "21610")
+		})
+	})
 }
