@@ -174,7 +174,11 @@ func (s store) open(ctx context.Context) ([]detect.Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the open incidents: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[detect.Finding])
+	// By name: whether a finding is sure, for one, is no column, and the rules' to say.
+	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (f detect.Finding, err error) {
+		err = r.Scan(&f.Kind, &f.Facility, &f.Severity, &f.Since, &f.Summary, &f.Evidence, &f.Of)
+		return f, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the open incidents: %w", err)
 	}
