@@ -87,14 +87,20 @@ func Start(o Options) (*People, error) {
 		return nil, fmt.Errorf("open the page of phones and chats: %w", err)
 	}
 	p := &People{region: o.Region, url: "http://" + ln.Addr().String(), dir: o.Dir, pagerKey: secrets["pagerduty.key"]}
-	if p.Mail, err = smtp.Start(smtp.Options{Addr: local(o.Mail), NoTLS: true}); err != nil {
+	if p.Mail, err = smtp.Start(smtp.Options{Addr: local(o.Mail)}); err != nil {
 		return nil, errors.Join(err, ln.Close())
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, mailCA), p.Mail.CA(), 0o600); err != nil { // a new one at each start
+		return nil, errors.Join(fmt.Errorf("keep the mail server's authority: %w", err), p.Mail.Close(), ln.Close())
 	}
 	p.Phones = twilio.New(twilio.Options{
 		AccountSID: account, AuthToken: secrets[twilioToken], Phones: twilio.Rings, Numbers: []string{ourPhone},
 		Inbound: o.Region + "/hooks/twilio/sms", Speak: o.Speak, Pause: 10 * o.Speak,
 	})
 	p.Phones.Phone(PatsNumber).Name = Pat
+	robot := p.Phones.Phone(drillsNumber) // it picks up by itself, so that no phone rings for nothing
+	robot.Name = Drill
+	robot.Behave(twilio.PicksUp)
 	p.Slack = slack.New(slack.Options{BaseURL: p.url + "/slack", Interactions: o.Region + "/hooks/slack", SigningSecret: secrets[slackSigning]})
 	p.slackHook = p.Slack.AddWebhookWith(slackChannel, secrets["slack.hook"])
 	p.PagerDuty = pagerduty.New(pagerduty.Options{Keys: []string{p.pagerKey}})
@@ -129,6 +135,7 @@ const (
 	twilioToken   = "twilio.token"
 	slackSigning  = "slack.signing"
 	webhookSecret = "webhook.secret"
+	mailCA        = "mail-ca.pem" // and this is no secret
 )
 
 // Config is the region's section alerts, with which it reaches them.
@@ -138,7 +145,7 @@ func (p *People) Config() (string, error) {
 		PublicURL: p.region,
 		Support:   "Holdfast support, +1 213 555 0000",
 		Twilio:    channel.TwilioConfig{AccountSID: account, AuthToken: in(twilioToken), FromSMS: ourPhone, FromVoice: ourPhone, BaseURL: p.url + "/twilio"},
-		Email:     channel.EmailConfig{Host: "127.0.0.1", Port: p.Mail.Port(), TLS: "none", From: "Holdfast <alerts@holdfast.example>"},
+		Email:     channel.EmailConfig{Host: "127.0.0.1", Port: p.Mail.Port(), CA: in(mailCA), From: "Holdfast <alerts@holdfast.example>"},
 		Slack:     channel.SlackConfig{SigningSecret: in(slackSigning), BaseURL: p.url + "/slack"},
 		Teams:     channel.TeamsConfig{Hosts: []string{strings.TrimPrefix(p.url, "http://")}},
 		PagerDuty: channel.PagerDutyConfig{BaseURL: p.url + "/pagerduty"},

@@ -16,9 +16,11 @@ const (
 	success    = "Customer success"
 	olga       = "Olga, operations"
 	leads      = "shift leads"
-	drill      = "Drill" // the region's own contact for the daily drill
-	// DrillsMail is where the daily drill goes.
-	DrillsMail = "drill@holdfast.example"
+	// Drill is the region's own contact for the daily drill.
+	Drill = "Drill"
+	// DrillsMail is where the daily drill's mail goes.
+	DrillsMail   = "drill@holdfast.example"
+	drillsNumber = "+12135550199"
 )
 
 // SetUp says to the region who is told of a tenant's facilities: its shift lead
@@ -43,7 +45,15 @@ func (p *People) SetUp(ctx context.Context, api *v1.Client, tenant string) error
 		v1.MethodAdd{Channel: "mqtt", Address: "incident"})
 	ops := s.contact(ctx, v1.Contact{Name: olga, TimeZone: "Europe/Berlin"}, v1.MethodAdd{Channel: "email", Address: "olga@holdfast.example"})
 	paid := s.contact(ctx, v1.Contact{Name: success, TimeZone: "UTC"}, v1.MethodAdd{Channel: "email", Address: "success@holdfast.example"})
-	s.contact(ctx, v1.Contact{Name: drill, TimeZone: "UTC"}, v1.MethodAdd{Channel: "email", Address: DrillsMail})
+	s.contact(ctx, v1.Contact{Name: Drill, TimeZone: "UTC"}, // every channel that somebody else is told by
+		v1.MethodAdd{Channel: "email", Address: DrillsMail}, // first: the drill may go out as soon as there is one
+		v1.MethodAdd{Channel: "sms", Address: drillsNumber},
+		v1.MethodAdd{Channel: "voice", Address: drillsNumber},
+		v1.MethodAdd{Channel: "slack", Address: p.slackHook},
+		v1.MethodAdd{Channel: "teams", Address: p.Teams.URL()},
+		v1.MethodAdd{Channel: "pagerduty", Address: p.pagerKey},
+		v1.MethodAdd{Channel: "webhook", Address: p.url + "/webhook/alerts"},
+		v1.MethodAdd{Channel: "mqtt", Address: "drill"})
 	turns := s.onCall(ctx, v1.Schedule{Tenant: tenant, Name: leads, TimeZone: "America/Los_Angeles"}, pat)
 	s.onCall(ctx, v1.Schedule{Name: "operations", TimeZone: "UTC"}, ops)
 	s.policy(ctx, v1.StandardPolicy{Tenant: tenant, Name: "standard", Schedules: []int64{turns}, First: []int64{room}, Success: []int64{paid}})
