@@ -76,7 +76,8 @@ func (c *demoFolder) nothingRuns() {
 }
 
 // TestTheDemoComesUpAndGoesDown is the README's first command in the background
-// and in the foreground: it says where to click, its second start goes on where
+// and in the foreground: it says where to click, a cut makes the phone ring and is
+// told on every channel, its second start goes on where
 // the first was, and nothing of it stays behind.
 func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 	t.Parallel()
@@ -115,6 +116,7 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 	if list := c.run("holdfastctl", "conflicts", "--json"); !strings.Contains(list, `"la"`) {
 		t.Errorf("no conflict after demo conflict la:\n%s", list)
 	}
+	c.outage()
 	if again := c.run("holdfast-demo", "up"); !strings.Contains(again, "runs already") {
 		t.Errorf("a second up: %s", again)
 	}
