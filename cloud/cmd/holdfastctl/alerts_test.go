@@ -240,7 +240,7 @@ func TestATestSaysWhetherItArrived(t *testing.T) {
 	s.ok("contacts", "add", "Olga", "--method", "email=olga@example.com", "--method", "sms=+12135550123")
 	// A phone is told once a minute: each test has a number of its own.
 	s.ok("contacts", "add", "Pat", "--method", "sms=+12135550124", "--method", "sms=+12135550125")
-	wants(t, s.ok("channel", "list"), "sms", "● ready", "mqtt", "○ not set up", "no broker")
+	wants(t, s.ok("channel", "list"), "sms", "▲ never tried", "mqtt", "○ not set up", "no broker")
 	s.fails(exitFailed, "channel list", "channel", "test", "1", "--wait", "10ms")
 	r.Alert()
 	wants(t, s.ok("channel", "test", "1"), "Olga", "email", "◐ accepted", "by test")
