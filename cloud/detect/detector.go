@@ -217,6 +217,9 @@ func (m *memory) findings(out []Finding, f *Facts, unsure bool) []Finding {
 		if m.part {
 			o.Of = Outage
 		}
+		if !m.down { // it counts as offline, and nobody is told so
+			o.Unsure, o.Summary = true, f.title()+" was offline and is heard again. As it comes and goes, it counts as offline until it has stayed for "+lasting(calmAfter)+"."
+		}
 		out = append(out, o)
 	}
 	if m.unstable {

@@ -151,6 +151,9 @@ func TestComingAndGoingIsOneFinding(t *testing.T) {
 	if w.state(la) != StateOnline {
 		t.Errorf("it is shown as %s", w.state(la))
 	}
+	if f, _ = w.found(Offline, la.ID); !f.Unsure || !strings.Contains(f.Summary, "is heard again") {
+		t.Errorf("while it is there people are told that it is offline: %+v", f)
+	}
 	took := w.until(20*time.Minute, "it is over", w.hasNot(Offline, la.ID))
 	if took < calmAfter-time.Minute || w.count(Unstable) > 0 {
 		t.Errorf("over after %s, unstable: %d", took, w.count(Unstable))
