@@ -20,6 +20,10 @@ import (
 // WireGuard makes one every two minutes.
 const tunnelFresh = 3 * time.Minute
 
+// tunnelQuiet is how long nothing may come through it while something is under way:
+// that is asked for again, and answered, within seconds.
+const tunnelQuiet = 20 * time.Second
+
 // counted is what the watcher sees: what PostgreSQL says of the slot, what the
 // queue holds, what the tunnel and the region's acknowledgements say. What capture
 // and uplink say of how they are is left out on purpose.
@@ -77,6 +81,9 @@ type liveness struct {
 	watch  progress.Watch
 	fill   progress.Fill
 	stalls []progress.Stall
+
+	received uint64    // bytes through the tunnel
+	came     time.Time // when they last became more
 }
 
 // look takes in what is there now; a change is said once.
@@ -129,10 +136,22 @@ func (l *liveness) forecast(room int64) (progress.Forecast, bool) {
 func (f *facts) count() counted {
 	c := counted{pg: f.pg(), queue: f.queue.Stats(), acked: f.queue.Acked(), sent: f.up.Sent(), tables: f.up.TableStates(), pace: f.up.LinkState().BytesPerSecond}
 	if peers, err := f.tun.Stats(); err == nil && len(peers) > 0 {
-		h := peers[0].LastHandshake
-		c.tunnel = !h.IsZero() && time.Since(h) < tunnelFresh
+		now, h := time.Now(), peers[0].LastHandshake
+		c.tunnel = f.live.carries(now, peers[0].RxBytes) && !h.IsZero() && now.Sub(h) < tunnelFresh
 	}
 	return c
+}
+
+// carries reports whether something has come through the tunnel lately. A handshake
+// says so for minutes after the cable was cut, and a stall would be told as soon
+// as it is back.
+func (l *liveness) carries(now time.Time, received uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if received != l.received || l.came.IsZero() {
+		l.received, l.came = received, now
+	}
+	return now.Sub(l.came) < tunnelQuiet
 }
 
 // room is how many more bytes the queue may take: up to its limit, or what its

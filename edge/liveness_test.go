@@ -83,6 +83,33 @@ func TestStageStallsWhenItsCountersStandStill(t *testing.T) {
 
 // The queue's disk hangs: no error, no answer. Capture believes that it is
 // streaming; the counters tell otherwise.
+func TestACutCableIsNoStall(t *testing.T) {
+	t.Parallel()
+	l, now := liveness{log: slog.New(slog.DiscardHandler)}, time.Now()
+	look := func(received uint64) bool {
+		now = now.Add(5 * time.Second)
+		c := busy()
+		c.tunnel = l.carries(now, received)
+		l.look(now, c)
+		return stalled(l.now(), progress.Acknowledge)
+	}
+	for i := range uint64(3) {
+		look(i)
+	}
+	for range 20 { // the handshake is of three minutes ago at most all the while
+		if look(2) {
+			t.Fatal("what waits behind a cut cable is called a stall")
+		}
+	}
+	found := false
+	for i := range uint64(20) { // it is back, and the region takes nothing
+		found = look(10 + i)
+	}
+	if !found {
+		t.Error("a region that takes nothing is not found")
+	}
+}
+
 func TestCaptureThatHangsIsFoundWhileItCallsItselfWell(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Cluster(t, pgtest.Options{})
