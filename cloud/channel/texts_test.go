@@ -363,3 +363,11 @@ func TestWhatIsKnownIsToldInTheFacilitysTime(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestTheEndOfAnOutageDoesNotReadAsOne(t *testing.T) {
+	t.Parallel()
+	in := Incident{Kind: "offline", Name: "Los Angeles", Summary: "Los Angeles is offline: neither its heartbeats nor its tunnel work."}
+	if got := NewWords(Message{Event: Resolve, Incident: in}).Headline; got != "Los Angeles was offline" {
+		t.Errorf("%q", got)
+	}
+}

@@ -57,6 +57,9 @@ func NewWords(m Message) Words {
 		Evidence: local(in.Evidence, zone), Actions: in.Actions, AckedBy: in.AckedBy,
 		URL: in.URL, Offer: in.Offer, OfferURL: in.OfferURL, Affected: in.Affected,
 	}
+	if m.Event == Resolve && in.Kind == "offline" {
+		w.What = w.Place + " was offline" // half asleep one reads no further than "is offline"
+	}
 	w.Headline, w.Belongs = w.What, w.Where
 	if !strings.HasPrefix(w.What, w.Place) {
 		w.Headline = w.Place + ": " + w.What
