@@ -69,7 +69,7 @@ func TestAllIsWellOnlyWhenNothingWaitsForAPerson(t *testing.T) {
 		want string
 		f    v1.FacilityStatus
 	}{
-		{"All is well.", v1.FacilityStatus{}},
+		{"2 facilities online.", v1.FacilityStatus{}},
 		{"No progress at 1 facility: la.", v1.FacilityStatus{Stalled: []v1.Stall{{Text: "x"}}, Parked: 1, Differing: 1}},
 		{"Parked changes wait for somebody at 1 facility: la.", v1.FacilityStatus{Parked: 3, Differing: 1}},
 		{"Rows differ at 1 facility: la.", v1.FacilityStatus{Differing: 1}},

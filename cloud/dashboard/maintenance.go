@@ -168,9 +168,10 @@ func (u *UI) addMaintenance(w http.ResponseWriter, r *http.Request) {
 	case f.Reason == "":
 		err = invalid("reason", "what is done there is missing", "Write it for those who look at the facility meanwhile.")
 	default:
+		whole := now.Truncate(time.Second) // so that it begins at the minute that was chosen
 		_, err = u.d.OnCall.AddMaintenance(r.Context(), v1.MaintenanceAdd{
-			Facility: f.Facility, StartsIn: int(begins.Sub(now) / time.Second), For: int((ends.Sub(begins) + time.Second - 1) / time.Second), Reason: f.Reason,
-		}, whoIs(r), now)
+			Facility: f.Facility, StartsIn: int(begins.Sub(whole) / time.Second), For: int((ends.Sub(begins) + time.Second - 1) / time.Second), Reason: f.Reason,
+		}, whoIs(r), whole)
 	}
 	if err != nil {
 		u.refusedAlert(w, r, err, func(status int, what *wrong) { u.showMaintenance(w, r, status, what) })

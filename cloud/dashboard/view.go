@@ -139,8 +139,8 @@ func (v *fleetView) summarize(named map[string][]string) {
 		v.Text = "The facility's page shows which; holdfastctl verify --repair mends them."
 	default:
 		n := len(named["online"])
-		v.Kind, v.Title = "ok", "All is well."
-		v.Text = fmt.Sprintf("%s online.", plural(n))
+		v.Kind, v.Title = "ok", fmt.Sprintf("%s online.", plural(n))
+		v.Text = "Nothing stands still, and nothing waits for a person here."
 	}
 }
 
