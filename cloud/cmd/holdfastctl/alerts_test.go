@@ -160,6 +160,7 @@ func TestWorkIsAnnouncedFromTheCommandLine(t *testing.T) {
 	s.ok("facility", "add", "la")
 	wants(t, s.ok("maintenance", "list"), "No work is announced")
 	wants(t, s.ok("maintenance", "add", "la", "--for", "2h", "--reason", "new switch"), "Nobody is paged about la until", "maintenance end 1")
+	wants(t, s.ok("oncall"), "nobody is told before", "announced work", "maintenance end 1")
 	s.ok("maintenance", "add", "la", "--in", "3h", "--for", "1h", "--reason", "meter")
 	wants(t, s.ok("maintenance", "list"), "◆ under way", "new switch", "◷ to come", "meter")
 	for length, want := range map[string]string{"9h": "cannot be announced for 9h0m0s", "0s": "cannot be announced for 0s", "-1h": "cannot be announced for -1h0m0s", "30s": "Give --for 1m to 8h"} {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,8 +12,9 @@ import (
 
 // onCallNow is what holdfastctl oncall shows.
 type onCallNow struct {
-	Schedules []v1.OnCall   `json:"schedules"`
-	Coverage  []v1.Coverage `json:"coverage"`
+	Schedules   []v1.OnCall      `json:"schedules"`
+	Coverage    []v1.Coverage    `json:"coverage"`
+	Maintenance []v1.Maintenance `json:"maintenance"`
 }
 
 func (a *app) onCallCmd() *cobra.Command {
@@ -30,6 +33,9 @@ nobody would be told if they went offline.`,
 				return err
 			}
 			if now.Coverage, err = cl.Coverage(cmd.Context()); err != nil {
+				return err
+			}
+			if now.Maintenance, err = cl.Maintenance(cmd.Context(), "", false); err != nil {
 				return err
 			}
 			return a.show(now, func() error { a.printOnCall(now); return nil })
@@ -63,6 +69,11 @@ func (a *app) printOnCall(now onCallNow) {
 		}
 		if f.Operations.Problem != "" {
 			silent = append(silent, []cell{c(f.Facility), c(owner("")), {f.Operations.Problem, red}, c(f.Operations.Remedy)})
+		}
+	}
+	for _, m := range now.Maintenance {
+		if at := time.Now(); !m.StartsAt.After(at) && m.EndsAt.After(at) && m.EndedAt == nil {
+			silent = append(silent, []cell{c(m.Facility), c(""), {"nobody is told before " + a.clockTime(&m.EndsAt) + ": announced work", yellow}, c("holdfastctl maintenance end " + strconv.FormatInt(m.ID, 10))})
 		}
 	}
 	if len(silent) == 0 {
