@@ -20,6 +20,18 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
+// markedAtSlot has the queue begin where the slot does, as after a stream was opened.
+func markedAtSlot(t *testing.T, u *Uplink) {
+	t.Helper()
+	slot, err := u.ensureSlot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Queue.Remark(slot.ConfirmedFlush); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // What a box's people changed and nobody had read when the slot was lost, or what
 // gave way, is not undone by older rows that the region sends meanwhile, also when
 // the tables cannot be read for a while, and when the agent is started again.
@@ -33,11 +45,7 @@ func TestWhatNobodyHasReadStandsAgainstTheRegionsRows(t *testing.T) {
 	t.Run("the agent was started again", func(t *testing.T) {
 		t.Parallel()
 		u, db := settledAlone(t)
-		if slot, err := u.ensureSlot(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if err := u.Queue.Remark(slot.ConfirmedFlush); err != nil {
-			t.Fatal(err)
-		}
+		markedAtSlot(t, u)
 		if err := u.store.reload(t.Context(), nil, true); err != nil {
 			t.Fatal(err)
 		}
@@ -46,11 +54,7 @@ func TestWhatNobodyHasReadStandsAgainstTheRegionsRows(t *testing.T) {
 	t.Run("the queue gave way", func(t *testing.T) {
 		t.Parallel()
 		u, db := settledAlone(t)
-		if slot, err := u.ensureSlot(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if err := u.Queue.Remark(slot.ConfirmedFlush); err != nil {
-			t.Fatal(err)
-		}
+		markedAtSlot(t, u)
 		unreadStands(t, u, db, epoch.Epoch{Number: 1 << 32}, func() {
 			if _, err := u.gap(t.Context(), &queue.LostError{Epoch: 1 << 32, First: 1, Last: 1}); err != nil {
 				t.Fatal(err)
