@@ -69,9 +69,11 @@ func (s *set) makePlan(sh *shape, facility string) *plan {
 		}
 	}
 	if len(gone) > 0 {
+		sh.sortKeys(gone)
 		p.calls = append(p.calls, sh.deleteCall(gone, facility))
 	}
 	for _, c := range order {
+		sh.sortRows(c.rows)
 		p.calls = append(p.calls, sh.updateCall(c, facility))
 	}
 	if len(p.puts) > 0 {
