@@ -38,3 +38,22 @@ func TestRowsThatGotAnotherKeyComeToTheSame(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// What was not sent of a row that got another key in the region is taken from the
+// row here, and sent back, because the region takes it from its own. That goes on
+// when the row gets yet another key before it was sent back.
+func TestARowThatGetsOneKeyAfterTheOtherComesToTheSame(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{})
+	r.edge.tx(`INSERT INTO t (id, v, big) SELECT i, 'base', repeat(md5('base'), 300) FROM generate_series(1, 2) i`)
+	r.rest()
+	r.edge.tx(`UPDATE t SET v = 'E', big = repeat(md5('edge'), 300) WHERE id IN (1, 2)`)
+	r.region.tx(`UPDATE t SET id = 11 WHERE id = 1`, `UPDATE t SET id = 12 WHERE id = 2`)
+	r.region.tx(`UPDATE t SET v = 'C' WHERE id = 11`, `UPDATE t SET id = 21 WHERE id = 11`, `UPDATE t SET id = 31 WHERE id = 21`)
+	r.region.tx(`UPDATE t SET id = 22 WHERE id = 12`, `UPDATE t SET v = 'C' WHERE id = 22`)
+	r.downAll(10)
+	r.rest()
+	if !r.equal() {
+		t.Errorf("the sides differ: here %q, there %q", r.edge.lines(`SELECT id, v, left(big, 8) FROM t ORDER BY id`), r.region.lines(`SELECT id, v, left(big, 8) FROM t ORDER BY id`))
+	}
+}

@@ -337,10 +337,10 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			w.add(i, &v)
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
-				if w.filled && i == 0 {
-					// The cloud took it from the row as it was there.
-					w.elsewhere = append(w.elsewhere, w.keys[1])
-				}
+			}
+			if _, sent := x.facts.sent[w.sentRow(i)]; w.filled && i == 0 && (t != nil || sent) {
+				// The cloud took it from the row as it was there.
+				w.elsewhere = append(w.elsewhere, w.keys[1])
 			}
 			if v.lacking {
 				x.lacking = append(x.lacking, lackingRow{w.shape, w.keys[i]})
