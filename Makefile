@@ -14,8 +14,9 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # PKG narrows test and check: make test PKG=./internal/queue/...
 PKG     ?= ./...
-# Packages tested side by side. Each may run a PostgreSQL of its own.
-JOBS    ?= 2
+# Packages tested side by side. Each may run a PostgreSQL of its own. They wait a
+# good deal, for cables that are cut above all: one more than there are processors.
+JOBS    ?= $(shell expr $$(nproc) + 1)
 # What takes longest of everything begins first, or it would run on alone at the end.
 LONGEST := ./test/scenario ./test/sim
 FUZZTIME ?= 10s
@@ -60,8 +61,9 @@ test-setup:
 	@scripts/setup --for test
 
 .PHONY: test
+# The tests are not vetted here: make check does it.
 test: test-setup $(NPM_DONE) ## Run all tests, with the race detector
-	go test -race -shuffle=on -timeout 12m -p $(JOBS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
+	go test -race -vet=off -shuffle=on -timeout 12m -p $(JOBS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
 
 .PHONY: check
 check: ## Check format, mistakes, scripts and generated files
