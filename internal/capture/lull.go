@@ -42,3 +42,22 @@ func (s *stream) untilDue() time.Duration {
 	defer s.mu.Unlock()
 	return time.Until(s.pauseEnd)
 }
+
+// longNap is for a transaction of which skippedFrom rows were passed over:
+// nobody waits for the others, however slowly they come. But what is committed
+// behind them waits, so that naps get shorter where the WAL is lateFrom behind.
+const (
+	longNap     = 5 * time.Millisecond
+	skippedFrom = 64
+	lateFrom    = 250 * time.Millisecond
+)
+
+// passing returns the length of a nap behind the n-th message, in a transaction
+// that is passed over and was committed so long ago.
+func (l *lull) passing(n int, ago time.Duration) time.Duration {
+	if ago < lateFrom {
+		l.at = n
+		return longNap
+	}
+	return l.next(n, longNap)
+}

@@ -33,3 +33,29 @@ func TestNapsGrowWhenFewMessagesComeAndShrinkWhenManyDo(t *testing.T) {
 		t.Errorf("a lone transaction waits %s", nap)
 	}
 }
+
+// TestWhatIsPassedOverIsReadAsFastAsItComesOnceOthersWaitBehindIt: a socket holds
+// some 270 messages, and a walsender whose socket is full stands still.
+func TestWhatIsPassedOverIsReadAsFastAsItComesOnceOthersWaitBehindIt(t *testing.T) {
+	t.Parallel()
+	const holds, perSecond = 270, 200_000
+	var l lull
+	read := func(ago time.Duration) (perNap int, nap time.Duration) {
+		n := l.at
+		for range 20 {
+			nap = l.passing(n, ago)
+			perNap = min(holds, int(nap.Seconds()*perSecond))
+			n += perNap
+		}
+		return perNap, nap
+	}
+	if _, nap := read(lateFrom / 2); nap != longNap {
+		t.Errorf("nobody waits: %s, want %s", nap, longNap)
+	}
+	if got, nap := read(lateFrom); got == holds {
+		t.Errorf("others wait: the walsender stands still in naps of %s", nap)
+	}
+	if _, nap := read(0); nap != longNap {
+		t.Errorf("nobody waits any more: %s, want %s", nap, longNap)
+	}
+}

@@ -47,11 +47,12 @@ type stream struct {
 	relations map[uint32]*relation
 	now, old  tuple
 	keyRow    change.Row
-	have      uint64 // transactions that committed before it are in the sink
-	txOpen    bool   // between Begin and Commit
-	txSkip    bool   // this transaction is in the sink
-	txTagged  bool   // it came from the other side: its rows are left out
-	skipped   int    // rows of it that were passed over
+	have      uint64    // transactions that committed before it are in the sink
+	txOpen    bool      // between Begin and Commit
+	txSkip    bool      // this transaction is in the sink
+	txTagged  bool      // it came from the other side: its rows are left out
+	skipped   int       // rows of it that were passed over
+	sent      time.Time // when the server sent the last of these, by its clock
 	txMicros  int64
 	txNotes   [][2]string     // what is to be said of it once it has changes
 	txNames   []string        // the barriers in it
@@ -126,7 +127,7 @@ func notify(ch chan struct{}) {
 
 func (s *stream) readLoop(ctx context.Context) error {
 	asleep := true // the next message is the first behind a silence
-	var l lull
+	var l, passed lull
 	for n := 0; ; n++ {
 		switch {
 		case s.cn.buffered() > 0:
@@ -134,7 +135,7 @@ func (s *stream) readLoop(ctx context.Context) error {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
 		case s.skipped >= skippedFrom:
-			if err := pause(ctx, longNap); err != nil {
+			if err := pause(ctx, passed.passing(n, s.sent.Sub(time.UnixMicro(s.txMicros)))); err != nil {
 				return err
 			}
 		case s.cn.waiting() == 0:
@@ -183,13 +184,6 @@ func (s *stream) rest() {
 	}
 }
 
-// longNap is for a transaction of which skippedFrom rows were passed over:
-// nobody waits for the others, however slowly they come.
-const (
-	longNap     = 5 * time.Millisecond
-	skippedFrom = 64
-)
-
 // passOver reports whether the message is a row's change that is left out,
 // which is all there is to do about it. The other side may write a hundred
 // thousand rows a second, and the server hands over each by itself.
@@ -210,6 +204,7 @@ func (s *stream) passOver(data []byte) bool {
 		}
 	}
 	s.skipped++
+	s.sent = time.UnixMicro(int64(binary.BigEndian.Uint64(data[kind-8:])) + pgEpochMicros)
 	return true
 }
 
