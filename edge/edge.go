@@ -147,6 +147,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.Go("what the region has not seen", local.Run)
 	s.Go("way down", down.Run)
 	s.Go("transfer", up.Transfer)
 	s.Go("capture", up.Capture)

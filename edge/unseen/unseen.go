@@ -9,8 +9,9 @@
 //	exact.go    the frames that match are opened, and tell what was done
 //	order.go    which keys lie in a key range
 //
-// Nothing is read before the first question, and what the region has seen is
-// forgotten.
+// Little is read before the first question, and what the region has seen is
+// forgotten. But where a backlog waits it is read as it grows: the first change
+// that comes down after an outage is not to wait until days are read.
 //
 // In:  internal/apply, which asks before it applies what comes down.
 // Out: internal/queue, which is read again.
@@ -21,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/change"
@@ -33,6 +35,10 @@ const (
 	// oldest blocks beyond it only the places of the frames are kept, and every
 	// question opens them.
 	maxFingerprints = 8 << 20
+	// aheadFrom is how much must wait in the queue to be read before a question,
+	// and aheadEvery how often that is looked at.
+	aheadFrom  = 1 << 20
+	aheadEvery = time.Second
 	// cachedBodies is how many opened frames are kept: rows that are asked for
 	// repeatedly are mostly the same.
 	cachedBodies = 4
@@ -46,6 +52,7 @@ type Index struct {
 	mu     sync.Mutex
 	begun  bool
 	from   change.Position // the index holds what comes after
+	seen   change.Position // what Seen was called with last
 	cursor *queue.Cursor
 	blocks []*block
 	tables map[string]*tableKeys
@@ -66,12 +73,46 @@ func (x *Index) Settled(ctx context.Context) error { return x.settled(ctx) }
 func (x *Index) Seen(p change.Position) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.seen = p
 	n := 0
 	for n < len(x.blocks) && !p.Before(x.blocks[n].end) {
 		x.from = x.blocks[n].end
 		n++
 	}
 	x.blocks = append([]*block(nil), x.blocks[n:]...)
+}
+
+// Run reads a backlog as it grows, until ctx is done.
+func (x *Index) Run(ctx context.Context) error {
+	tick := time.NewTicker(aheadEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		// Whoever asks next meets what is wrong, and says so.
+		_ = x.readAhead(ctx)
+	}
+}
+
+func (x *Index) readAhead(ctx context.Context) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	tail, _, ok := x.q.Tail()
+	if !ok || !x.seen.Before(tail) || x.seen == (change.Position{}) || x.q.Stats().Bytes < aheadFrom {
+		return nil
+	}
+	return x.upTo(ctx, tail, x.seen)
+}
+
+// upTo brings the index up to tail, for questions about what comes after seen.
+func (x *Index) upTo(ctx context.Context, tail, seen change.Position) error {
+	if !x.begun || seen.Before(x.from) || x.cursor.Position().Before(seen) {
+		x.reset(seen)
+	}
+	return x.extend(ctx, tail)
 }
 
 // Touched is apply.Local's.
@@ -82,10 +123,7 @@ func (x *Index) Touched(ctx context.Context, seen change.Position, keys apply.Ke
 	if !ok || !seen.Before(tail) {
 		return nil, nil
 	}
-	if !x.begun || seen.Before(x.from) || x.cursor.Position().Before(seen) {
-		x.reset(seen)
-	}
-	if err := x.extend(ctx, tail); err != nil {
+	if err := x.upTo(ctx, tail, seen); err != nil {
 		return nil, err
 	}
 	if len(keys.Rows) == 0 {

@@ -61,6 +61,7 @@ func (e *edge) start(_ context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.stack.Go("what the region has not seen", local.Run)
 	e.stack.Go("way down", e.down.Run)
 	e.stack.Go("transfer", e.up.Transfer)
 	e.stack.Go("capture", e.up.Capture)
