@@ -31,6 +31,8 @@ type lab struct {
 	verifyRows int64
 	// loadRows is the size of the table that is loaded.
 	loadRows int64
+	// backlog is how many changes wait at the facility while others work.
+	backlog int64
 	// facilities are those that are simulated.
 	facilities int
 	// cuts is how many simulated facilities are cut off, soak how long it is tried
@@ -59,7 +61,7 @@ func newLab(o options) (*lab, error) {
 		return nil, fmt.Errorf("open the laboratory's folder: %w", err)
 	}
 	return &lab{
-		log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, facilities: o.facilities,
+		log: o.log, keep: o.keep, rounds: o.rounds, verifyRows: o.verifyRows, loadRows: o.loadRows, backlog: o.backlog, facilities: o.facilities,
 		cuts: o.cuts, crowd: o.crowd, kills: o.kills, soak: o.soak, dir: dir, bin: o.bin,
 	}, nil
 }

@@ -32,6 +32,7 @@ var measurements = []measurement{
 	{"drain of inserts", []string{"drain_insert_ratio", "queue_disk_ratio", "wal_retained_mb", "agent_rss_drain_mb"}, benchDrainInsert},
 	{"drain of pgbench", []string{"drain_pgbench_ratio", "wal_retained_busy_mb"}, benchDrainPgbench},
 	{"lag", []string{"lag_p50_ms", "lag_p99_ms"}, benchLag},
+	{"share", []string{"share_others_p99_s", "share_down_p99_s"}, benchShare},
 	{"cost to the workers", []string{"capture_p95_ratio", "capture_tps_ratio"}, benchCost},
 	{"comparison", []string{"verify_bytes_mb", "verify_cpu_pct"}, benchVerify},
 	{"first load", []string{"first_load_ratio", "first_load_kill_pct"}, benchFirstLoad},
@@ -77,6 +78,11 @@ func main() {
 		loadRows, err = parseRows(s)
 		return err
 	})
+	backlog := int64(1_000_000)
+	flag.Func("backlog", "changes that wait at a facility while others work, such as 100k (default 1M)", func(s string) (err error) {
+		backlog, err = parseRows(s)
+		return err
+	})
 	facilities := flag.Int("facilities", 1000, "simulated facilities")
 	cuts := flag.Int("cuts", 200, "how many simulated facilities are cut off, each by its cable and by its death")
 	soak := flag.Duration("soak", 30*time.Minute, "how long facilities on bad lines are watched")
@@ -87,7 +93,7 @@ func main() {
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := bench(ctx, options{
-		log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, loadRows: loadRows, facilities: *facilities,
+		log: log, only: *only, out: *out, keep: *keep, rounds: *rounds, verifyRows: verifyRows, loadRows: loadRows, backlog: backlog, facilities: *facilities,
 		cuts: *cuts, soak: *soak, crowd: *crowd, kills: *kills, bin: os.Getenv("HOLDFAST_BIN_DIR"),
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -103,9 +109,10 @@ type options struct {
 	rounds    int
 	// verifyRows is for the comparison.
 	verifyRows int64
-	// loadRows is for the first load, facilities for the way down.
-	loadRows   int64
-	facilities int
+	// loadRows is for the first load, backlog for what others wait meanwhile,
+	// facilities for the way down.
+	loadRows, backlog int64
+	facilities        int
 	// cuts, soak, crowd and kills are for detection and alerts.
 	cuts, crowd, kills int
 	soak               time.Duration
