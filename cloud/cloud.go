@@ -245,10 +245,12 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	ways.router, err = router.New(router.Config{
 		ConnString: db.DSN(pgcluster.Capture), DB: pool, Dir: filepath.Join(conf.StateDir, "down"), LogMaxBytes: int64(conf.Down.Max),
 		Tables: in.Tables, Facilities: ways.facilities, Log: log,
-		Mended: func(facility, table string) {
-			if _, err := streams.Heal(facility, "the way down was mended", table); err != nil {
+		Mended: func(facility, table string) bool {
+			asked, err := streams.Heal(facility, "the way down was mended", table)
+			if err != nil {
 				log.Warn("a facility could not be asked for a table", "facility", facility, "table", table, "err", err)
 			}
+			return asked && err == nil
 		},
 		Restored: func(facility string) {
 			if err := streams.Restored(facility); err != nil {

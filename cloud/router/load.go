@@ -54,10 +54,8 @@ func (r *Router) load(ctx context.Context, up func()) error {
 			return err
 		}
 		up()
-		for facility, tables := range r.mended() {
-			for _, t := range tables {
-				r.c.Mended(facility, t)
-			}
+		if err := r.mend(ctx); err != nil {
+			return err
 		}
 		if err := r.restored(ctx); err != nil {
 			return err
@@ -166,7 +164,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		return nil
 	}
 	if route == nil {
-		return r.store.loaded(ctx, l) // the facility gets none of it
+		return r.loaded(ctx, l, change.Position{}) // the facility gets none of it
 	}
 	there, err := r.store.existing(ctx, []string{route.schema}, []string{l.Table})
 	if err != nil {
@@ -174,7 +172,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	}
 	t := capture.Table{Schema: route.schema, Name: l.Table}
 	if !there[t.ID()] {
-		return r.store.loaded(ctx, l)
+		return r.loaded(ctx, l, change.Position{})
 	}
 	tenant, listed := routes.tenants[l.Facility]
 	if !listed {
@@ -183,12 +181,13 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	}
 	if !route.master && l.Reason != reasonReplaced && r.isBehind(l.Facility) {
 		r.log.Warn("a facility is not sent what a restored region has of it; its own rows come up", "facility", l.Facility, "table", t.ID())
-		if err := r.mendLater(ctx, l.Facility, l.Schema+"."+l.Table); err != nil && !errors.Is(err, errPaused) {
-			return err
-		} else if err != nil {
+		at, err := r.mendAt(ctx, l.Facility)
+		if errors.Is(err, errPaused) {
 			return nil
+		} else if err != nil {
+			return err
 		}
-		return r.store.loaded(ctx, l)
+		return r.loaded(ctx, l, at)
 	}
 	if !route.master && l.Reason != reasonReplaced {
 		// What is parked here is newer than what this region would send.
@@ -219,17 +218,28 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	case err != nil:
 		return fmt.Errorf("load %s for %s: %w", t.ID(), l.Facility, err)
 	}
+	var mend change.Position
 	if !route.master && (l.Reason == reasonEpoch || l.Reason == reasonResync) {
-		if err := r.mendLater(ctx, l.Facility, l.Schema+"."+l.Table); errors.Is(err, errPaused) {
+		if mend, err = r.mendAt(ctx, l.Facility); errors.Is(err, errPaused) {
 			return nil
 		} else if err != nil {
 			return err
 		}
 	}
-	if err := r.store.loaded(ctx, l); err != nil {
+	if err := r.loaded(ctx, l, mend); err != nil {
 		return err
 	}
 	r.log.Info("a facility was sent a table", "facility", l.Facility, "table", t.ID(), "rows", rows, "reason", l.Reason, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// loaded notes that all of a load was sent, and where the facility must be before its
+// own rows come up behind it; zero when they need not.
+func (r *Router) loaded(ctx context.Context, l Load, mend change.Position) error {
+	if err := r.store.loaded(ctx, l, mend); err != nil {
+		return err
+	}
+	notify(r.loadLook)
 	return nil
 }
 

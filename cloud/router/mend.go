@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -13,29 +14,39 @@ import (
 // rows come up behind it, and both sides are equal. They must not come before
 // the facility has what it was sent.
 
+//
+// What waits for that is in holdfast.down_load, with the load: it outlives this
+// process, and there is no more of it than of loads.
+
+// mendHeard is how long a facility must have stayed connected since it was asked to
+// have heard it. One that was not is asked once more, which does no harm.
+const mendHeard = 10 * time.Second
+
 // mend is a table that comes up once the facility has all up to a position.
 type mend struct {
-	at    change.Position
-	table string
+	Facility, Table string
+	no              int64 // of the load
+	at              change.Position
 }
 
-// mendLater has the table asked for when the facility has what is in the WAL now.
-func (r *Router) mendLater(ctx context.Context, facility, table string) error {
+// askedMend is when a facility was asked for a mend, and its how many-th connection
+// to this process heard it.
+type askedMend struct {
+	at         time.Time
+	connection uint64
+}
+
+// mendAt is where the facility must be before a table that it has been sent is
+// asked for: at what is in the WAL now. It is zero where nobody wants to be told.
+func (r *Router) mendAt(ctx context.Context, facility string) (change.Position, error) {
 	if r.c.Mended == nil {
-		return nil
+		return change.Position{}, nil
 	}
 	at, err := r.end(ctx, facility)
-	switch {
-	case err != nil:
-		return err
-	case at == (change.Position{}):
-		return errPaused
+	if err == nil && at == (change.Position{}) {
+		err = errPaused
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.mends[facility] = append(r.mends[facility], mend{at, table})
-	notify(r.loadLook)
-	return nil
+	return at, err
 }
 
 // end is the last that a facility gets of what is in the WAL now; zero while
@@ -64,26 +75,36 @@ func (r *Router) end(ctx context.Context, facility string) (at change.Position, 
 	return at, nil
 }
 
-// mended returns the tables that are due.
-func (r *Router) mended() map[string][]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	due := map[string][]string{}
-	for facility, list := range r.mends {
-		var wait []mend
-		for _, m := range list {
-			if r.online[facility] > 0 && !r.acked[facility].Before(m.at) {
-				due[facility] = append(due[facility], m.table)
-			} else {
-				wait = append(wait, m)
+// mend asks facilities for the tables that are due.
+func (r *Router) mend(ctx context.Context) error {
+	if r.c.Mended == nil {
+		return nil
+	}
+	list, err := r.store.mends(ctx)
+	if err != nil {
+		return err
+	}
+	asked := map[mend]askedMend{}
+	for _, m := range list {
+		r.mu.Lock()
+		due := r.online[m.Facility] > 0 && !r.acked[m.Facility].Before(m.at)
+		connection := r.connections[m.Facility]
+		r.mu.Unlock()
+		last, was := r.asked[m]
+		switch was = was && last.connection == connection; {
+		case !due:
+		case was && time.Since(last.at) >= r.c.mendHeard:
+			if err := r.store.mended(ctx, m); err != nil {
+				return err
 			}
-		}
-		r.mends[facility] = wait
-		if len(wait) == 0 {
-			delete(r.mends, facility)
+		case was:
+			asked[m] = last
+		case r.c.Mended(m.Facility, m.Table):
+			asked[m] = askedMend{time.Now(), connection}
 		}
 	}
-	return due
+	r.asked = asked
+	return nil
 }
 
 // Behind notes, before a facility attaches, whether the region has less of it

@@ -56,6 +56,7 @@ func (r *Router) Attach(ctx context.Context, facility, tenant string, has change
 		}
 		r.mu.Lock()
 		r.online[facility]++
+		r.connections[facility]++
 		r.tenants[facility] = tenant
 		if _, listed := r.routes.tenants[facility]; !listed {
 			notify(r.look)

@@ -80,8 +80,8 @@ type Config struct {
 	// Mended is told of a fact table that a connected facility was sent again
 	// because something on the way down was lost: what was removed meanwhile
 	// does not show in what it was sent, so the facility's own rows must come
-	// up behind it. May be nil.
-	Mended func(facility, table string)
+	// up behind it. It reports whether the facility could be asked for them. May be nil.
+	Mended func(facility, table string) bool
 	// Restored is told of a connected facility whose database had been put back,
 	// once it has all that the region has of it. It is needed where Restore is called.
 	Restored func(facility string)
@@ -98,7 +98,8 @@ type Config struct {
 	// AppendFault is the step to the log; nil is fine.
 	AppendFault *fault.Point
 
-	frameChanges int // of capture; tests make it small
+	frameChanges int           // of capture; tests make it small
+	mendHeard    time.Duration // as well
 }
 
 // Router is the region's end of the way down. Make it with New.
@@ -117,8 +118,9 @@ type Router struct {
 	noteLook  chan struct{} // acknowledgements wait to be written
 	pruneLook chan struct{} // the log grew
 
-	untold map[string]bool // owned by publish: tables whose rows' owners the WAL does not tell
-	taken  bool            // owned by capture: somebody else was reading from the slot
+	untold map[string]bool    // owned by publish: tables whose rows' owners the WAL does not tell
+	taken  bool               // owned by capture: somebody else was reading from the slot
+	asked  map[mend]askedMend // owned by load
 
 	mu     sync.Mutex
 	routes *routes
@@ -130,10 +132,9 @@ type Router struct {
 	open    bool
 	opened  chan struct{}
 	recap   context.CancelCauseFunc
-	reading *capture.Capture  // nil while nothing reads the WAL
-	mends   map[string][]mend // of each facility
-	heard   map[string]bool   // facilities that have acknowledged something
-	behind  map[string]bool   // facilities of which this region has less than it had
+	reading *capture.Capture // nil while nothing reads the WAL
+	heard   map[string]bool  // facilities that have acknowledged something
+	behind  map[string]bool  // facilities of which this region has less than it had
 	// restoring are the facilities that came last with a database that was put back.
 	restoring map[string]*restoring
 	// announced is what the facilities are told of tables.
@@ -141,6 +142,8 @@ type Router struct {
 	acked     map[string]change.Position // positions in the current epoch
 	dirty     map[string]bool            // of these, not written yet
 	online    map[string]int             // connected facilities: readers
+	// connections counts how often a facility has attached.
+	connections map[string]uint64
 	// tenants is what facilities attached with: the list may not have them yet.
 	tenants map[string]string
 	stats   Stats
@@ -191,6 +194,7 @@ func New(c Config) (*Router, error) {
 	if c.Every <= 0 {
 		c.Every = defaultEvery
 	}
+	c.mendHeard = cmp.Or(c.mendHeard, mendHeard)
 	c.Slot = cmp.Or(c.Slot, Slot)
 	c.AppendFault = fault.Or(c.AppendFault, "router.append")
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
@@ -208,8 +212,8 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}), untold: map[string]bool{},
-		announced: announced{changed: make(chan struct{})}, mends: map[string][]mend{}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
-		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, tenants: map[string]string{},
+		announced: announced{changed: make(chan struct{})}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
+		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, connections: map[string]uint64{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)
 	if err := r.findEnd(); err != nil {

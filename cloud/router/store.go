@@ -72,7 +72,7 @@ const askSQL = `INSERT INTO holdfast.down_load AS l (facility, schema_name, tabl
 	SELECT $1::text, t.schema_name, t.table_name, $4::text
 	FROM unnest($2::text[], $3::text[]) AS u(s, n) JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 	ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-		load_no = l.load_no + 1, asked_at = now(), done_at = NULL`
+		load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL`
 
 // ask marks tables to be sent to a facility from their first row.
 func (s store) ask(ctx context.Context, facility string, tables []proto.SyncedTable, reason string) error {
@@ -146,7 +146,7 @@ func (s store) reloadAll(ctx context.Context, epoch uint64, tables []proto.Synce
 			FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
 			JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-				load_no = l.load_no + 1, asked_at = now(), done_at = NULL`, schemas, names, reason)
+				load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL`, schemas, names, reason)
 		if err == nil {
 			_, err = tx.Exec(ctx, seenSQL, "")
 		}
@@ -170,7 +170,7 @@ func (s store) offer(ctx context.Context, tables []proto.SyncedTable, again bool
 		FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
 		JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 		ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-			load_no = l.load_no + 1, asked_at = now(), done_at = NULL WHERE $3`, schemas, names, again)
+			load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL WHERE $3`, schemas, names, again)
 	if err != nil {
 		return fmt.Errorf("mark new tables to be sent: %w", err)
 	}
@@ -265,11 +265,38 @@ func (s store) progress(ctx context.Context, tx pgx.Tx, l Load, after change.Row
 	return err
 }
 
-func (s store) loaded(ctx context.Context, l Load) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET done_at = now()
-		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no)
+func (s store) loaded(ctx context.Context, l Load, mend change.Position) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET done_at = now(), mend_epoch = nullif($5::bigint, 0), mend_seq = CASE WHEN $5 <> 0 THEN $6::bigint END
+		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no, int64(mend.Epoch), int64(mend.Seq))
 	if err != nil {
 		return fmt.Errorf("note that %s.%s was sent to %s: %w", l.Schema, l.Table, l.Facility, err)
+	}
+	return nil
+}
+
+// mends returns the tables that facilities are to be asked for.
+func (s store) mends(ctx context.Context) ([]mend, error) {
+	rows, err := s.db.Query(ctx, `SELECT facility, schema_name || '.' || table_name, load_no, mend_epoch, mend_seq
+		FROM holdfast.down_load WHERE mend_epoch IS NOT NULL ORDER BY facility, done_at, schema_name, table_name`)
+	if err != nil {
+		return nil, fmt.Errorf("read what is to be asked for: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m mend, err error) {
+		err = row.Scan(&m.Facility, &m.Table, &m.no, &m.at.Epoch, &m.at.Seq)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what is to be asked for: %w", err)
+	}
+	return list, nil
+}
+
+// mended notes that a facility was asked for a table.
+func (s store) mended(ctx context.Context, m mend) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET mend_epoch = NULL, mend_seq = NULL
+		WHERE facility = $1 AND schema_name || '.' || table_name = $2 AND load_no = $3`, m.Facility, m.Table, m.no)
+	if err != nil {
+		return fmt.Errorf("note that %s was asked for %s: %w", m.Facility, m.Table, err)
 	}
 	return nil
 }

@@ -55,7 +55,10 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return list, nil
 		},
-		Mended:   func(facility, table string) { _, _ = r.streams.Heal(facility, "the way down was mended", table) },
+		Mended: func(facility, table string) bool {
+			asked, err := r.streams.Heal(facility, "the way down was mended", table)
+			return asked && err == nil
+		},
 		Restored: func(facility string) { _ = r.streams.Restored(facility) },
 		Log:      r.log,
 	})

@@ -1,0 +1,88 @@
+package router
+
+import (
+	"testing"
+	"time"
+)
+
+// A facility's own rows come up behind what it was sent again also when the region's
+// process was killed in between, or the facility's line broke as it was asked.
+func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	told := make(chan string, 100)
+	g.c.Mended = func(facility, table string) bool {
+		told <- facility + " " + table
+		return true
+	}
+	g.c.mendHeard = time.Hour
+	waits := func() (done bool, waits int) {
+		t.Helper()
+		err := g.pool.QueryRow(t.Context(), `SELECT bool_and(done_at IS NOT NULL), count(mend_epoch) FROM holdfast.down_load
+			WHERE facility = 'la' AND table_name = 'orders'`).Scan(&done, &waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done, waits
+	}
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'a')`)
+	g.start(t)
+	la := g.box("la", "foo")
+	la.attach(t)
+	g.mark(t, 1)
+	la.until(t, 1)
+	if err := g.r.Resync(t.Context(), "la", "public.orders"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; { // it takes nothing meanwhile
+		if done, n := waits(); done && n == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the table is not sent")
+		}
+	}
+	again := func() {
+		t.Helper()
+		g.stop(t)
+		g.start(t)
+		la.attach(t)
+	}
+	again()
+	select {
+	case what := <-told:
+		t.Fatalf("%s is asked for before the facility has what it was sent", what)
+	default:
+	}
+	hears := func(mark int) {
+		t.Helper()
+		la.rounds(t, mark, told)
+	}
+	hears(2)
+	again() // the process that asked is gone, and what it said perhaps with it
+	hears(200)
+	la.d.Close()
+	la.attach(t) // so may a word be that the line took with it
+	hears(400)
+	g.stop(t)
+	g.c.mendHeard = time.Nanosecond
+	g.start(t)
+	la.attach(t)
+	hears(600)
+	for n := 800; ; n++ {
+		if _, n := waits(); n == 0 {
+			break
+		}
+		if n > 900 {
+			t.Fatal("a facility that has heard it is asked again and again")
+		}
+		g.mark(t, n)
+		la.until(t, n)
+	}
+	again()
+	g.mark(t, 1000)
+	la.until(t, 1000)
+	if n := len(told); n > 0 {
+		t.Errorf("it is asked for %d times more", n)
+	}
+}
