@@ -19,7 +19,7 @@ type parkedInput struct {
 	PageQuery
 	Facility  string `query:"facility" maxLength:"63" doc:"Of this facility only"`
 	Table     string `query:"table" maxLength:"127" doc:"Of this table only: schema.table as PostgreSQL stores it" example:"public.orders"`
-	Reason    string `query:"reason" maxLength:"20" enum:"unique,check,not_null,exclusion,type,missing_table,missing_column,privilege,foreign,behind,parent,other" doc:"With this reason only"`
+	Reason    string `query:"reason" maxLength:"20" enum:"unique,check,not_null,exclusion,type,missing_table,missing_column,privilege,foreign,behind,parent,unread,other" doc:"With this reason only"`
 	State     string `query:"state" enum:"waiting,applied,discarded,replaced,all" default:"waiting"`
 	Direction string `query:"direction" enum:"up,down" doc:"up: refused in the region; down: refused at a facility; default both"`
 }

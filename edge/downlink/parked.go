@@ -196,14 +196,19 @@ func (s *Session) Order(ctx context.Context, o *proto.ParkedOrder) *proto.Proble
 	if err := s.down.order(ctx, o); err != nil {
 		return problem(err)
 	}
-	s.down.mu.Lock()
-	p := s.down.pool
-	s.down.mu.Unlock()
-	if p != nil {
-		p.RetryNow(s.down.cfg.Facility)
-	}
+	s.down.TryAgain()
 	notify(s.down.news)
 	return nil
+}
+
+// TryAgain has what is parked tried again at once: its cause may be gone.
+func (d *Downlink) TryAgain() {
+	d.mu.Lock()
+	p := d.pool
+	d.mu.Unlock()
+	if p != nil {
+		p.RetryNow(d.cfg.Facility)
+	}
 }
 
 var errEnded = hint.Wrap(errors.New("the change does not wait at the box any more"), "holdfastctl parked list shows what does.")

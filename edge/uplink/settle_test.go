@@ -52,7 +52,7 @@ func settledIn(t *testing.T, db *pgtest.DB) (*Uplink, *pgtest.DB) {
 		t.Fatal(err)
 	}
 	settle(t, u)
-	db.Exec(t, `UPDATE holdfast.synced_table SET state = 'streaming', load_after = '["900"]', rows_loaded = 900`)
+	db.Exec(t, `UPDATE holdfast.synced_table SET state = 'streaming', unread = false, load_after = '["900"]', rows_loaded = 900`)
 	if e := settle(t, u); e.State != proto.TableStreaming || e.LoadAfter == nil {
 		t.Fatalf("a table that streams is sent again without need: %+v", e)
 	}

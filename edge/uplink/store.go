@@ -35,6 +35,7 @@ type entry struct {
 	columns     []proto.TableColumn // those that the fingerprint is of
 	RowsLoaded  int64
 	LoadNo      int64
+	Unread      bool // what was changed here is not known; see unread.go
 }
 
 func (s store) migrate(ctx context.Context) error {
@@ -61,7 +62,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, remove
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column,
-			state, problems, load_after, rows_loaded, load_no FROM holdfast.synced_table ORDER BY 1, 2`)
+			state, problems, load_after, rows_loaded, load_no, unread FROM holdfast.synced_table ORDER BY 1, 2`)
 		if err != nil {
 			return err
 		}
@@ -84,7 +85,7 @@ func scanEntry(row pgx.CollectableRow) (entry, error) {
 	var e entry
 	var after *[]*string
 	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema, &e.Policy, &e.CloudColumns, &e.TenantColumn,
-		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo)
+		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo, &e.Unread)
 	if after != nil {
 		e.LoadAfter = make(change.Row, len(*after))
 		for i, v := range *after {
@@ -105,11 +106,12 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 		keep := make([]string, 0, len(t.Tables))
 		for _, e := range t.Tables {
 			keep = append(keep, e.ID())
-			b.Queue(`INSERT INTO holdfast.synced_table AS s (schema_name, table_name, class, facility_column, region_schema, state)
-				VALUES ($1, $2, $3, $4, $5, CASE $3 WHEN 'master' THEN 'streaming' ELSE 'loading' END)
+			b.Queue(`INSERT INTO holdfast.synced_table AS s (schema_name, table_name, class, facility_column, region_schema, state, unread)
+				VALUES ($1, $2, $3, $4, $5, CASE $3 WHEN 'master' THEN 'streaming' ELSE 'loading' END, $3 = 'fact')
 				ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class,
 				    facility_column = EXCLUDED.facility_column, region_schema = EXCLUDED.region_schema,
-				    state = EXCLUDED.state, problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1
+				    state = EXCLUDED.state, problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1,
+				    unread = s.unread AND EXCLUDED.class = 'fact'
 				WHERE (s.class, s.facility_column, s.region_schema)
 				    IS DISTINCT FROM (EXCLUDED.class, EXCLUDED.facility_column, EXCLUDED.region_schema)`,
 				e.Schema, e.Name, e.Class, e.FacilityColumn, e.RegionSchema)
@@ -132,11 +134,20 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 // reload marks tables to be sent again from their first row. What is left out of
 // them then is told anew.
 func (s store) reload(ctx context.Context, ids []string, all bool) error {
+	return s.again(ctx, ids, all, false)
+}
+
+// reloadUnread does so with tables that were not captured until now.
+func (s store) reloadUnread(ctx context.Context, ids []string) error {
+	return s.again(ctx, ids, false, true)
+}
+
+func (s store) again(ctx context.Context, ids []string, all, unread bool) error {
 	_, err := s.db.Exec(ctx, `WITH again AS (UPDATE holdfast.synced_table
-			SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1
+			SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact'
 			WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
 		DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`,
-		append([]string{}, ids...), all)
+		append([]string{}, ids...), all, unread)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}
@@ -159,7 +170,7 @@ func (s store) facts(ctx context.Context) (map[string]int64, error) {
 }
 
 // callOff notes that loads need not be: the region has what is here. Those
-// that were asked for again since then are.
+// that were asked for again since then are, and those of tables that were not captured.
 func (s store) callOff(ctx context.Context, loads map[string]int64) error {
 	var ids []string
 	var nos []int64
@@ -167,7 +178,7 @@ func (s store) callOff(ctx context.Context, loads map[string]int64) error {
 		ids, nos = append(ids, id), append(nos, no)
 	}
 	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = 'streaming' FROM unnest($1::text[], $2::bigint[]) AS u(id, no)
-		WHERE schema_name || '.' || table_name = u.id AND load_no = u.no AND state = 'loading'`, ids, nos)
+		WHERE schema_name || '.' || table_name = u.id AND load_no = u.no AND state = 'loading' AND NOT unread`, ids, nos)
 	if err != nil {
 		return fmt.Errorf("store the state of tables: %w", err)
 	}
@@ -184,7 +195,8 @@ func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, 
 	_, err = s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = $3, problems = $4,
 			load_after = CASE WHEN $5 THEN NULL ELSE load_after END,
 			rows_loaded = CASE WHEN $5 THEN 0 ELSE rows_loaded END,
-			load_no = load_no + CASE WHEN $5 THEN 1 ELSE 0 END
+			load_no = load_no + CASE WHEN $5 THEN 1 ELSE 0 END,
+			unread = unread OR $5 AND class = 'fact'
 		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, state, p, state == proto.TableRefused)
 	if err != nil {
 		return fmt.Errorf("store the state of %s: %w", e.ID(), err)
@@ -213,10 +225,10 @@ func progress(ctx context.Context, tx pgx.Tx, e entry, after change.Row, rows in
 	return err
 }
 
-// loaded notes that all rows of a table have been sent, unless they are to be
+// loaded notes that all rows of a table have been sent, and are in the queue, unless they are to be
 // sent again already.
 func (s store) loaded(ctx context.Context, e entry) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = 'streaming'
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table SET state = 'streaming', unread = false
 		WHERE schema_name = $1 AND table_name = $2 AND load_no = $3 AND state = 'loading'`, e.Schema, e.Name, e.LoadNo)
 	if err != nil {
 		return fmt.Errorf("store the state of %s: %w", e.ID(), err)

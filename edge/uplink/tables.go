@@ -23,6 +23,9 @@ import (
 // master is the class of tables that only the region changes.
 const master = "master"
 
+// fact is the class of tables that both sides change.
+const fact = "fact"
+
 // settleEvery is how often refused tables are looked at again without being asked.
 const settleEvery = 30 * time.Second
 
@@ -138,6 +141,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 		case e.State == proto.TableRefused:
 			state = proto.TableLoading
 		}
+		e.Unread = e.Unread || state == proto.TableRefused && e.Class == fact
 		if state != e.State || !slices.Equal(problems, e.Problems) {
 			if err := u.store.setState(ctx, e.SyncedTable, state, problems); err != nil {
 				return err
@@ -163,13 +167,14 @@ func (u *Uplink) settle(ctx context.Context) error {
 	if err := u.sendUnpublished(ctx, conn.Conn(), good, list); err != nil {
 		return err
 	}
+	// First: what is not captured any more is not written over.
+	u.setTables(version, list, removed)
 	if err := capture.EnsurePublications(ctx, conn.Conn(), good); err != nil {
 		return err
 	}
 	if err := schema.EnsureReadOnly(ctx, conn.Conn(), masters); err != nil {
 		return err
 	}
-	u.setTables(version, list, removed)
 	select {
 	case <-u.settled:
 	default:
@@ -194,9 +199,10 @@ func (u *Uplink) sendUnpublished(ctx context.Context, conn *pgx.Conn, good []cap
 	for i := range list {
 		if slices.Contains(ids, list[i].ID()) {
 			list[i].State, list[i].RowsLoaded = proto.TableLoading, 0
+			list[i].Unread = list[i].Unread || list[i].Class == fact
 		}
 	}
-	return u.store.reload(ctx, ids, false)
+	return u.store.reloadUnread(ctx, ids)
 }
 
 // lint asks the local database whether it can serve a table.
@@ -260,6 +266,11 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	if err != nil {
 		return fmt.Errorf("load %s: %w", e.ID(), err)
 	}
+	if e.Unread {
+		if err := u.drained(ctx); err != nil {
+			return err
+		}
+	}
 	if err := u.store.loaded(ctx, e); err != nil {
 		return err
 	}
@@ -268,6 +279,9 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	if err == nil {
 		u.keepFingerprints(list)
 		u.setTables(version, list, removed)
+		if e.Unread && u.Down != nil {
+			u.Down.TryAgain()
+		}
 	}
 	return err
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/proto"
 )
 
 // What people changed and nobody had read when the slot was lost, or what the
@@ -16,6 +18,11 @@ import (
 //     of them that comes down is decided: it waits;
 //  3. then the ranges stand for whatever had been changed: the rows are as they
 //     are here, and what the region had of them is told as conflicts.
+//
+// Of one table it is so while it is not captured: from when it is refused until it
+// fits again, and has been read, and of a new one until that. Then what comes down
+// of it is parked, and decided when it has been read; everything else flows. It is
+// noted with the table before that leaves the publication.
 //
 // A database that was put back from a backup is the other case: its rows are the
 // older ones, and the region's come first (restored.go). Which of the two it is
@@ -66,4 +73,18 @@ func (u *Uplink) readUnread(ctx context.Context) error {
 	}
 	u.Log.Info("what was changed here unread is in the queue; what comes down is decided again", "epoch", now.Number)
 	return nil
+}
+
+// unread says why what comes down of a table is parked; nil when it is not.
+func (e *entry) unread() *apply.Unread {
+	switch {
+	case !e.Unread:
+		return nil
+	case e.State == proto.TableRefused && len(e.Problems) > 0:
+		return &apply.Unread{Why: "is not captured at this facility, so that its people's changes would be overwritten unseen: " + e.Problems[0].Text, Remedy: e.Problems[0].Remedy}
+	}
+	return &apply.Unread{
+		Why:    "has rows at this facility that were changed before it was captured, and it is still being read",
+		Remedy: "It goes on by itself. A transaction that has long been open on the table keeps it from being read: end that.", Soon: true,
+	}
 }

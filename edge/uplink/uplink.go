@@ -235,11 +235,15 @@ func (u *Uplink) tablesChanged() ([]proto.TableState, <-chan struct{}) {
 }
 
 func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
+	restored, _ := u.Restored()
 	entries := make([]apply.Table, len(list))
 	for i, e := range list {
 		entries[i] = apply.Table{
 			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn, TargetSchema: e.RegionSchema,
 			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
+		}
+		if !restored { // then the region's rows come first
+			entries[i].Unread = e.unread()
 		}
 	}
 	u.mu.Lock()

@@ -307,7 +307,7 @@ func (a *Applier) execution(s *session, b *batch) *execution {
 		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
 	if a.cfg.Direction == Down {
-		x.facts = &facts{local: a.cfg.Local, txs: b.decided(), now: time.Now()}
+		x.facts = &facts{local: a.cfg.Local, registry: a.cfg.Registry, txs: b.decided(), now: time.Now()}
 		if a.cfg.Restored != nil {
 			x.facts.restored, x.facts.whole = a.cfg.Restored()
 		}

@@ -37,8 +37,10 @@ var errRaced = errors.New("a row was made here meanwhile")
 // facts is what an execution needs for fact rows on the way down.
 type facts struct {
 	local Local
-	txs   []txRef // of the batch, where its fold is of all of them
-	now   time.Time
+	// registry is Config.Registry.
+	registry func() *Registry
+	txs      []txRef // of the batch, where its fold is of all of them
+	now      time.Time
 	// restored and whole are Config.Restored's.
 	restored, whole bool
 	// source is the transaction whose changes are applied one by one.
@@ -296,6 +298,10 @@ func (x *execution) settle(ctx context.Context) error {
 func (x *execution) touched(ctx context.Context, sh *shape, seen change.Position, keys []change.Row) (map[int]Touch, error) {
 	if len(keys) == 0 {
 		return nil, nil
+	}
+	// Again, behind the locks: from here on nobody changes the rows unread.
+	if err := x.facts.registry().unread(sh.schema, sh.table); err != nil {
+		return nil, err
 	}
 	k := Keys{Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys}
 	for _, c := range sh.settable() {

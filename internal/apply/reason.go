@@ -27,13 +27,14 @@ const (
 	ReasonForeign       Reason = "foreign" // the row names another facility, or has its key
 	ReasonBehind        Reason = "behind"  // an earlier change of the row is parked
 	ReasonParent        Reason = "parent"  // the row that it refers to is parked
+	ReasonUnread        Reason = "unread"  // what was changed here of its table is not known; see Table.Unread
 	ReasonOther         Reason = "other"
 )
 
 // Reasons are all reasons, for those who check input.
 var Reasons = []Reason{
 	ReasonUnique, ReasonCheck, ReasonNotNull, ReasonExclusion, ReasonType, ReasonMissingTable,
-	ReasonMissingColumn, ReasonPrivilege, ReasonForeign, ReasonBehind, ReasonParent, ReasonOther,
+	ReasonMissingColumn, ReasonPrivilege, ReasonForeign, ReasonBehind, ReasonParent, ReasonUnread, ReasonOther,
 }
 
 // cause is a Reason with what is known of it.

@@ -41,6 +41,18 @@ type Table struct {
 	Policy Policy
 	// CloudColumns are the columns that PolicyColumns leaves to the sender.
 	CloudColumns []string
+	// Unread is set on the way down while Local does not know what was changed here
+	// of a fact table: it is not captured, or was not until now. What comes is parked
+	// meanwhile, so that it is not written over that.
+	Unread *Unread
+}
+
+// Unread is why what was changed of a table here is not known, and what to do.
+type Unread struct {
+	Why, Remedy string
+	// Soon: nobody has to do anything. Key ranges wait for it, and the stream with
+	// them; otherwise they are passed over, and the table is asked for again.
+	Soon bool
 }
 
 // Policy is whose version stands in a conflict.
@@ -142,6 +154,15 @@ func (r *Registry) passedOver(schema, name string) bool {
 	id := schema + "." + name
 	_, synced := r.tables[id]
 	return !synced && r.removed[id]
+}
+
+// unread returns an error for a table of which what was changed here is not known.
+func (r *Registry) unread(schema, name string) error {
+	t, ok := r.Table(schema, name)
+	if !ok || t.Unread == nil {
+		return nil
+	}
+	return misfit{ReasonUnread, tableError(schema+"."+name, t.Unread.Why, "%s", t.Unread.Remedy)}
 }
 
 // Len is the number of tables.

@@ -36,7 +36,7 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, due []*chain,
 	}
 	x := &execution{facility: a.cfg.Facility, session: s, careful: alwaysCareful}
 	if a.cfg.Direction == Down {
-		x.facts = &facts{local: a.cfg.Local, now: time.Now()}
+		x.facts = &facts{local: a.cfg.Local, registry: a.cfg.Registry, now: time.Now()}
 	}
 	o.x = x
 	t := &trial{r: r, a: a, x: x, sift: a.sifter(s, r.pool.newParkset().draft()), provides: provides, o: o}

@@ -274,6 +274,8 @@ func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at pa
 			}
 		}
 		return fateDone, nil
+	case tab.shape == nil && tab.entry.Unread != nil && tab.entry.Unread.Soon:
+		return fateDone, hint.Wrap(fmt.Errorf("%w: %s", ErrUnsettled, tab.misfit.message), "%s", tab.misfit.remedy)
 	case tab.shape == nil && !tab.known:
 		return fateDone, x.full(tab, tab.misfit)
 	case tab.shape == nil:

@@ -12,7 +12,7 @@ type Parked struct {
 	Table      string             `json:"table"`
 	Key        map[string]*string `json:"key" doc:"The key columns as text"`
 	Op         string             `json:"op" enum:"insert,update,delete"`
-	Reason     string             `json:"reason" doc:"unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, foreign, behind (an earlier change of the row), parent (a row that it refers to) or other"`
+	Reason     string             `json:"reason" doc:"unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, foreign, behind (an earlier change of the row), parent (a row that it refers to), unread (at a facility: its table is not captured there, or was not until now) or other"`
 	Code       string             `json:"code,omitempty" doc:"PostgreSQL's SQLSTATE"`
 	Constraint string             `json:"constraint,omitempty"`
 	Message    string             `json:"message"`
