@@ -104,6 +104,39 @@ func (s PGStore) PutToken(ctx context.Context, name string, sum [32]byte, role R
 	return nil
 }
 
+// TokenEntry is what is known of a token, without its secret.
+type TokenEntry struct {
+	Name      string
+	Role      string
+	CreatedAt time.Time
+	ExpiresAt *time.Time // nil: never
+}
+
+// Tokens lists the API tokens by their names.
+func (s PGStore) Tokens(ctx context.Context) ([]TokenEntry, error) {
+	rows, err := s.Pool.Query(ctx, `SELECT name, role, created_at, expires_at FROM holdfast.api_token ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[TokenEntry])
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	return list, nil
+}
+
+// RemoveToken ends the API token of that name; ErrUnknown: there is none.
+func (s PGStore) RemoveToken(ctx context.Context, name string) error {
+	tag, err := s.Pool.Exec(ctx, `DELETE FROM holdfast.api_token WHERE name = $1`, name)
+	if err != nil {
+		return fmt.Errorf("remove token %s: %w", name, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrUnknown
+	}
+	return nil
+}
+
 // CreateSession implements Store. It also sweeps out sessions that ended.
 func (s PGStore) CreateSession(ctx context.Context, sum [32]byte, account string, now, expires time.Time) error {
 	_, err := s.Pool.Exec(ctx, `

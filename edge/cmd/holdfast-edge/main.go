@@ -57,6 +57,7 @@ func command() *cobra.Command {
 			},
 		},
 		enrolCommand(&file),
+		tokenCommand(&file),
 		&cobra.Command{
 			Use: "config", Short: "Print the configuration file with its defaults and what each setting means", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {

@@ -1,0 +1,45 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/agogsaas/holdfast/edge/postgres"
+	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/hint"
+	"github.com/agogsaas/holdfast/internal/pgcluster"
+	"github.com/agogsaas/holdfast/internal/web"
+)
+
+// Access opens what says who may use this box's pages and API, beside the agent
+// that runs, for a user that may read its secrets. Close ends it.
+func Access(ctx context.Context, c Config) (store web.PGStore, closeAll func(), err error) {
+	db, err := postgres.New(c.Postgres.local(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return store, nil, err
+	}
+	pc, err := pgxpool.ParseConfig(db.DSN(pgcluster.Owner))
+	if err != nil {
+		return store, nil, fmt.Errorf("read the connection string: %w", err)
+	}
+	if c.Postgres.Mode == "existing" && c.Postgres.Password != "" {
+		secret, err := config.ReadSecret(c.Postgres.Password)
+		if err != nil {
+			return store, nil, err
+		}
+		pc.ConnConfig.Password = string(secret)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return store, nil, fmt.Errorf("connect to the local database: %w", err)
+	}
+	store = web.PGStore{Pool: pool}
+	if _, err := store.Tokens(ctx); err != nil {
+		pool.Close()
+		return store, nil, hint.Wrap(err, "The agent must run on this box, and this command as the user that runs it.")
+	}
+	return store, pool.Close, nil
+}
