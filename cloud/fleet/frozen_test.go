@@ -40,7 +40,7 @@ func TestApplyThatHangsIsFoundWhileIngestHasNoComplaint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Close()
+	defer session.Close(ctx)
 
 	f := newTestFleet(t, pool)
 	f.cfg.StalledAfter = time.Second

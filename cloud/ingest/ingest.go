@@ -135,14 +135,14 @@ func (in *Ingest) closeAll() {
 	in.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, s := range open {
-		wg.Go(s.Close)
+		wg.Go(func() { s.end(nil) })
 	}
 	wg.Wait()
 }
 
 // Open begins a session of the facility. An older one of the same facility is
-// ended first: its last transaction is committed or undone when Open reads the
-// position.
+// ended first, as Close does: its last transaction is committed or undone when
+// Open reads the position.
 func (in *Ingest) Open(ctx context.Context, facility string) (*Session, error) {
 	in.mu.Lock()
 	place := in.sessions[facility]
@@ -155,6 +155,7 @@ func (in *Ingest) Open(ctx context.Context, facility string) (*Session, error) {
 	place.mu.Lock()
 	defer place.mu.Unlock()
 	if old := place.current(in); old != nil {
+		old.drain(ctx, ErrReplaced)
 		old.end(ErrReplaced)
 	}
 	s, err := in.newSession(ctx, facility)

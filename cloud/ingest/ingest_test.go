@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -173,8 +174,44 @@ func TestNewerSessionEndsTheOlder(t *testing.T) {
 	if err := two.Push(context.Background(), frame(t, 2, "f1", "b")); err != nil || !untilDurable(t, two, 2) {
 		t.Error(err, two.Err())
 	}
-	two.Close()
-	two.Close()
+	two.Close(context.Background())
+	two.Close(context.Background())
+}
+
+// TestWhatHasComeNeedNotComeAgain: the link breaks, or the box comes back, while
+// much of what it had sent waits to be applied.
+func TestWhatHasComeNeedNotComeAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if err := b.Add(context.Background(), orders, "ops"); err != nil {
+		t.Fatal(err)
+	}
+	const rows, frames = 200, 20
+	names := slices.Repeat([]string{"x"}, rows)
+	send := func(s *Session, from uint64) (to uint64) {
+		t.Helper()
+		for i := range uint64(frames) {
+			if err := s.Push(context.Background(), frame(t, from+i*rows, "f5", names...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return from + frames*rows - 1
+	}
+	one := b.open(t, "f5")
+	sent := send(one, 1)
+	two := b.open(t, "f5")
+	if at := two.Position().Seq; at != sent {
+		t.Errorf("%d transactions had come, and the newer session begins behind %d", sent, at)
+	}
+	sent = send(two, two.Position().Seq+1)
+	two.Close(context.Background())
+	if at := b.open(t, "f5").Position().Seq; at != sent {
+		t.Errorf("%d transactions had come before the link broke, and the next session begins behind %d", sent, at)
+	}
+	if err := two.Push(context.Background(), frame(t, sent+1, "f5", "x")); !errors.Is(err, ErrClosed) {
+		t.Errorf("push into what is closed: %v", err)
+	}
+	b.untilCount(t, "SELECT count(*) FROM public.orders", int(sent))
 }
 
 // TestRefusedTransactionIsExplainedAndGoesOnLater: a region that cannot even

@@ -49,7 +49,7 @@ func (b *box) run(ctx context.Context) error {
 	if err != nil {
 		return b.stuck(ctx, fmt.Errorf("open the facility's session: %w", err))
 	}
-	defer session.Close()
+	defer session.Close(ctx) // the region's: what has come of a box that is gone need not come again
 	tables, changed := b.server.Tables()
 	at := session.Position()
 	if at.Epoch>>32 > hello.Epoch>>32 {

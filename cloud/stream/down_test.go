@@ -23,7 +23,7 @@ func (idle) Position() change.Position                 { return change.Position{
 func (idle) Push(context.Context, change.Sealed) error { return nil }
 func (s idle) Durable() <-chan change.Position         { return s.durable }
 func (idle) Err() error                                { return nil }
-func (idle) Close()                                    {}
+func (idle) Close(context.Context)                     {}
 func frame(t *testing.T, seq uint64) change.Sealed {
 	t.Helper()
 	var b change.Builder

@@ -39,8 +39,9 @@ type Session interface {
 	Durable() <-chan change.Position
 	// Err says why the session ended by itself; nil before.
 	Err() error
-	// Close ends the session.
-	Close()
+	// Close ends the session, once what was pushed is applied if that does not
+	// take long. When ctx ends it does not wait for that.
+	Close(ctx context.Context)
 }
 
 // Down gives one facility's frames on the way down (cloud/router).

@@ -264,7 +264,7 @@ func (session) Position() change.Position                 { return change.Positi
 func (session) Push(context.Context, change.Sealed) error { return nil }
 func (s session) Durable() <-chan change.Position         { return s.durable }
 func (session) Err() error                                { return nil }
-func (session) Close()                                    {}
+func (session) Close(context.Context)                     {}
 
 // downOf is one facility's way down, as the stream knows it.
 type downOf struct {
