@@ -25,14 +25,18 @@ import (
 // locks (an insert has no row to lock) nor SERIALIZABLE (which orders by
 // dependency, not by commit) prevent it. So the chunk takes a SHARE lock on the
 // table, which waits for the writers that are under way and holds new ones up
-// for the few milliseconds that a chunk takes; it gives up after lockTimeout,
-// and the time between two chunks belongs to the workers.
+// for the few milliseconds that a chunk takes; it gives up after lockTimeout.
+// Where workers waited, as much time as a chunk took belongs to them before the
+// next one.
 
 // Limits of a chunk.
 const (
 	chunkRows  = 2000
 	chunkBytes = 1 << 20
-	fetchRows  = 250 // at most, fewer when they are large
+	// firstFetch is with how many rows a chunk begins at most, and fetchGrows how
+	// many times as many the next step may have: rows may get larger at any place.
+	firstFetch = 250
+	fetchGrows = 4
 	// sortedChunkRows is for keys whose order has no index: each chunk sorts
 	// the table.
 	sortedChunkRows  = 20_000
@@ -44,14 +48,13 @@ const (
 	lockTimeout = 200 * time.Millisecond
 	// Every patientEvery-th attempt waits longer than deadlock_timeout (1 s by
 	// default), after which PostgreSQL cancels an autovacuum in the way.
-	patientEvery  = 15
-	patientLock   = 1500 * time.Millisecond
-	lockRetryMin  = 50 * time.Millisecond
-	lockRetryMax  = 2 * time.Second
-	chunkPauseMin = 2 * time.Millisecond
-	// chunkRest is which part of a chunk's time is left to others when nobody
-	// waited for the table.
-	chunkRest = 4
+	patientEvery = 15
+	patientLock  = 1500 * time.Millisecond
+	lockRetryMin = 50 * time.Millisecond
+	lockRetryMax = 2 * time.Second
+	// chunkPauseMin is for those who ask for the table and do not wait for it, as
+	// autovacuum does.
+	chunkPauseMin = 500 * time.Microsecond
 )
 
 // ErrNoKey says that a table has no key, so that its rows cannot be loaded by
@@ -111,12 +114,13 @@ func LoadPart(ctx context.Context, conn *pgx.Conn, t Table, part Part, after cha
 				}
 			}
 			attempt, wait = 0, lockRetryMin
-			// Where workers waited they get as long as the chunk took.
-			rest := time.Since(began)
-			if !l.waited {
-				rest /= chunkRest
+			// Where workers waited they get as long as the chunk took. Who comes
+			// while nobody waits is the next in any case.
+			rest := chunkPauseMin
+			if l.waited {
+				rest = max(rest, time.Since(began))
 			}
-			if err := pause(ctx, max(rest, chunkPauseMin)); err != nil {
+			if err := pause(ctx, rest); err != nil {
 				return err
 			}
 		case busy(err):
@@ -165,6 +169,9 @@ type loader struct {
 	// has stamp.
 	shape *shape
 	stamp string
+	// rows are those of the chunk, and rowBytes what one of the chunk before took.
+	rows     change.RangeWriter
+	rowBytes int
 	// waited: somebody waited for the table while the last chunk had it.
 	waited bool
 }
@@ -176,53 +183,45 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 	// default: the rows are read after the lock was granted.
 	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 	err = pgx.BeginTxFunc(ctx, l.conn, options, func(tx pgx.Tx) error {
-		if err := settle(ctx, tx, attempt); err != nil {
+		stamp, err := l.lock(ctx, tx, attempt)
+		if err != nil {
 			return err
 		}
-		s, err := l.shapeNow(ctx, tx)
+		s, err := l.shapeNow(ctx, tx, stamp)
 		if err != nil {
 			return err
 		}
 		if l.after != nil && len(l.after) != len(s.key) {
 			l.after = nil // the key is another one now
 		}
-		if _, err := tx.Exec(ctx, "LOCK TABLE "+l.table.quoted()+" IN SHARE MODE"); err != nil {
-			return fmt.Errorf("lock: %w", err)
-		}
-		r := change.KeyRange{After: l.after}
 		if err := s.limit(l.part, l.after); err != nil {
 			return err
 		}
-		if r.Rows, done, err = s.rows(ctx, tx, l.after); err != nil {
+		last, end, err := s.rows(ctx, tx, l.after, &l.rows, l.rowBytes)
+		if err != nil {
 			return fmt.Errorf("read rows: %w", err)
 		}
-		upTo := l.after
-		if n := len(r.Rows); n > 0 {
-			upTo = s.keyOf(r.Rows[n-1])
+		n, after, upTo := l.rows.Rows(), l.after, last
+		if n == 0 {
+			upTo = l.after
+		} else {
+			l.rowBytes = l.rows.Bytes()/n + 1
 		}
-		if !done {
-			r.UpTo = upTo
+		l.after, done = upTo, end
+		if done {
+			upTo = nil // there is no end to it
 		}
-		message, err := change.EncodeRange(&s.table, &r)
+		message, err := l.rows.Message(&s.table, after, upTo)
 		if err != nil {
 			return err
 		}
-		if l.part.To != "" {
-			if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, ToPrefix, l.part.To); err != nil {
-				return fmt.Errorf("write the addressee to the WAL: %w", err)
-			}
-		}
-		if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::bytea)`, RangePrefix, message); err != nil {
-			return fmt.Errorf("write the range to the WAL: %w", err)
+		if err := l.write(ctx, tx, s, message); err != nil {
+			return err
 		}
 		if l.progress != nil {
-			if err := l.progress(ctx, tx, upTo, int64(len(r.Rows))); err != nil {
-				return err
-			}
+			return l.progress(ctx, tx, l.after, int64(n))
 		}
-		l.after = upTo
-		l.waited, err = s.awaited(ctx, tx)
-		return err
+		return nil
 	})
 	if err != nil {
 		l.after = before
@@ -230,10 +229,64 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 	return done, err
 }
 
+// lock prepares the transaction, locks the table and returns what stampSQL makes
+// of it, in one round trip.
+func (l *loader) lock(ctx context.Context, tx pgx.Tx, attempt int) (stamp string, err error) {
+	var b pgx.Batch
+	names, values := chunkSettings(attempt)
+	b.Queue(settleSQL, names, values)
+	b.Queue("LOCK TABLE " + l.table.quoted() + " IN SHARE MODE")
+	b.Queue(stampSQL, l.table.quoted())
+	r := tx.SendBatch(ctx, &b)
+	defer func() {
+		if cerr := r.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if _, err := r.Exec(); err != nil {
+		return "", fmt.Errorf("prepare the transaction: %w", err)
+	}
+	if _, err := r.Exec(); err != nil {
+		return "", fmt.Errorf("lock: %w", err)
+	}
+	var now *string
+	if err := r.QueryRow().Scan(&now); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look for changes of the table: %w", err)
+	}
+	if now != nil {
+		stamp = *now
+	}
+	return stamp, nil
+}
+
+// write writes the range into the WAL, and sees whether somebody waits for the
+// table.
+func (l *loader) write(ctx context.Context, tx pgx.Tx, s *shape, message []byte) error {
+	if l.part.To != "" {
+		if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, ToPrefix, l.part.To); err != nil {
+			return fmt.Errorf("write the addressee to the WAL: %w", err)
+		}
+	}
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = $3 AND NOT granted)
+		FROM pg_catalog.pg_logical_emit_message(true, $1, $2::bytea)`, RangePrefix, message, s.oid).Scan(&l.waited)
+	if err != nil {
+		return fmt.Errorf("write the range to the WAL: %w", err)
+	}
+	return nil
+}
+
+const settleSQL = `SELECT pg_catalog.set_config(n, v, true) FROM unnest($1::text[], $2::text[]) AS s(n, v)`
+
 // settle prepares the transaction: canonical text, a short wait for locks, and
 // a commit that does not hold the lock until the disk has it. Progress and
 // message are lost together or not at all.
 func settle(ctx context.Context, tx pgx.Tx, attempt int) error {
+	names, values := chunkSettings(attempt)
+	_, err := tx.Exec(ctx, settleSQL, names, values)
+	return err
+}
+
+func chunkSettings(attempt int) (names, values []string) {
 	timeout := lockTimeout
 	if attempt%patientEvery == patientEvery-1 {
 		timeout = patientLock
@@ -249,10 +302,8 @@ func settle(ctx context.Context, tx pgx.Tx, attempt int) error {
 			set[k] = v
 		}
 	}
-	var names, values []string
 	for k, v := range set {
 		names, values = append(names, k), append(values, v)
 	}
-	_, err := tx.Exec(ctx, `SELECT pg_catalog.set_config(n, v, true) FROM unnest($1::text[], $2::text[]) AS s(n, v)`, names, values)
-	return err
+	return names, values
 }

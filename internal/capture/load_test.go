@@ -323,6 +323,27 @@ func TestLoadTakesLargeRowsOneByOne(t *testing.T) {
 	wantEqual(t, near(t, conn, `SELECT id, v FROM image`), f.rows)
 }
 
+func TestLargeRowsBehindSmallOnesMakeNoLargeChunk(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const small = 2*chunkRows + chunkRows/2
+	db.Exec(t, `CREATE TABLE image (id int PRIMARY KEY, v bytea)`)
+	db.Exec(t, `INSERT INTO image SELECT i, '' FROM generate_series(1, $1::int) i`, small)
+	db.Exec(t, `INSERT INTO image SELECT $1::int + i, (SELECT string_agg(sha256((i || ' ' || n)::bytea), '') FROM generate_series(1, 12500) n) FROM generate_series(1, 30) i`, small)
+	before, most, all := 0, 0, 0
+	if err := LoadTable(t.Context(), db.Conn(t), Table{Schema: "public", Name: "image"}, nil, func(ctx context.Context, tx pgx.Tx, after change.Row, rows int64) error {
+		id, _ := strconv.Atoi(string(after[0]))
+		most, all = max(most, id-max(before, small)), all+int(rows)
+		before = id
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if most > 3 || all != small+30 { // 800 kB of text each
+		t.Errorf("a chunk of %d images, %d rows in all", most, all)
+	}
+}
+
 func TestLoadSeesWhatCommittedWhileItWaited(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)

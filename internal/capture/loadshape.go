@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -109,10 +108,16 @@ func foreignOrder(ctx context.Context, tx pgx.Tx, table uint32) ([]string, error
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-func (s *shape) keyOf(row change.Row) change.Row {
-	key := make(change.Row, len(s.key))
+// keyInto returns a copy of a row's key, in key's memory.
+func (s *shape) keyInto(key, row change.Row) change.Row {
+	if key == nil {
+		key = make(change.Row, len(s.key))
+		for i := range key {
+			key[i] = []byte{} // it stays other than nil, which is NULL
+		}
+	}
 	for i, k := range s.key {
-		key[i] = row[k]
+		key[i] = append(key[i][:0], row[k]...)
 	}
 	return key
 }
@@ -180,8 +185,10 @@ func (s *shape) query(bounded bool, limit int) string {
 	return q + " ORDER BY " + strings.Join(order, ", ") + " LIMIT " + strconv.Itoa(limit)
 }
 
-// rows returns the rows of the next chunk, and whether they are the last.
-func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []change.Row, done bool, err error) {
+// rows reads the rows of the next chunk into w, about rowBytes each if that is
+// not 0, and returns the key of the last one, and whether it is the table's last.
+func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row, w *change.RangeWriter, rowBytes int) (last change.Row, done bool, err error) {
+	w.Reset()
 	limit, limitBytes := chunkRows, chunkBytes
 	if !s.indexed() {
 		limit, limitBytes = sortedChunkRows, sortedChunkBytes
@@ -194,28 +201,32 @@ func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row) (rows []c
 	if err := pg.ExecParams(ctx, "DECLARE holdfast_chunk NO SCROLL CURSOR FOR "+s.query(after != nil, limit), params, nil, nil, nil).Read().Err; err != nil {
 		return nil, false, err
 	}
-	size := 0
-	for fetch := 1; ; {
-		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetch)+" FROM holdfast_chunk", nil, nil, nil, nil).Read()
-		if r.Err != nil {
-			return nil, false, r.Err
-		}
-		for _, v := range r.Rows {
-			n := 0
-			for i := range v {
-				n += len(v[i]) + 2
+	fetch := 1
+	if rowBytes > 0 {
+		fetch = max(1, min(firstFetch, limitBytes/rowBytes))
+	}
+	for {
+		fetched := 0
+		r := pg.ExecParams(ctx, "FETCH "+strconv.Itoa(fetch)+" FROM holdfast_chunk", nil, nil, nil, nil)
+		for r.NextRow() {
+			if fetched++; w.Bytes() >= limitBytes {
+				continue // larger than was to be expected: it is the next chunk's
 			}
-			size += n
-			rows = append(rows, change.Row(v))
+			row := r.Values()
+			w.Add(row)
+			last = s.keyInto(last, row)
+		}
+		if _, err := r.Close(); err != nil {
+			return nil, false, err
 		}
 		switch {
-		case len(r.Rows) < fetch:
-			return rows, len(rows) < limit, nil
-		case size >= limitBytes:
-			return rows, false, nil
+		case w.Bytes() >= limitBytes:
+			return last, false, nil
+		case fetched < fetch:
+			return last, w.Rows() < limit, nil
 		}
-		// As many as should fit, no more than twice as many as before.
-		fetch = max(1, min(2*fetch, fetchRows, (limitBytes-size)/(size/len(rows)+1)))
+		// As many as should fit, no more than a few times as many as before.
+		fetch = max(1, min(fetchGrows*fetch, (limitBytes-w.Bytes())/(w.Bytes()/w.Rows()+1)))
 	}
 }
 
@@ -226,32 +237,16 @@ const stampSQL = `SELECT c.oid || ' ' || c.xmin || ' ' ||
 	coalesce((SELECT pg_catalog.string_agg(i.ctid || ' ' || i.xmin, ' ' ORDER BY i.indexrelid) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid), '')
 	FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)`
 
-// shapeNow reads what the table looks like, unless it is as it was: that takes
-// as long as half of a chunk.
-func (l *loader) shapeNow(ctx context.Context, tx pgx.Tx) (*shape, error) {
-	var stamp *string
-	if err := tx.QueryRow(ctx, stampSQL, l.table.quoted()).Scan(&stamp); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("look for changes of the table: %w", err)
-	}
-	if l.shape == nil || stamp == nil || *stamp != l.stamp {
+// shapeNow returns what the table looks like, which is read unless the catalog is
+// as it was: that takes as long as half of a chunk.
+func (l *loader) shapeNow(ctx context.Context, tx pgx.Tx, stamp string) (*shape, error) {
+	if l.shape == nil || stamp == "" || stamp != l.stamp {
 		s, err := shapeOf(ctx, tx, l.table)
 		if err != nil {
 			return nil, err
 		}
-		l.shape, l.stamp = s, ""
-		if stamp != nil {
-			l.stamp = *stamp
-		}
+		l.shape, l.stamp = s, stamp
 	}
 	s := *l.shape // limit changes it
 	return &s, nil
-}
-
-// awaited reports whether somebody waits for the table.
-func (s *shape) awaited(ctx context.Context, tx pgx.Tx) (waits bool, err error) {
-	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = $1 AND NOT granted)`, s.oid).Scan(&waits)
-	if err != nil {
-		return false, fmt.Errorf("see who waits: %w", err)
-	}
-	return waits, nil
 }

@@ -222,10 +222,29 @@ func (s *stream) fits() bool {
 	return s.pending.Fits(s.c.maxChangePacked, maxChangeBytes)
 }
 
-// addRange puts a range into pending, without rows that are too large.
-func (s *stream) addRange(t *change.Table, r *change.KeyRange) {
+// addRange puts a range message's content into pending.
+func (s *stream) addRange(content []byte) error {
+	t, raw, err := change.ScanRange(content)
+	if err != nil {
+		return err
+	}
 	s.begin()
-	pos := s.pending.AddTable(*t)
+	s.pending.AddRawRange(s.tableOf(t), raw)
+	if s.fits() {
+		return nil
+	}
+	s.pending.Undo()
+	_, r, err := change.DecodeRange(content)
+	if err != nil {
+		return err
+	}
+	s.addWithoutLargest(t, r)
+	return nil
+}
+
+// addWithoutLargest puts a range into pending, without rows that are too large.
+func (s *stream) addWithoutLargest(t *change.Table, r *change.KeyRange) {
+	pos := s.tableOf(t)
 	for s.pending.AddRange(pos, r); !s.fits(); s.pending.AddRange(pos, r) {
 		s.pending.Undo()
 		largest, most := 0, -1

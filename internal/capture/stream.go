@@ -54,14 +54,16 @@ type stream struct {
 	skipped   int       // rows of it that were passed over
 	sent      time.Time // when the server sent the last of these, by its clock
 	txMicros  int64
-	txNotes   [][2]string     // what is to be said of it once it has changes
-	txNames   []string        // the barriers in it
-	txTo      string          // the only facility that it is for
-	rowTable  *change.Table   // of the last row message in the pending builder
-	rowBuild  uint64          // that builder's number
-	rowPos    int             // the table's place in it
-	keep      map[string]bool // Config.Keep
-	untold    map[string]bool // tables without a key whose updates were reported
+	txNotes   [][2]string // what is to be said of it once it has changes
+	txNames   []string    // the barriers in it
+	txTo      string      // the only facility that it is for
+
+	messageTable *change.Table // of the last range or row message in the pending builder
+	messageBuild uint64        // that builder's number
+	messagePos   int           // the table's place in it
+
+	keep   map[string]bool // Config.Keep
+	untold map[string]bool // tables without a key whose updates were reported
 
 	wake   chan struct{} // something for write to look at
 	room   chan struct{} // pending is no longer full

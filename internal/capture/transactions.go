@@ -82,13 +82,10 @@ func (s *stream) logicalMessage(r *reader) error {
 	case TagPrefix:
 		s.tag(string(content))
 	case RangePrefix:
-		table, rows, err := change.DecodeRange(content)
-		if err != nil {
+		if err := s.addRange(content); err != nil {
 			// Anyone may emit a message; only the loader's mean something.
 			s.c.c.Log.Error("a range in the WAL is not the loader's and is left out", "part", "capture", "err", err)
-			return nil
 		}
-		s.addRange(table, rows)
 	case DigestPrefix:
 		s.addDigest(content)
 	case MendPrefix:
@@ -146,10 +143,7 @@ func (s *stream) note(word string, content []byte) {
 // addRow puts a row message's change into pending.
 func (s *stream) addRow(t *change.Table, c *change.Change) {
 	s.begin()
-	if s.rowTable == nil || s.rowBuild != s.build || !sameTable(s.rowTable, t) {
-		s.rowTable, s.rowBuild, s.rowPos = t, s.build, s.pending.AddTable(*t)
-	}
-	s.pending.Add(c.Op, s.rowPos, c.Key, c.Row, c.Absent)
+	s.pending.Add(c.Op, s.tableOf(t), c.Key, c.Row, c.Absent)
 	if !s.fits() {
 		s.pending.Undo()
 		key := c.Key
@@ -158,6 +152,14 @@ func (s *stream) addRow(t *change.Table, c *change.Change) {
 		}
 		s.leaveOut(LeftOut{Table: t, Key: key, Row: c.Row, Reason: TooLarge})
 	}
+}
+
+// tableOf returns the place in pending of a message's table.
+func (s *stream) tableOf(t *change.Table) int {
+	if s.messageTable == nil || s.messageBuild != s.build || !sameTable(s.messageTable, t) {
+		s.messageTable, s.messageBuild, s.messagePos = t, s.build, s.pending.AddTable(*t)
+	}
+	return s.messagePos
 }
 
 func rowKey(t *change.Table, row change.Row) (key change.Row) {

@@ -97,15 +97,7 @@ func (b *Builder) AddNote(words ...string) {
 
 // AddRange adds a Range change to the last transaction.
 func (b *Builder) AddRange(table int, r *KeyRange) {
-	b.txs[len(b.txs)-1].changes++
-	b.total++
-	b.last = len(b.buf)
-	p := append(b.buf, cborArray|6)
-	p = appendHead(p, cborUint, uint64(Range))
-	p = appendHead(p, cborUint, uint64(table))
-	p = append(p, cborNull, cborNull, cborNull, cborArray|3)
-	p = appendRow(p, r.After)
-	p = appendRow(p, r.UpTo)
+	p := appendRow(appendRow(append(b.rangeHead(table), cborArray|3), r.After), r.UpTo)
 	if r.Rows == nil {
 		p = append(p, cborNull)
 	} else {
@@ -115,6 +107,22 @@ func (b *Builder) AddRange(table int, r *KeyRange) {
 		}
 	}
 	b.buf = p
+}
+
+// AddRawRange is AddRange for a range that ScanRange has checked.
+func (b *Builder) AddRawRange(table int, r RawRange) {
+	b.buf = append(b.rangeHead(table), r...)
+}
+
+// rangeHead counts a Range change and returns the buffer with all of it but the range.
+func (b *Builder) rangeHead(table int) []byte {
+	b.txs[len(b.txs)-1].changes++
+	b.total++
+	b.last = len(b.buf)
+	p := append(b.buf, cborArray|6)
+	p = appendHead(p, cborUint, uint64(Range))
+	p = appendHead(p, cborUint, uint64(table))
+	return append(p, cborNull, cborNull, cborNull)
 }
 
 // Fits reports whether the last change that was added takes no more than packed

@@ -74,7 +74,7 @@ func benchFirstLoad(ctx context.Context, l *lab) ([]Figure, error) {
 			ID: "first_load_ratio", What: "a facility's first load of a table, until the region has all of it durably, against a dump",
 			Measured: median(pick(func(x load) float64 { return x.seconds / x.peerSeconds })), Unit: "×",
 			Peer: fmt.Sprintf("pg_dump | psql from the facility's server into another database of the region's cluster, without a tunnel, %s: %s s. Holdfast, through the tunnel and by "+
-				"ranges, with the table left to the workers in between: %s s, %s MB on the wire. Processor time of all programs: %s s against %s s. Median of %d rounds, order alternating, load average %s",
+				"ranges, with the table left to workers who wait in between: %s s, %s MB on the wire. Processor time of all programs: %s s against %s s. Median of %d rounds, order alternating, load average %s",
 				rows, list(pick(func(x load) float64 { return x.peerSeconds })), list(pick(func(x load) float64 { return x.seconds })), list(pick(func(x load) float64 { return x.wire })),
 				list(pick(func(x load) float64 { return x.peerCPU })), list(pick(func(x load) float64 { return x.cpu })), len(all), loadAverage()),
 		}),
