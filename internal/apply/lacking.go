@@ -143,10 +143,11 @@ type lackingTable struct {
 	Changes      int64
 }
 
+// A time that is ahead is of before the database's clock was put back, and long ago.
 const (
 	lackingSQL = `SELECT schema_name, table_name, keys, passed_over FROM holdfast.parked_table
-WHERE facility = $1 AND direction = $2 AND reason = '` + string(ReasonRowMissing) + `' AND since < now() - $3::float8 * interval '1 second'
-  AND (asked_at IS NULL OR asked_at < now() - $4::float8 * interval '1 second')`
+WHERE facility = $1 AND direction = $2 AND reason = '` + string(ReasonRowMissing) + `' AND now() - since NOT BETWEEN interval '-1 minute' AND $3::float8 * interval '1 second'
+  AND (asked_at IS NULL OR now() - asked_at NOT BETWEEN interval '-1 minute' AND $4::float8 * interval '1 second')`
 	foundSQL = liftSQL + ` AND reason = '` + string(ReasonRowMissing) + `'`
 )
 

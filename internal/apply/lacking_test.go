@@ -138,3 +138,20 @@ func TestAParkedUpdateThatFindsNoRowIsNotForgotten(t *testing.T) {
 	}
 	wantLines(t, db, stateLines, "(1,update,applied)")
 }
+
+// A database's clock was put back by a day: what was written down before is not
+// to wait until it is that late again.
+func TestAClockThatWasPutBackHoldsNoTableUp(t *testing.T) {
+	t.Parallel()
+	db, st, s, heals := newLacking(t, Up, never)
+	db.Exec(t, `ALTER TABLE holdfast.parked_table ALTER since SET DEFAULT now() + interval '1 day', ALTER asked_at SET DEFAULT now() + interval '1 day'`)
+	pushOne(st, s, partial(0, 3, 1, "la", "b", nil))
+	select {
+	case got := <-heals:
+		if got != "la public.orders" {
+			t.Errorf("asked for %s", got)
+		}
+	case <-time.After(patience):
+		t.Error("the table is not asked for")
+	}
+}

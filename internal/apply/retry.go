@@ -291,7 +291,7 @@ type passedTable struct {
 }
 
 const passedSQL = `SELECT schema_name, table_name, columns FROM holdfast.parked_table t
-WHERE facility = $1 AND direction = $2 AND reason <> '` + string(ReasonRowMissing) + `' AND (asked_at IS NULL OR asked_at < now() - $3::float8 * interval '1 second')
+WHERE facility = $1 AND direction = $2 AND reason <> '` + string(ReasonRowMissing) + `' AND (asked_at IS NULL OR now() - asked_at NOT BETWEEN interval '-1 minute' AND $3::float8 * interval '1 second')
   AND (SELECT count(*) FROM holdfast.parked p WHERE p.state = 'waiting' AND p.facility = t.facility AND p.direction = t.direction) <= $4`
 
 const askedSQL = `UPDATE holdfast.parked_table SET asked_at = CASE WHEN $5 THEN now() END
