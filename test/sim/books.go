@@ -3,6 +3,8 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -17,6 +19,11 @@ import (
 // refused if and only if the side with the preference changed the row in a
 // transaction that it had not seen and that had not seen it. All others stand,
 // each behind what it had seen. So the last of them is the row's value.
+//
+// When a box is replaced (replace.go) a book begins anew, from the rows that the region
+// has then. Until the new box has them all, and has sent its own, ranges are under
+// way in both directions, and a range stands against what the cloud changes
+// meanwhile: any of the cloud's changes up to then may be refused.
 
 // row names a row of a facility.
 type row struct {
@@ -38,6 +45,9 @@ type tx struct {
 	saw    int // of the other side's transactions
 	writes []write
 	memos  []string // what it did to memo, to be read when a seed fails
+	// untold: its row without a key may not have been sent, as its box did not know yet
+	// what is synced.
+	untold bool
 }
 
 func (t *tx) on(r row) *write {
@@ -52,10 +62,23 @@ func (t *tx) on(r row) *write {
 // book is all that happened to one facility's rows.
 type book struct {
 	edge, cloud []*tx
+	// base is what the rows were when the box was replaced, for the edge's preference
+	// and for the cloud's. Of the transactions before only the numbers are left.
+	base map[row][2]string
+	// clear is the first of the cloud's transactions that no range of a new box
+	// can stand against.
+	clear int
 }
 
+// unclear is the clear of a book while the new box's ranges are under way.
+const unclear = math.MaxInt
+
+// young reports whether a transaction of the facility was made by a box that did
+// not have all of its rows yet.
+func (b *book) young(t *tx) bool { return t.saw < b.clear }
+
 func (b *book) rows() []row {
-	var rows []row
+	rows := slices.Collect(maps.Keys(b.base))
 	for _, t := range slices.Concat(b.edge, b.cloud) {
 		for _, w := range t.writes {
 			if !slices.Contains(rows, w.row) {
@@ -69,11 +92,13 @@ func (b *book) rows() []row {
 
 // view is the book as one side's preference has it.
 type view struct {
+	clouds           bool // have the preference
+	base             map[row][2]string
 	preferred, other []*tx
 }
 
-func (b *book) edges() view  { return view{b.edge, b.cloud} }
-func (b *book) clouds() view { return view{b.cloud, b.edge} }
+func (b *book) edges() view  { return view{false, b.base, b.edge, b.cloud} }
+func (b *book) clouds() view { return view{true, b.base, b.cloud, b.edge} }
 
 // of is the view that a table's policy takes, where it takes one.
 func (b *book) of(table string) view {
@@ -108,7 +133,10 @@ func (v view) expected(r row) string {
 		}
 	}
 	// Merge: the other side's change stands behind those that it had seen.
-	value, i := "", 0
+	value, i := v.base[r][0], 0
+	if v.clouds {
+		value = v.base[r][1]
+	}
 	for _, t := range second {
 		for i < len(first) && first[i].n <= t.saw {
 			i++
@@ -121,12 +149,62 @@ func (v view) expected(r row) string {
 	return value
 }
 
-// expected returns the row as check reads it, "" if there is none.
-func (b *book) expected(r row) string {
+// expected returns what the row may be at rest, as check reads it; "" is that there
+// is none. It is more than one thing only of a box that took another's place.
+func (b *book) expected(r row) []string {
 	if r.table != "job" {
-		return b.of(r.table).expected(r)
+		return b.outcomes(r, func(b *book) view { return b.of(r.table) })
 	}
-	return b.edges().expected(r) + " " + b.clouds().expected(r)
+	var all []string
+	for _, done := range b.outcomes(r, (*book).edges) {
+		for _, due := range b.outcomes(r, (*book).clouds) {
+			all = append(all, strings.TrimSpace(done+" "+due))
+		}
+	}
+	return all
+}
+
+// outcomes are what may become of the row in a view: what the books say, and what they
+// say when the last of the cloud's changes are refused that a range may have met.
+func (b *book) outcomes(r row, of func(*book) view) []string {
+	v := of(b)
+	all := []string{v.expected(r)}
+	for cut := *b; cut.forget(r); {
+		all = append(all, of(&cut).expected(r))
+	}
+	if v.clouds && slices.ContainsFunc(b.edge, func(t *tx) bool { return t.on(r) != nil && b.young(t) }) {
+		// The cloud's last word of before may have been on its way when the new box came.
+		all = append(all, b.base[r][1])
+	}
+	if last := b.lastEdge(r); last != nil && last.untold && last.on(r).value == "" {
+		// A new box that did not know yet what is synced made a row and removed it again:
+		// what is not there when its table is read does not remove what the region has.
+		cut := *b
+		cut.edge = slices.DeleteFunc(slices.Clone(b.edge), func(t *tx) bool { return t.untold && t.on(r) != nil })
+		all = append(all, cut.outcomes(r, of)...)
+	}
+	return all
+}
+
+// lastEdge is the facility's last transaction on the row, nil if there is none.
+func (b *book) lastEdge(r row) *tx {
+	for _, t := range slices.Backward(b.edge) {
+		if t.on(r) != nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// forget takes the cloud's last change of the row that a range may have met.
+func (b *book) forget(r row) bool {
+	for i := len(b.cloud) - 1; i >= 0; i-- {
+		if t := b.cloud[i]; t.n < b.clear && t.on(r) != nil {
+			b.cloud = slices.Delete(slices.Clone(b.cloud), i, i+1)
+			return true
+		}
+	}
+	return false
 }
 
 // losers returns the refused changes that must be in the audit: of several in a
@@ -137,8 +215,19 @@ func (b *book) losers() map[row][]string {
 		v := b.of(r.table)
 		for i, t := range v.other {
 			w := t.on(r)
-			if r.table == "job" || w == nil || v.refusedBy(t, r) == nil {
+			if r.table == "job" || w == nil {
 				continue
+			}
+			by := v.refusedBy(t, r)
+			if by == nil {
+				continue
+			}
+			cloud := t
+			if v.clouds {
+				cloud = by
+			}
+			if cloud.n < b.clear {
+				continue // where a range decided it, or a box that is gone had not sent its word
 			}
 			later := slices.ContainsFunc(v.other[i+1:], func(t *tx) bool { return t.on(r) != nil })
 			if !later && w.value != "" {

@@ -143,6 +143,19 @@ func (d *database) reset(ctx context.Context) error {
 	return nil
 }
 
+// empty makes the database that of a new box: with the tables, and with no rows.
+func (d *database) empty(ctx context.Context) error {
+	if err := d.reset(ctx); err != nil {
+		return err
+	}
+	for _, t := range syncedTables {
+		if _, err := d.pool.Exec(ctx, "DELETE FROM "+t.name); err != nil {
+			return fmt.Errorf("empty the database: %w", err)
+		}
+	}
+	return nil
+}
+
 func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // columns returns how many columns were added to grow.

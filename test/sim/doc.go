@@ -1,7 +1,7 @@
 // Package sim runs seeds: a region and its facilities out of the real rooms and
 // real databases in one process, random transactions on shared rows on both
-// sides, and cuts, crashes, failing disks, lost slots and a restored region in
-// between, one step after the other as the seed says. At rest both sides must be
+// sides, and cuts, crashes, failing disks, lost slots, replaced boxes and a restored
+// region in between, one step after the other as the seed says. At rest both sides must be
 // what the seed's own books say they are.
 //
 // A seed is 30 steps, and its number says all that happens in it but how the threads
@@ -12,7 +12,7 @@
 //
 // Not in it, and so not shown by it: clocks that jump (the programs compare
 // monotonic time; the databases' clocks are this machine's), columns that are taken
-// away, a box that is replaced, rows that change their facility, more than two
+// away, rows that change their facility, more than two
 // facilities. What there is of these is in the tests of the rooms and in
 // test/scenario.
 //

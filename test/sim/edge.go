@@ -21,9 +21,14 @@ import (
 type edge struct {
 	id string
 	*database
-	dir   string
-	cable *cable
-	log   *slog.Logger
+	dir string
+	// enrolment counts the facility's boxes; this one is the newest. old is where
+	// the one before keeps what it had not sent, "" when there was none.
+	enrolment uint32
+	old       string
+	loads     loads // of this one, when it was enrolled
+	cable     *cable
+	log       *slog.Logger
 
 	// queueMax is how many bytes the queue takes; 0 is no limit.
 	queueMax int64
@@ -55,7 +60,7 @@ func (e *edge) start(_ context.Context) error {
 		Hold:     func(seen change.Position) { e.queue.Hold(seen); local.Seen(seen) },
 	})
 	e.up, err = uplink.New(uplink.Config{
-		Facility: e.id, EpochBase: 1 << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.pool, CaptureConn: e.conn,
+		Facility: e.id, EpochBase: uint64(e.enrolment) << 32, EpochFile: filepath.Join(e.dir, "epoch"), DB: e.pool, CaptureConn: e.conn,
 		Queue: e.queue, Down: e.down, Linger: 20 * time.Millisecond, GiveWayAfter: 100 * time.Millisecond, Dial: e.cable.Dial, Hub: "region:1", Agent: "sim", Log: e.log,
 	})
 	if err != nil {

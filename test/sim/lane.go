@@ -122,7 +122,7 @@ func newLane(t *testing.T, unsynced ...string) *lane {
 func (d *database) install(t *testing.T, facility string) error {
 	c := newCable(netip.IPv6Unspecified(), nil)
 	c.cut()
-	e := &edge{id: facility, database: d, dir: t.TempDir(), cable: c, log: slog.New(slog.DiscardHandler)}
+	e := &edge{id: facility, enrolment: 1, database: d, dir: t.TempDir(), cable: c, log: slog.New(slog.DiscardHandler)}
 	if err := e.start(t.Context()); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/agogsaas/holdfast/cloud/ingest"
@@ -26,13 +27,16 @@ type region struct {
 	*database
 	dir   string
 	addrs map[netip.Addr]string // facilities by their tunnel address
-	log   *slog.Logger
+	// enrolments counts the boxes that each facility has had.
+	enrolments map[string]*atomic.Uint32
+	log        *slog.Logger
 
 	// toLog is the step to the log of the way down.
 	toLog fault.Point
 
 	accept  chan net.Conn
 	stack   *run.Stack
+	ingest  *ingest.Ingest
 	router  *router.Router
 	streams *stream.Server
 }
@@ -46,12 +50,13 @@ func (r *region) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.ingest = in
 	r.router, err = router.New(router.Config{
 		ConnString: r.conn, DB: r.pool, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20, Every: 200 * time.Millisecond,
 		Facilities: func(context.Context) ([]router.Facility, error) {
 			var list []router.Facility
 			for _, id := range facilities {
-				list = append(list, router.Facility{ID: id, Tenant: tenant, Enrolments: 1})
+				list = append(list, router.Facility{ID: id, Tenant: tenant, Enrolments: int(r.enrolments[id].Load())})
 			}
 			return list, nil
 		},
@@ -68,7 +73,13 @@ func (r *region) start(ctx context.Context) error {
 	sock := newSocket(r.accept)
 	r.streams = stream.New(stream.Config{
 		Listener: sock, Region: "sim", Log: r.log.With("part", "stream"),
-		FacilityOf: func(a netip.Addr) (string, uint32, bool) { f, ok := r.addrs[a]; return f, 1, ok },
+		FacilityOf: func(a netip.Addr) (string, uint32, bool) {
+			f, ok := r.addrs[a]
+			if !ok {
+				return "", 0, false
+			}
+			return f, r.enrolments[f].Load(), true
+		},
 		Open: func(ctx context.Context, facility string) (stream.Session, error) {
 			if err := r.router.Announced(ctx); err != nil {
 				return nil, err

@@ -44,6 +44,8 @@ var steps = []step{
 	{"region is restored", 1, (*world).regionRestored},
 	{"database of the region crashes", 1, (*world).regionDatabaseCrashes},
 	{"database of an edge crashes", 1, (*world).edgeDatabaseCrashes},
+	{"box is replaced", 2, (*world).boxReplaced},
+	{"replaced box comes again", 2, (*world).replacedBoxComes},
 }
 
 // next picks the next step.
@@ -105,11 +107,12 @@ func (w *world) edgeCommits(ctx context.Context) error {
 }
 
 func (w *world) edgeCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, e.pool, edgeSide, e.id, ops)
+	b := w.books[e.id]
+	t, err := commit(ctx, e.pool, edgeSide, e.id, len(b.edge)+1, ops)
 	if err != nil {
 		return err
 	}
-	b := w.books[e.id]
+	t.untold = b.clear == unclear
 	b.edge = append(b.edge, t)
 	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
@@ -121,11 +124,14 @@ func (w *world) cloudCommits(ctx context.Context) error {
 }
 
 func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
-	t, err := commit(ctx, w.region.pool, cloudSide, e.id, ops)
+	b := w.books[e.id]
+	if err := w.lookAtNewBox(ctx, e); err != nil {
+		return err
+	}
+	t, err := commit(ctx, w.region.pool, cloudSide, e.id, len(b.cloud)+1, ops)
 	if err != nil {
 		return err
 	}
-	b := w.books[e.id]
 	b.cloud = append(b.cloud, t)
 	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil

@@ -72,11 +72,11 @@ func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, val
 	return tag.RowsAffected() > 0, err
 }
 
-// commit runs one transaction of a side and enters it in the book. It is tried
+// commit runs one transaction of a side, its next-th. It is tried
 // again when the two sides got into each other's way.
-func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, ops []op) (*tx, error) {
+func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, next int, ops []op) (*tx, error) {
 	for {
-		t, err := attempt(ctx, db, side, facility, ops)
+		t, err := attempt(ctx, db, side, facility, next, ops)
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) {
 			switch pg.Code {
@@ -88,7 +88,7 @@ func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility strin
 	}
 }
 
-func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, ops []op) (*tx, error) {
+func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, next int, ops []op) (*tx, error) {
 	t := &tx{}
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(q pgx.Tx) error {
 		// The other side's count first, under a lock: what it says is what this
@@ -100,11 +100,12 @@ func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility stri
 		if err != nil {
 			return err
 		}
-		if err := q.QueryRow(ctx, `UPDATE `+side.own+` SET n = n + 1 WHERE facility_id = $1 RETURNING n`, facility).Scan(&t.n); err != nil {
+		// A box that has just taken another's place has no row to count in.
+		if err := q.QueryRow(ctx, `INSERT INTO `+side.own+` AS c VALUES ($1, $2) ON CONFLICT (facility_id) DO UPDATE SET n = c.n + 1 RETURNING n`, facility, next).Scan(&t.n); err != nil {
 			return err
 		}
 		if side == edgeSide {
-			if _, err := q.Exec(ctx, `UPDATE pair SET n = n + 1 WHERE facility_id = $1`, facility); err != nil {
+			if _, err := q.Exec(ctx, `INSERT INTO pair VALUES ($1, 1, $2), ($1, 2, $2) ON CONFLICT (facility_id, id) DO UPDATE SET n = EXCLUDED.n`, facility, t.n); err != nil {
 				return err
 			}
 			if _, err := q.Exec(ctx, `INSERT INTO happened (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,12 +56,14 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 		}
 	}
 	accept := make(chan net.Conn)
-	r := &region{database: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, accept: accept, log: log.With("side", "region")}
+	r := &region{database: l.region, dir: filepath.Join(dir, "region"), addrs: map[netip.Addr]string{}, enrolments: map[string]*atomic.Uint32{}, accept: accept, log: log.With("side", "region")}
 	w.region = r
 	for i, id := range facilities {
 		addr := netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i + 2)})
 		r.addrs[addr] = id
-		e := &edge{id: id, database: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
+		r.enrolments[id] = new(atomic.Uint32)
+		r.enrolments[id].Store(1)
+		e := &edge{id: id, enrolment: 1, database: l.edges[id], dir: filepath.Join(dir, id), queueMax: l.queueMax, cable: newCable(addr, accept), log: log.With("side", id)}
 		w.edges, w.books[id] = append(w.edges, e), &book{}
 	}
 	for _, d := range append([]string{r.dir}, w.edges[0].dir, w.edges[1].dir) {
@@ -91,14 +94,18 @@ func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir strin
 // against what the cloud changes meanwhile.
 func (w *world) loaded(ctx context.Context, e *edge) error {
 	if err := until(ctx, w.patience, func() (bool, error) {
-		restored, _ := e.up.Restored()
-		states := e.up.TableStates()
-		loading := slices.ContainsFunc(states, func(t proto.TableState) bool { return t.State != proto.TableStreaming })
-		return !restored && !loading && len(states) > 0 && e.queue.Stats().Transactions == 0, nil
+		return !e.loading() && e.queue.Stats().Transactions == 0, nil
 	}); err != nil {
 		return fmt.Errorf("the tables of %s do not go up: %w", e.id, err)
 	}
 	return nil
+}
+
+// loading reports whether tables of the box are to go up.
+func (e *edge) loading() bool {
+	restored, _ := e.up.Restored()
+	states := e.up.TableStates()
+	return restored || len(states) == 0 || slices.ContainsFunc(states, func(t proto.TableState) bool { return t.State != proto.TableStreaming })
 }
 
 // rest waits until each side has all that the other has committed.
