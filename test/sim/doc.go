@@ -1,6 +1,6 @@
 // Package sim runs seeds: a region and its facilities out of the real rooms and
 // real databases in one process, random transactions on shared rows on both
-// sides, and cuts, crashes, failing disks, lost slots, replaced boxes and a restored
+// sides, and cuts, crashes, failing disks, lost slots, replaced boxes, rows that move and a restored
 // region in between, one step after the other as the seed says. At rest both sides must be
 // what the seed's own books say they are.
 //
@@ -12,7 +12,7 @@
 //
 // Not in it, and so not shown by it: clocks that jump (the programs compare
 // monotonic time; the databases' clocks are this machine's), columns that are taken
-// away, rows that change their facility, more than two
+// away, rows that change their facility where that is not of the key, more than two
 // facilities. What there is of these is in the tests of the rooms and in
 // test/scenario.
 //

@@ -26,6 +26,7 @@ var steps = []step{
 	{"edge commits", 30, (*world).edgeCommits},
 	{"cloud commits", 30, (*world).cloudCommits},
 	{"both commit", 10, (*world).bothCommit},
+	{"row moves", 4, (*world).rowMoves},
 	{"price changes", 6, (*world).priceChanges},
 	{"cut", 8, (*world).cutCable},
 	{"restore", 12, (*world).restoreCable},
@@ -132,9 +133,15 @@ func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
 	if err != nil {
 		return err
 	}
+	w.enter(e, t)
+	return nil
+}
+
+// enter notes a transaction of the cloud.
+func (w *world) enter(e *edge, t *tx) {
+	b := w.books[e.id]
 	b.cloud = append(b.cloud, t)
 	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
-	return nil
 }
 
 // bothCommit makes both sides change one row, one right after the other.

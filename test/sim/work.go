@@ -72,11 +72,19 @@ func (m memo) write(ctx context.Context, q pgx.Tx, facility string, key int, val
 	return tag.RowsAffected() > 0, err
 }
 
-// commit runs one transaction of a side, its next-th. It is tried
-// again when the two sides got into each other's way.
-func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, next int, ops []op) (*tx, error) {
+// commit runs one transaction of a side, its next-th.
+func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, next int, ops []op) (t *tx, err error) {
+	err = again(ctx, db, func(q pgx.Tx) error {
+		t, err = attempt(ctx, q, side, facility, next, ops)
+		return err
+	})
+	return t, err
+}
+
+// again runs a transaction until the two sides do not get into each other's way.
+func again(ctx context.Context, db *pgxpool.Pool, do func(q pgx.Tx) error) error {
 	for {
-		t, err := attempt(ctx, db, side, facility, next, ops)
+		err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, do)
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) {
 			switch pg.Code {
@@ -84,57 +92,57 @@ func commit(ctx context.Context, db *pgxpool.Pool, side sideWork, facility strin
 				continue
 			}
 		}
-		return t, err
+		return err
 	}
 }
 
-func attempt(ctx context.Context, db *pgxpool.Pool, side sideWork, facility string, next int, ops []op) (*tx, error) {
+// count begins a transaction: what of the other side it has seen, and its own number.
+func count(ctx context.Context, q pgx.Tx, side sideWork, facility string, next int) (*tx, error) {
 	t := &tx{}
-	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(q pgx.Tx) error {
-		// The other side's count first, under a lock: what it says is what this
-		// transaction has seen, no more and no less.
-		err := q.QueryRow(ctx, `SELECT n FROM `+side.other+` WHERE facility_id = $1 FOR SHARE`, facility).Scan(&t.saw)
-		if errors.Is(err, pgx.ErrNoRows) {
-			t.saw, err = 0, nil
+	// The other side's count first, under a lock: what it says is what this
+	// transaction has seen, no more and no less.
+	err := q.QueryRow(ctx, `SELECT n FROM `+side.other+` WHERE facility_id = $1 FOR SHARE`, facility).Scan(&t.saw)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, err
+	}
+	// A box that has just taken another's place has no row to count in.
+	return t, q.QueryRow(ctx, `INSERT INTO `+side.own+` AS c VALUES ($1, $2) ON CONFLICT (facility_id) DO UPDATE SET n = c.n + 1 RETURNING n`, facility, next).Scan(&t.n)
+}
+
+func attempt(ctx context.Context, q pgx.Tx, side sideWork, facility string, next int, ops []op) (*tx, error) {
+	t, err := count(ctx, q, side, facility, next)
+	if err != nil {
+		return nil, err
+	}
+	if side == edgeSide {
+		if _, err := q.Exec(ctx, `INSERT INTO pair VALUES ($1, 1, $2), ($1, 2, $2) ON CONFLICT (facility_id, id) DO UPDATE SET n = EXCLUDED.n`, facility, t.n); err != nil {
+			return nil, err
 		}
+		if _, err := q.Exec(ctx, `INSERT INTO happened (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
+			return nil, err
+		}
+		if _, err := q.Exec(ctx, `INSERT INTO tick (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
+			return nil, err
+		}
+	}
+	for _, o := range ops {
+		wrote, err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		// A box that has just taken another's place has no row to count in.
-		if err := q.QueryRow(ctx, `INSERT INTO `+side.own+` AS c VALUES ($1, $2) ON CONFLICT (facility_id) DO UPDATE SET n = c.n + 1 RETURNING n`, facility, next).Scan(&t.n); err != nil {
-			return err
+		if wrote {
+			t.memos = append(t.memos, fmt.Sprint(o.memo, " ", o.key))
 		}
-		if side == edgeSide {
-			if _, err := q.Exec(ctx, `INSERT INTO pair VALUES ($1, 1, $2), ($1, 2, $2) ON CONFLICT (facility_id, id) DO UPDATE SET n = EXCLUDED.n`, facility, t.n); err != nil {
-				return err
-			}
-			if _, err := q.Exec(ctx, `INSERT INTO happened (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
-				return err
-			}
-			if _, err := q.Exec(ctx, `INSERT INTO tick (facility_id, n) VALUES ($1, $2)`, facility, t.n); err != nil {
-				return err
+		if o.grow {
+			if err := grow(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
+				return nil, err
 			}
 		}
-		for _, o := range ops {
-			wrote, err := o.memo.write(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n))
-			if err != nil {
-				return err
-			}
-			if wrote {
-				t.memos = append(t.memos, fmt.Sprint(o.memo, " ", o.key))
-			}
-			if o.grow {
-				if err := grow(ctx, q, facility, o.key, fmt.Sprintf("%s-%d", side.name, t.n)); err != nil {
-					return err
-				}
-			}
-			if err := write1(ctx, q, side, facility, t, o); err != nil {
-				return err
-			}
+		if err := write1(ctx, q, side, facility, t, o); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return t, err
+	}
+	return t, nil
 }
 
 // columnsMax is how many columns are added to grow at most.
