@@ -11,6 +11,8 @@ type Options struct {
 	NoFsync bool
 	// Settings are added to postgresql.conf, over the defaults here.
 	Settings map[string]string
+	// Env is added to the server's environment: NAME=value.
+	Env []string
 }
 
 // Server is a PostgreSQL server of the test's own. Its methods of DB work on

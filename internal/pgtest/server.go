@@ -30,6 +30,7 @@ type server struct {
 	port     int
 	portLock *os.File
 	settings map[string]string
+	env      []string
 
 	mu   sync.Mutex
 	done chan struct{} // closed when the postmaster was collected; nil if never started
@@ -64,7 +65,7 @@ func newServer(o Options) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{run: run, settings: defaults(o.NoFsync)}
+	s := &server{run: run, settings: defaults(o.NoFsync), env: o.Env}
 	maps.Copy(s.settings, o.Settings)
 	if s.dir, err = os.MkdirTemp(run.path, "s"); err != nil {
 		return nil, fmt.Errorf("make the server's folder: %w", err)
@@ -135,7 +136,7 @@ func (s *server) start(ctx context.Context) error {
 	defer log.Close()
 	cmd := exec.Command(s.run.binaries.Path("postgres"), "-D", s.data)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "PGDATA=" + s.data}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "PGDATA=" + s.data}, s.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = s.run.account.SysProcAttr()
 	if err := cmd.Start(); err != nil {

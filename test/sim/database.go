@@ -20,6 +20,7 @@ type database struct {
 	server *pgtest.Server
 	pool   *pgxpool.Pool
 	conn   string
+	clock  *clock
 	again  string // statements that make the rows what they were at keep
 }
 
@@ -27,13 +28,14 @@ const databaseName = "sim"
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
-	s := pgtest.Cluster(t, pgtest.Options{NoFsync: true, Settings: map[string]string{
+	clock, env := newClock(t)
+	s := pgtest.Cluster(t, pgtest.Options{NoFsync: true, Env: env, Settings: map[string]string{
 		"max_connections": "60", "deadlock_timeout": "50ms", "shared_buffers": "32MB", "autovacuum": "off",
 		"max_wal_size": "128MB", "min_wal_size": "32MB", "synchronous_commit": "on", "wal_writer_delay": "10s", "wal_level": "logical", "max_replication_slots": "8", "max_wal_senders": "8",
 	}})
 	db := s.Database(t, databaseName)
 	db.Exec(t, tables)
-	d := &database{server: s, conn: db.ConnString()}
+	d := &database{server: s, clock: clock, conn: db.ConnString()}
 	if _, err := os.Stat(s.SocketDir() + fmt.Sprint("/.s.PGSQL.", s.Port())); err == nil { // half of what TCP costs
 		d.conn = fmt.Sprintf("postgres://%s@/%s?host=%s&port=%d", pgtest.Superuser, databaseName, s.SocketDir(), s.Port())
 	}
@@ -97,6 +99,9 @@ func (d *database) filled(ctx context.Context) ([]string, error) {
 
 // reset makes the database what it was at keep. No program may be using it.
 func (d *database) reset(ctx context.Context) error {
+	if err := d.clock.set(0); err != nil {
+		return err
+	}
 	if err := dropSlots(ctx, d.pool); err != nil {
 		return err
 	}

@@ -1,8 +1,9 @@
 // Package sim runs seeds: a region and its facilities out of the real rooms and
 // real databases in one process, random transactions on shared rows on both
-// sides, and cuts, crashes, failing disks, lost slots, replaced boxes, rows that move and a restored
-// region in between, one step after the other as the seed says. At rest both sides must be
-// what the seed's own books say they are.
+// sides, and cuts, crashes, failing disks, lost slots, clocks that jump, replaced
+// boxes, rows that move to another facility and a restored region in between, one
+// step after the other as the seed says. At rest both sides must be what the seed's
+// own books say they are.
 //
 // A seed is 30 steps, and its number says all that happens in it but how the threads
 // interleave (-sim.times). `make test` runs 60 of them, mutants of the engine that must
@@ -10,11 +11,11 @@
 // columns are added while rows are on their way; `make sim` runs as many as one likes.
 // The tables have the policies edge, cloud and columns, each with its book.
 //
-// Not in it, and so not shown by it: clocks that jump (the programs compare
-// monotonic time; the databases' clocks are this machine's), columns that are taken
-// away, rows that change their facility where that is not of the key, more than two
-// facilities. What there is of these is in the tests of the rooms and in
-// test/scenario.
+// Not in it, and so not shown by it: clocks of the programs that jump (they compare
+// monotonic time; it is the databases' that jump), clocks while a database is put back,
+// columns that are taken away, rows that change their facility where that is not of
+// the key, or whose large columns are not sent with it, more than two facilities. What
+// there is of these is in the tests of the rooms and in test/scenario.
 //
 // In:  make test, make sim.
 // Out: edge/uplink, cloud/stream, cloud/ingest, cloud/router and the rooms that they share, over cables that a step cuts.

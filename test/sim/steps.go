@@ -45,6 +45,7 @@ var steps = []step{
 	{"region is restored", 1, (*world).regionRestored},
 	{"database of the region crashes", 1, (*world).regionDatabaseCrashes},
 	{"database of an edge crashes", 1, (*world).edgeDatabaseCrashes},
+	{"clock of a database jumps", 3, (*world).clockJumps},
 	{"box is replaced", 2, (*world).boxReplaced},
 	{"replaced box comes again", 2, (*world).replacedBoxComes},
 }

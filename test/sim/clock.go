@@ -1,0 +1,78 @@
+package sim
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// clock is a server's, which a step moves: what time it is there, for all of its
+// processes at once, and not how much of it passes.
+type clock struct {
+	file  *os.File // which the server reads
+	ahead time.Duration
+}
+
+// disk is where files can be run from, which may not be so in memory.
+var disk = os.TempDir()
+
+// newClock returns a clock, and what a server must have in its environment to go by it.
+func newClock(t *testing.T) (*clock, []string) {
+	t.Helper()
+	dir, err := os.MkdirTemp(disk, "holdfast-clock-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // the server is another user's
+		t.Fatal(err)
+	}
+	preload, now := filepath.Join(dir, "clock.so"), filepath.Join(dir, "ahead")
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-o", preload, filepath.Join("testdata", "clock.c"), "-ldl").CombinedOutput(); err != nil {
+		t.Fatalf("build the clock: %v\n%s", err, out)
+	}
+	c := &clock{}
+	if c.file, err = os.Create(now); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.file.Close() })
+	if err := c.set(0); err != nil {
+		t.Fatal(err)
+	}
+	return c, []string{"LD_PRELOAD=" + preload, "CLOCK=" + now}
+}
+
+// set puts the clock ahead of this machine's, or behind it.
+func (c *clock) set(ahead time.Duration) error {
+	var b [8]byte
+	binary.NativeEndian.PutUint64(b[:], uint64(int64(ahead/time.Second)))
+	if _, err := c.file.WriteAt(b[:], 0); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
+	}
+	c.ahead = ahead
+	return nil
+}
+
+// jumpMax is how far a clock jumps, in either direction.
+const jumpMax = 4 * 24 * time.Hour
+
+// clockJumps moves the clock of one of the databases by minutes to days, or puts it
+// right.
+func (w *world) clockJumps(context.Context) error {
+	all := []*database{w.region.database, w.edges[0].database, w.edges[1].database}
+	n := w.rand.IntN(len(all))
+	d, to := all[n], time.Duration(0)
+	if d.clock.ahead == 0 || w.rand.IntN(2) == 0 {
+		to = d.clock.ahead + jumpMax>>w.rand.IntN(12) // at least two minutes
+		if w.rand.IntN(2) == 0 {
+			to = d.clock.ahead - jumpMax>>w.rand.IntN(12)
+		}
+	}
+	w.tell("%s: %s after it was %s", []string{"region", w.edges[0].id, w.edges[1].id}[n], to, d.clock.ahead)
+	return d.clock.set(to)
+}
