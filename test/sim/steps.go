@@ -274,6 +274,10 @@ const hitsSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM disk
 // What has no key does not come again.
 func (w *world) edgeSlotLost(ctx context.Context) error {
 	e := w.someEdge()
+	if e.enrolment > 1 {
+		w.tell("not where a range removes nothing")
+		return nil
+	}
 	w.lossy = true
 	w.ticksLost[e.id] = true
 	if err := e.crash(); err != nil {
@@ -326,6 +330,10 @@ func (w *world) regionBackedUp(ctx context.Context) error {
 func (w *world) regionRestored(ctx context.Context) error {
 	if !w.backedUp {
 		w.tell("no backup")
+		return nil
+	}
+	if slices.ContainsFunc(w.edges, func(e *edge) bool { return e.enrolment > 1 }) {
+		w.tell("not where a range removes nothing")
 		return nil
 	}
 	w.lossy = true
