@@ -58,7 +58,7 @@ func (w *world) boxReplaced(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Close()
+	s.Close(ctx)
 	if err := w.beginBook(ctx, e); err != nil {
 		return err
 	}
