@@ -138,7 +138,7 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	if err := u.Queue.Remark(from); err != nil {
 		return err
 	}
-	now.Opening, now.Unread = false, now.Reason != "" && !now.Restored
+	now.Opening, now.Unread = false, !now.Restored
 	if err := u.setEpoch(now); err != nil {
 		return err
 	}

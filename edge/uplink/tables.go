@@ -281,9 +281,6 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	if err == nil {
 		u.keepFingerprints(list)
 		u.setTables(version, list, removed)
-		if e.Unread && u.Down != nil {
-			u.Down.TryAgain()
-		}
 	}
 	return err
 }

@@ -19,6 +19,9 @@ import (
 //  3. then the ranges stand for whatever had been changed: the rows are as they
 //     are here, and what the region had of them is told as conflicts.
 //
+// So it is at a new box, whose people may be at work before the region has said which
+// tables there are.
+//
 // Of one table it is so while it is not captured: from when it is refused until it
 // fits again, and has been read, and of a new one until that. Then what comes down
 // of it is parked, and decided when it has been read; everything else flows. It is
@@ -29,7 +32,7 @@ import (
 // the region has said before it sends anything: until then no fact table is read.
 
 // errUnread is why nothing that comes down is decided.
-var errUnread = hint.Wrap(errors.New("changes of this box were lost before they were read; its tables are read again first"),
+var errUnread = hint.Wrap(errors.New("not all that was changed at this box has been read; its tables are read first"),
 	"It goes on by itself. A transaction that has long been open on one of the tables keeps it from being read: end that.")
 
 // loseUnread marks all tables to be sent again because what was changed here is
@@ -63,6 +66,9 @@ func (u *Uplink) readUnread(ctx context.Context) error {
 	now := u.epoch.Get()
 	if now.Opening {
 		return nil
+	}
+	if version, _, _, err := u.store.tables(ctx); err != nil || version == 0 {
+		return err // the region has not said yet what there is to be read
 	}
 	if due, err := u.store.facts(ctx); err != nil || len(due) > 0 {
 		return err

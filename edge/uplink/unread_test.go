@@ -51,6 +51,11 @@ func TestWhatNobodyHasReadStandsAgainstTheRegionsRows(t *testing.T) {
 		}
 		unreadStands(t, u, db, epoch.Epoch{Number: 1 << 32, Reason: "lost", Unread: true}, nil)
 	})
+	t.Run("the box is a new one", func(t *testing.T) {
+		t.Parallel()
+		u, db := settledAlone(t)
+		unreadStands(t, u, db, epoch.Epoch{Number: 1 << 32, Opening: true}, nil)
+	})
 	t.Run("the queue gave way", func(t *testing.T) {
 		t.Parallel()
 		u, db := settledAlone(t)

@@ -242,16 +242,25 @@ func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
 			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn, TargetSchema: e.RegionSchema,
 			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
 		}
-		if !restored { // then the region's rows come first
-			entries[i].Unread = e.unread()
+		// In a database that was put back the region's rows come first; and while
+		// nothing is decided, what a table waits for comes to an end before.
+		if why := e.unread(); why != nil && !restored && !(why.Soon && u.epoch.Get().Unread) {
+			entries[i].Unread = why
 		}
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
+	read := slices.ContainsFunc(entries, func(e apply.Table) bool {
+		before, ok := u.reg.Table(e.Schema, e.Name)
+		return ok && before.Unread != nil && e.Unread == nil
+	})
 	u.version, u.tables = version, list
 	u.reg = apply.NewRegistry(int64(version), entries, removed...)
 	close(u.changed)
 	u.changed = make(chan struct{})
+	u.mu.Unlock()
+	if read && u.Down != nil {
+		u.Down.TryAgain() // what waited for that
+	}
 }
 
 func (u *Uplink) setLink(f func(*Link)) {

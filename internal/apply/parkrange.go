@@ -182,7 +182,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 	if len(tab.key) == 0 {
 		return nil
 	}
-	var hashes [][]byte
+	hashes := [][]byte{} // not NULL: a range may have no rows
 	for _, row := range c.Range.Rows {
 		now, _ := keysOf(tab.key, &change.Change{Op: change.Insert, Row: row})
 		h := rowHash(tab.table, now)

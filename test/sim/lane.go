@@ -126,7 +126,10 @@ func (d *database) install(t *testing.T, facility string) error {
 	if err := e.start(t.Context()); err != nil {
 		return err
 	}
-	err := until(t.Context(), time.Minute, func() (bool, error) { return e.up.Settled(t.Context()) == nil, nil })
+	err := until(t.Context(), time.Minute, func() (made bool, err error) {
+		err = d.pool.QueryRow(t.Context(), `SELECT to_regclass('holdfast.synced_table') IS NOT NULL AND to_regclass('holdfast.parked') IS NOT NULL`).Scan(&made)
+		return made && e.up.CaptureState().Running, err
+	})
 	return errors.Join(err, e.crash())
 }
 
