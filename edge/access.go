@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/agogsaas/holdfast/edge/postgres"
-	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -26,11 +27,12 @@ func Access(ctx context.Context, c Config) (store web.PGStore, closeAll func(), 
 		return store, nil, fmt.Errorf("read the connection string: %w", err)
 	}
 	if c.Postgres.Mode == "existing" && c.Postgres.Password != "" {
-		secret, err := config.ReadSecret(c.Postgres.Password)
+		raw, err := os.ReadFile(c.Postgres.Password) // as the agent reads it
 		if err != nil {
-			return store, nil, err
+			return store, nil, fmt.Errorf("read the password file: %w", err)
 		}
-		pc.ConnConfig.Password = string(secret)
+		password, _, _ := strings.Cut(string(raw), "\n")
+		pc.ConnConfig.Password = strings.TrimSuffix(password, "\r")
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 // because they may be missing here for a worse reason. So the facility's own
 // rows come up behind it, and both sides are equal. They must not come before
 // the facility has what it was sent.
-
 //
 // What waits for that is in holdfast.down_load, with the load: it outlives this
 // process, and there is no more of it than of loads.
@@ -22,6 +21,10 @@ import (
 // have heard it. One that was not is asked once more, which does no harm.
 const mendHeard = 10 * time.Second
 
+// mendSettle is how long a facility must have been connected to be asked: what is
+// said sooner may go to the stream that it had before.
+const mendSettle = 2 * time.Second
+
 // mend is a table that comes up once the facility has all up to a position.
 type mend struct {
 	Facility, Table string
@@ -29,12 +32,8 @@ type mend struct {
 	at              change.Position
 }
 
-// askedMend is when a facility was asked for a mend, and its how many-th connection
-// to this process heard it.
-type askedMend struct {
-	at         time.Time
-	connection uint64
-}
+// askedMend is when a facility was asked for a mend, and since when it was connected.
+type askedMend struct{ at, attached time.Time }
 
 // mendAt is where the facility must be before a table that it has been sent is
 // asked for: at what is in the WAL now. It is zero where nobody wants to be told.
@@ -87,11 +86,11 @@ func (r *Router) mend(ctx context.Context) error {
 	asked := map[mend]askedMend{}
 	for _, m := range list {
 		r.mu.Lock()
-		due := r.online[m.Facility] > 0 && !r.acked[m.Facility].Before(m.at)
-		connection := r.connections[m.Facility]
+		attached := r.attached[m.Facility]
+		due := r.online[m.Facility] > 0 && !r.acked[m.Facility].Before(m.at) && time.Since(attached) >= r.c.mendSettle
 		r.mu.Unlock()
 		last, was := r.asked[m]
-		switch was = was && last.connection == connection; {
+		switch was = was && last.attached.Equal(attached); {
 		case !due:
 		case was && time.Since(last.at) >= r.c.mendHeard:
 			if err := r.store.mended(ctx, m); err != nil {
@@ -100,7 +99,7 @@ func (r *Router) mend(ctx context.Context) error {
 		case was:
 			asked[m] = last
 		case r.c.Mended(m.Facility, m.Table):
-			asked[m] = askedMend{time.Now(), connection}
+			asked[m] = askedMend{time.Now(), attached}
 		}
 	}
 	r.asked = asked

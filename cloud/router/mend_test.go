@@ -15,7 +15,7 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 		told <- facility + " " + table
 		return true
 	}
-	g.c.mendHeard = time.Hour
+	g.c.mendHeard, g.c.mendSettle = time.Hour, time.Nanosecond
 	waits := func() (done bool, waits int) {
 		t.Helper()
 		err := g.pool.QueryRow(t.Context(), `SELECT bool_and(done_at IS NOT NULL), count(mend_epoch) FROM holdfast.down_load

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/proto"
@@ -56,7 +57,8 @@ func (r *Router) Attach(ctx context.Context, facility, tenant string, has change
 		}
 		r.mu.Lock()
 		r.online[facility]++
-		r.connections[facility]++
+		r.attached[facility] = time.Now()
+		time.AfterFunc(r.c.mendSettle, func() { notify(r.loadLook) })
 		r.tenants[facility] = tenant
 		if _, listed := r.routes.tenants[facility]; !listed {
 			notify(r.look)

@@ -100,6 +100,7 @@ type Config struct {
 
 	frameChanges int           // of capture; tests make it small
 	mendHeard    time.Duration // as well
+	mendSettle   time.Duration // as well
 }
 
 // Router is the region's end of the way down. Make it with New.
@@ -142,8 +143,8 @@ type Router struct {
 	acked     map[string]change.Position // positions in the current epoch
 	dirty     map[string]bool            // of these, not written yet
 	online    map[string]int             // connected facilities: readers
-	// connections counts how often a facility has attached.
-	connections map[string]uint64
+	// attached is when a facility did so last.
+	attached map[string]time.Time
 	// tenants is what facilities attached with: the list may not have them yet.
 	tenants map[string]string
 	stats   Stats
@@ -194,7 +195,7 @@ func New(c Config) (*Router, error) {
 	if c.Every <= 0 {
 		c.Every = defaultEvery
 	}
-	c.mendHeard = cmp.Or(c.mendHeard, mendHeard)
+	c.mendHeard, c.mendSettle = cmp.Or(c.mendHeard, mendHeard), cmp.Or(c.mendSettle, mendSettle)
 	c.Slot = cmp.Or(c.Slot, Slot)
 	c.AppendFault = fault.Or(c.AppendFault, "router.append")
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
@@ -213,7 +214,7 @@ func New(c Config) (*Router, error) {
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}), untold: map[string]bool{},
 		announced: announced{changed: make(chan struct{})}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
-		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, connections: map[string]uint64{}, tenants: map[string]string{},
+		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, attached: map[string]time.Time{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)
 	if err := r.findEnd(); err != nil {

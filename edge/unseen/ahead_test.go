@@ -54,7 +54,7 @@ func TestABacklogIsReadBeforeAnybodyAsks(t *testing.T) {
 	began := change.Position{Epoch: epoch1}
 	x.Seen(began)
 	fill(t, q, aheadFrom/2)
-	if err := x.readAhead(t.Context()); err != nil {
+	if _, err := x.readAhead(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if x.begun {

@@ -36,9 +36,12 @@ const (
 	// question opens them.
 	maxFingerprints = 8 << 20
 	// aheadFrom is how much must wait in the queue to be read before a question,
-	// and aheadEvery how often that is looked at.
+	// and aheadEvery how often that is looked at; aheadAgain, when it cannot be read.
+	// It is read for aheadSlice at a time, and others have their turn in between.
 	aheadFrom  = 1 << 20
 	aheadEvery = time.Second
+	aheadAgain = 30 * time.Second
+	aheadSlice = 10 * time.Millisecond
 	// cachedBodies is how many opened frames are kept: rows that are asked for
 	// repeatedly are mostly the same.
 	cachedBodies = 4
@@ -84,35 +87,46 @@ func (x *Index) Seen(p change.Position) {
 
 // Run reads a backlog as it grows, until ctx is done.
 func (x *Index) Run(ctx context.Context) error {
-	tick := time.NewTicker(aheadEvery)
-	defer tick.Stop()
+	wait := time.NewTimer(aheadEvery)
+	defer wait.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-wait.C:
 		}
-		// Whoever asks next meets what is wrong, and says so.
-		_ = x.readAhead(ctx)
+		next := aheadEvery
+		for more := true; more; {
+			var err error
+			if more, err = x.readAhead(ctx); err != nil {
+				next = aheadAgain // whoever asks meets what is wrong, and says so
+			}
+		}
+		wait.Reset(next)
 	}
 }
 
-func (x *Index) readAhead(ctx context.Context) error {
+// readAhead reads some of a backlog, and reports whether there is more.
+func (x *Index) readAhead(ctx context.Context) (more bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	tail, _, ok := x.q.Tail()
 	if !ok || !x.seen.Before(tail) || x.seen == (change.Position{}) || x.q.Stats().Bytes < aheadFrom {
-		return nil
+		return false, nil
 	}
-	return x.upTo(ctx, tail, x.seen)
+	if err := x.upTo(ctx, tail, x.seen, aheadSlice); err != nil {
+		return false, err
+	}
+	return x.cursor.Position().Before(tail), nil
 }
 
-// upTo brings the index up to tail, for questions about what comes after seen.
-func (x *Index) upTo(ctx context.Context, tail, seen change.Position) error {
+// upTo brings the index up to tail, for questions about what comes after seen. It ends
+// before that after about most, if that is not 0.
+func (x *Index) upTo(ctx context.Context, tail, seen change.Position, most time.Duration) error {
 	if !x.begun || seen.Before(x.from) || x.cursor.Position().Before(seen) {
 		x.reset(seen)
 	}
-	return x.extend(ctx, tail)
+	return x.extend(ctx, tail, most)
 }
 
 // Touched is apply.Local's.
@@ -123,7 +137,7 @@ func (x *Index) Touched(ctx context.Context, seen change.Position, keys apply.Ke
 	if !ok || !seen.Before(tail) {
 		return nil, nil
 	}
-	if err := x.upTo(ctx, tail, seen); err != nil {
+	if err := x.upTo(ctx, tail, seen, 0); err != nil {
 		return nil, err
 	}
 	if len(keys.Rows) == 0 {
@@ -150,9 +164,10 @@ func (x *Index) reset(p change.Position) {
 
 // extend reads the queue up to tail. What cannot be read counts as having
 // touched everything.
-func (x *Index) extend(ctx context.Context, tail change.Position) error {
+func (x *Index) extend(ctx context.Context, tail change.Position, most time.Duration) error {
 	var add *block
-	for x.cursor.Position().Before(tail) {
+	began := time.Now()
+	for x.cursor.Position().Before(tail) && (most == 0 || time.Since(began) < most) {
 		f, err := x.cursor.Next(ctx)
 		var lost *queue.LostError
 		switch {

@@ -24,9 +24,8 @@ const (
 	// dialTimeout and the wait between attempts bound how long after an outage
 	// nothing is tried: TCP asks at 0 and 1 s of an attempt, so that at worst
 	// it is 1.5 s and a redialWait, and the promise is 3 s.
-	dialTimeout    = 2500 * time.Millisecond
-	redialWait     = time.Second
-	welcomeTimeout = 10 * time.Second
+	dialTimeout = 2500 * time.Millisecond
+	redialWait  = time.Second
 	// replacedWait is how long a box that was replaced waits before it asks again.
 	replacedWait = time.Minute
 	// stuckWait is how long frames that the region could not apply wait before

@@ -227,21 +227,24 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, history := range []bool{false, true} {
 		for _, e := range list {
 			// Rows of history add and correct; others are exactly what is sent.
 			if e.State != proto.TableLoading || (e.Class == "event") != history || !history && !u.mayLoad() {
 				continue
 			}
-			if err := u.load(ctx, e); err != nil {
+			if err := u.load(ctx, e); ctx.Err() != nil {
 				return err
+			} else if err != nil {
+				errs = append(errs, err) // one table does not hold up the others
 			}
 		}
 		if err := u.readUnread(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (u *Uplink) load(ctx context.Context, e entry) error {

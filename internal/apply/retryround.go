@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -148,6 +149,9 @@ func (r *retrier) list(ctx context.Context, s *session, a *Applier) ([]*waiting,
 		var age float64
 		err := row.Scan(&w.id, &w.schema, &w.name, &hash, &old, &provides, &waits, &w.attempts, &w.tried, &age, &w.bytes, &w.reason)
 		w.table, w.age = w.schema+"."+w.name, time.Duration(age*float64(time.Second))
+		if w.age < -time.Minute {
+			w.age = math.MaxInt64 // the database's clock was put back since, so that it was long ago
+		}
 		w.hashes = toHashes([][]byte{hash})
 		if old != nil {
 			w.hashes = append(w.hashes, toHashes([][]byte{old})...)

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -30,6 +31,9 @@ func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
 			continue
 		}
 		if open == nil {
+			if err := a.untilSettled(ctx); err != nil {
+				return err
+			}
 			var err error
 			if open, err = a.pool.bigSession(ctx); err != nil {
 				return err
@@ -41,6 +45,30 @@ func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
 		if b.part.last {
 			open.release()
 			open = nil
+		}
+	}
+}
+
+// untilSettled waits, on the way down, until it can be told what was changed here: a
+// transaction in parts is not tried again in place, and a stream that ends and
+// begins all the time would hold up what it waits for.
+func (a *Applier) untilSettled(ctx context.Context) error {
+	if a.cfg.Direction != Down {
+		return nil
+	}
+	for wait := stuckMin; ; wait = min(2*wait, stuckMax) {
+		short, cancel := context.WithTimeout(ctx, settleTimeout)
+		err := a.cfg.Local.Settled(short)
+		cancel()
+		if err == nil {
+			if wait > stuckMin {
+				a.cfg.OnStuck(nil)
+			}
+			return nil
+		}
+		a.cfg.OnStuck(fmt.Errorf("%w: %w", ErrUnsettled, err))
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

@@ -33,10 +33,12 @@ import (
 const (
 	chunkRows  = 2000
 	chunkBytes = 1 << 20
-	// firstFetch is with how many rows a chunk begins at most, and fetchGrows how
-	// many times as many the next step may have: rows may get larger at any place.
+	// firstFetch is with how many rows a chunk begins at most, fetchGrows how many
+	// times as many the next step may have, and fetchMost how many at most: rows may
+	// get larger at any place, and those that do not fit any more are thrown away.
 	firstFetch = 250
 	fetchGrows = 4
+	fetchMost  = 1000
 	// sortedChunkRows is for keys whose order has no index: each chunk sorts
 	// the table.
 	sortedChunkRows  = 20_000

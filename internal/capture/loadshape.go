@@ -226,7 +226,7 @@ func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row, w *change
 			return last, w.Rows() < limit, nil
 		}
 		// As many as should fit, no more than a few times as many as before.
-		fetch = max(1, min(fetchGrows*fetch, (limitBytes-w.Bytes())/(w.Bytes()/w.Rows()+1)))
+		fetch = max(1, min(fetchGrows*fetch, fetchMost, (limitBytes-w.Bytes())/(w.Bytes()/w.Rows()+1)))
 	}
 }
 

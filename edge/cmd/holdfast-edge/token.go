@@ -101,15 +101,15 @@ func tokenAdd(with withStore, show shower) *cobra.Command {
 			t.ExpiresAt = &until
 		}
 		if out != "" { // first: a token that cannot be handed over is not made
-			if err := os.WriteFile(out, []byte(secret+"\n"), 0o600); err != nil {
-				return hint.Wrap(fmt.Errorf("write the token: %w", err), "Name a file that you may write.")
-			}
-			if err := os.Chmod(out, 0o600); err != nil {
-				return fmt.Errorf("close %s to others: %w", out, err)
+			if err := writeToken(out, secret); err != nil {
+				return err
 			}
 			t.Secret = ""
 		}
 		if err := store.PutToken(cmd.Context(), t.Name, sum, r, until); err != nil {
+			if out != "" {
+				err = errors.Join(err, os.Remove(out))
+			}
 			return err
 		}
 		return show(cmd, t, func() error {
@@ -125,6 +125,20 @@ func tokenAdd(with withStore, show shower) *cobra.Command {
 	c.Flags().DurationVar(&ttl, "ttl", 0, "how long it is good (default: for ever)")
 	c.Flags().StringVar(&out, "out", "", "write it to this file, closed to others, instead of showing it")
 	return c
+}
+
+// writeToken makes a file that only its owner can open, from the beginning. One that is
+// there may be in use, and stays.
+func writeToken(path, secret string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = f.WriteString(secret + "\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return hint.Wrap(fmt.Errorf("write the token: %w", err), "Name a new file in a folder that you may write.")
+	}
+	return nil
 }
 
 func tokenList(with withStore, show shower) *cobra.Command {
