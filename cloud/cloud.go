@@ -42,6 +42,10 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
+// lateMost is how long what people change in the region may wait to be read before
+// backlogs give way to it: p99 is to be a second until it is where it is going.
+const lateMost = 200 * time.Millisecond
+
 // stopWithin bounds each step of stopping.
 const stopWithin = 15 * time.Second
 
@@ -220,6 +224,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		DB: pool, ApplyConnString: db.DSN(pgcluster.Apply), Log: log.With("part", "ingest"),
 		Applied: func(facility string, p apply.Progress) { members.Applied(facility, batch(p)) },
 		Stuck:   func(facility string, err error) { streams.Stuck(facility, err) },
+		GiveWay: func() bool { return ways.router.Late() > lateMost },
 		Verdict: func(facility string, a apply.Verdict) { compared.Verdict(facility, a) },
 		CheckRegion: func(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, error) {
 			return checkRegion(ctx, pool, t)

@@ -46,6 +46,9 @@ type Config struct {
 	// and names those that did not answer. Either may be nil.
 	CheckRegion     CheckRegion
 	CheckFacilities CheckFacilities
+	// GiveWay reports that what people change in the region waits behind what is
+	// applied: large batches give way. May be nil.
+	GiveWay func() bool
 	// Heal asks a facility to send a table (schema.name) again, and reports
 	// whether it could be asked. May be nil.
 	Heal func(facility, table, reason string) bool

@@ -58,6 +58,7 @@ func (in *Ingest) newSession(ctx context.Context, facility string) (*Session, er
 			s.note(func() { s.stuck = err != nil })
 		},
 		Patience: in.cfg.Patience,
+		GiveWay:  in.cfg.GiveWay,
 		Park:     true,
 		Log:      in.cfg.Log,
 	})

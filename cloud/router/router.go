@@ -43,7 +43,9 @@ const (
 	// loadAheadBytes is how much of a facility's rows may be on their way
 	// before its loading waits for the facility.
 	defaultLoadAhead = 16 << 20
-	loadersMax       = 2 // each takes a connection while it loads
+	// lately is for how long somebody's change says how late the next will be.
+	lately     = time.Second
+	loadersMax = 2 // each takes a connection while it loads
 )
 
 // Errors that a session branches on.
@@ -292,6 +294,22 @@ func (r *Router) Tail() change.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return change.Position{Epoch: r.index.epoch, Seq: r.index.tail}
+}
+
+// Late is how long what people change in the region waits behind what is applied
+// there, until its WAL is read so far; 0 when nobody has changed anything lately.
+func (r *Router) Late() time.Duration {
+	r.mu.Lock()
+	reading := r.reading
+	r.mu.Unlock()
+	if reading == nil {
+		return 0
+	}
+	s := reading.Stats()
+	if time.Since(s.LateAt) > lately {
+		return 0
+	}
+	return s.Late
 }
 
 // Stats is cheap and safe from any goroutine; it does not wait for the log's disk.

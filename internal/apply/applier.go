@@ -52,6 +52,9 @@ type Config struct {
 	// seen may wait for company, so that they do not cost a commit each.
 	// Default 10 s.
 	NotesEvery time.Duration
+	// GiveWay reports that somebody waits behind what is applied. A large batch
+	// then waits for him, a moment and not for ever; nil never does.
+	GiveWay func() bool
 	// OnApplied is called after each commit, in order, from one goroutine. It
 	// must not block. What it reports is visible, and not yet durable.
 	OnApplied func(Progress)
@@ -147,6 +150,9 @@ func New(ctx context.Context, p *Pool, c Config) (*Applier, error) {
 	}
 	if c.OnStuck == nil {
 		c.OnStuck = func(error) {}
+	}
+	if c.GiveWay == nil {
+		c.GiveWay = func() bool { return false }
 	}
 	if c.OnSeen == nil {
 		c.OnSeen = func(change.Position) {}

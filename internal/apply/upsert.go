@@ -25,6 +25,9 @@ func (a *Applier) upsert(ctx context.Context, in <-chan *batch) error {
 			return ctx.Err()
 		}
 		if b.part == nil {
+			if err := a.giveWay(ctx, b); err != nil {
+				return err
+			}
 			if err := a.persist(ctx, b); err != nil {
 				return err
 			}
@@ -71,6 +74,27 @@ func (a *Applier) untilSettled(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// A batch of largeChanges waits for those behind it, giveWayMost at most: a
+// backlog drains all the same.
+const (
+	largeChanges = batchMaxChanges / 10
+	giveWayMost  = time.Second
+	giveWayLook  = 10 * time.Millisecond
+)
+
+// giveWay holds a large batch back, without a connection, while others wait.
+func (a *Applier) giveWay(ctx context.Context, b *batch) error {
+	if b.changes < largeChanges {
+		return nil
+	}
+	for began := time.Now(); a.cfg.GiveWay() && time.Since(began) < giveWayMost; {
+		if err := pause(ctx, giveWayLook); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Waits between attempts to apply what is refused.

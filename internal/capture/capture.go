@@ -156,6 +156,11 @@ type Stats struct {
 	LSN, Durable uint64
 	// LastCommit is the commit time of the newest transaction that was read.
 	LastCommit time.Time
+	// Late is how long ago, by the server's clock, the newest transaction that did
+	// not come from the other side had been committed when the server gave it, and
+	// LateAt when that was.
+	Late   time.Duration
+	LateAt time.Time
 	// Transactions and Changes were made durable since New.
 	Transactions, Changes uint64
 	// LeftOut counts what was left out; see Config.OnLeftOut.

@@ -49,7 +49,7 @@ func (s *stream) untilDue() time.Duration {
 const (
 	longNap     = 5 * time.Millisecond
 	skippedFrom = 64
-	lateFrom    = 250 * time.Millisecond
+	lateFrom    = 100 * time.Millisecond
 )
 
 // passing returns the length of a nap behind the n-th message, in a transaction

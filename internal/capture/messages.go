@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -15,7 +16,7 @@ func (s *stream) message(ctx context.Context, data []byte) error {
 	case 'w':
 		start := r.u64()
 		r.u64() // the server's end of WAL
-		r.u64() // its clock
+		s.sent = time.UnixMicro(int64(r.u64()) + pgEpochMicros)
 		if r.bad {
 			return r.done("WAL data")
 		}

@@ -52,7 +52,7 @@ type stream struct {
 	txSkip    bool      // this transaction is in the sink
 	txTagged  bool      // it came from the other side: its rows are left out
 	skipped   int       // rows of it that were passed over
-	sent      time.Time // when the server sent the last of these, by its clock
+	sent      time.Time // when the server sent the newest message, by its clock
 	txMicros  int64
 	txNotes   [][2]string // what is to be said of it once it has changes
 	txNames   []string    // the barriers in it

@@ -57,6 +57,9 @@ func (s *stream) finish(end uint64) {
 	}
 	s.c.mu.Lock()
 	s.c.stats.LastCommit = time.UnixMicro(s.txMicros)
+	if hurry {
+		s.c.stats.Late, s.c.stats.LateAt = s.sent.Sub(s.c.stats.LastCommit), time.Now()
+	}
 	s.c.mu.Unlock()
 }
 
