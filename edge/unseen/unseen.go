@@ -18,9 +18,11 @@
 package unseen
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -250,7 +252,8 @@ func (x *Index) indexBody(b *block, n uint16, body *change.Body) {
 			case change.Truncate:
 				b.wide = append(b.wide, wide{frame: n, table: t.id})
 			case change.Range:
-				b.wide = append(b.wide, wide{frame: n, table: t.id, keyed: true, after: c.Range.After, upTo: c.Range.UpTo, order: t.order})
+				// Copies: they are all that is kept of the frame.
+				b.wide = append(b.wide, wide{frame: n, table: t.id, keyed: true, after: copyRow(c.Range.After), upTo: copyRow(c.Range.UpTo), order: t.order})
 			default:
 				if c.Key != nil {
 					b.add(t.print(t.fromKey(c.Key)), n)
@@ -261,6 +264,14 @@ func (x *Index) indexBody(b *block, n uint16, body *change.Body) {
 			}
 		}
 	}
+}
+
+func copyRow(row change.Row) change.Row {
+	row = slices.Clone(row)
+	for i := range row {
+		row[i] = bytes.Clone(row[i])
+	}
+	return row
 }
 
 // add takes a block that is complete, and makes larger ones of small ones.

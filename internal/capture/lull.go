@@ -44,18 +44,22 @@ func (s *stream) untilDue() time.Duration {
 }
 
 // longNap is for a transaction of which skippedFrom rows were passed over:
-// nobody waits for the others, however slowly they come. But what is committed
-// behind them waits, so that naps get shorter where the WAL is lateFrom behind.
+// nobody waits for the others, however slowly they come. But what people commit
+// behind them waits, so that naps get shorter where the WAL is lateFrom behind, if
+// somebody committed anything within atWorkFor: to read as fast as a backlog is
+// applied takes some of the processors from it.
 const (
 	longNap     = 5 * time.Millisecond
 	skippedFrom = 64
 	lateFrom    = 100 * time.Millisecond
+	atWorkFor   = 10 * time.Second
 )
 
 // passing returns the length of a nap behind the n-th message, in a transaction
-// that is passed over and was committed so long ago.
-func (l *lull) passing(n int, ago time.Duration) time.Duration {
-	if ago < lateFrom {
+// that is passed over and was committed so long ago. atWork says that people commit
+// beside it.
+func (l *lull) passing(n int, ago time.Duration, atWork bool) time.Duration {
+	if ago < lateFrom || !atWork {
 		l.at = n
 		return longNap
 	}

@@ -43,7 +43,7 @@ func TestWhatIsPassedOverIsReadAsFastAsItComesOnceOthersWaitBehindIt(t *testing.
 	read := func(ago time.Duration) (perNap int, nap time.Duration) {
 		n := l.at
 		for range 20 {
-			nap = l.passing(n, ago)
+			nap = l.passing(n, ago, true)
 			perNap = min(holds, int(nap.Seconds()*perSecond))
 			n += perNap
 		}
@@ -57,5 +57,8 @@ func TestWhatIsPassedOverIsReadAsFastAsItComesOnceOthersWaitBehindIt(t *testing.
 	}
 	if _, nap := read(0); nap != longNap {
 		t.Errorf("nobody waits any more: %s, want %s", nap, longNap)
+	}
+	if nap := l.passing(l.at, time.Hour, false); nap != longNap {
+		t.Errorf("nobody is at work: %s, want %s", nap, longNap)
 	}
 }

@@ -53,6 +53,7 @@ type stream struct {
 	txTagged  bool      // it came from the other side: its rows are left out
 	skipped   int       // rows of it that were passed over
 	sent      time.Time // when the server sent the newest message, by its clock
+	hurried   time.Time // when the last transaction was read that did not come from the other side
 	txMicros  int64
 	txNotes   [][2]string // what is to be said of it once it has changes
 	txNames   []string    // the barriers in it
@@ -137,7 +138,7 @@ func (s *stream) readLoop(ctx context.Context) error {
 				s.cn.awaitUntil(time.Now().Add(silenceLimit))
 			}
 		case s.skipped >= skippedFrom:
-			if err := pause(ctx, passed.passing(n, s.sent.Sub(time.UnixMicro(s.txMicros)))); err != nil {
+			if err := pause(ctx, passed.passing(n, s.sent.Sub(time.UnixMicro(s.txMicros)), time.Since(s.hurried) < atWorkFor)); err != nil {
 				return err
 			}
 		case s.cn.waiting() == 0:

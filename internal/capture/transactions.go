@@ -58,6 +58,7 @@ func (s *stream) finish(end uint64) {
 	s.c.mu.Lock()
 	s.c.stats.LastCommit = time.UnixMicro(s.txMicros)
 	if hurry {
+		s.hurried = time.Now()
 		s.c.stats.Late, s.c.stats.LateAt = s.sent.Sub(s.c.stats.LastCommit), time.Now()
 	}
 	s.c.mu.Unlock()
