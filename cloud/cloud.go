@@ -44,7 +44,7 @@ import (
 
 // lateMost is how long what people change in the region may wait to be read before
 // backlogs give way to it: p99 is to be a second until it is where it is going.
-const lateMost = 200 * time.Millisecond
+const lateMost = 100 * time.Millisecond
 
 // stopWithin bounds each step of stopping.
 const stopWithin = 15 * time.Second

@@ -51,7 +51,7 @@ func (s *stream) untilDue() time.Duration {
 const (
 	longNap     = 5 * time.Millisecond
 	skippedFrom = 64
-	lateFrom    = 100 * time.Millisecond
+	lateFrom    = 50 * time.Millisecond
 	atWorkFor   = 10 * time.Second
 )
 

@@ -43,7 +43,7 @@ type region struct {
 
 func (r *region) start(ctx context.Context) error {
 	r.stack = run.New(r.log)
-	in, err := ingest.New(ctx, ingest.Config{DB: r.pool, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, GiveWay: func() bool { return r.router.Late() > 200*time.Millisecond }, Heal: func(facility, table, reason string) bool {
+	in, err := ingest.New(ctx, ingest.Config{DB: r.pool, ApplyConnString: r.conn, MaxConns: 4, Patience: time.Second, GiveWay: func() bool { return r.router.Late() > 100*time.Millisecond }, Heal: func(facility, table, reason string) bool {
 		asked, err := r.streams.Heal(facility, reason, table)
 		return asked && err == nil
 	}, Log: r.log.With("part", "ingest")})
