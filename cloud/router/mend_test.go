@@ -34,7 +34,9 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 	if err := g.r.Resync(t.Context(), "la", "public.orders"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); ; { // it takes nothing meanwhile
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C { // it takes nothing meanwhile
 		if done, n := waits(); done && n == 1 {
 			break
 		}

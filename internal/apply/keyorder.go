@@ -13,11 +13,11 @@ import (
 // visited side by side, while it is in the processor's caches. New rows stay in
 // the order in which they were made, which the table's other indexes like better.
 
-// sortRows sorts rows by their key.
-func (sh *shape) sortRows(rows []change.Row) {
+// sortRows sorts rows by their key, whose values are at the given places of them.
+func (sh *shape) sortRows(rows []change.Row, places []int) {
 	slices.SortFunc(rows, func(a, b change.Row) int {
-		for _, k := range sh.key {
-			if c := sh.compareKey(k, a[k], b[k]); c != 0 {
+		for i, p := range places {
+			if c := sh.compareKey(sh.key[i], a[p], b[p]); c != 0 {
 				return c
 			}
 		}
@@ -25,16 +25,13 @@ func (sh *shape) sortRows(rows []change.Row) {
 	})
 }
 
-// sortKeys sorts keys.
-func (sh *shape) sortKeys(keys []change.Row) {
-	slices.SortFunc(keys, func(a, b change.Row) int {
-		for i, k := range sh.key {
-			if c := sh.compareKey(k, a[i], b[i]); c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
+// inKeys are the places of the key's values in a row that is a key.
+func (sh *shape) inKeys() []int {
+	places := make([]int, len(sh.key))
+	for i := range places {
+		places[i] = i
+	}
+	return places
 }
 
 // compareKey compares two values of column k, positive integers by their size.

@@ -69,11 +69,11 @@ func (s *set) makePlan(sh *shape, facility string) *plan {
 		}
 	}
 	if len(gone) > 0 {
-		sh.sortKeys(gone)
+		sh.sortRows(gone, sh.inKeys())
 		p.calls = append(p.calls, sh.deleteCall(gone, facility))
 	}
 	for _, c := range order {
-		sh.sortRows(c.rows)
+		sh.sortRows(c.rows, sh.key)
 		p.calls = append(p.calls, sh.updateCall(c, facility))
 	}
 	if len(p.puts) > 0 {

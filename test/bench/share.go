@@ -96,7 +96,9 @@ func benchShare(ctx context.Context, l *lab) ([]Figure, error) {
 			return nil, fmt.Errorf("deliver the backlog: %w", err)
 		}
 		var n float64
-		fmt.Sscan(loadAverage(), &n)
+		if _, err := fmt.Sscan(loadAverage(), &n); err != nil {
+			return nil, fmt.Errorf("read the load average: %w", err)
+		}
 		took, load = append(took, seconds), append(load, n)
 	}
 	told := fmt.Sprintf("backlogs of %d changes, drained in %s s, load average %s", l.backlog, list(took), list(load))
