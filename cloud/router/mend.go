@@ -51,18 +51,7 @@ func (r *Router) mendAt(ctx context.Context, facility string) (change.Position, 
 // end is the last that a facility gets of what is in the WAL now; zero while
 // the WAL is not read.
 func (r *Router) end(ctx context.Context, facility string) (at change.Position, err error) {
-	r.mu.Lock()
-	reading := r.reading
-	r.mu.Unlock()
-	if reading == nil {
-		return at, nil
-	}
-	conn, err := r.c.DB.Acquire(ctx)
-	if err != nil {
-		return at, fmt.Errorf("reach the region's database: %w", err)
-	}
-	defer conn.Release()
-	if err := reading.Settled(ctx, conn.Conn()); err != nil {
+	if read, err := r.upToNow(ctx); err != nil || !read {
 		return at, err
 	}
 	r.mu.Lock()
@@ -72,6 +61,23 @@ func (r *Router) end(ctx context.Context, facility string) (at change.Position, 
 		at.Seq = b.refs[len(b.refs)-1].seq
 	}
 	return at, nil
+}
+
+// upToNow waits until all that is committed in the region has been read; false while
+// nobody reads its WAL.
+func (r *Router) upToNow(ctx context.Context) (read bool, err error) {
+	r.mu.Lock()
+	reading := r.reading
+	r.mu.Unlock()
+	if reading == nil {
+		return false, nil
+	}
+	conn, err := r.c.DB.Acquire(ctx)
+	if err != nil {
+		return false, fmt.Errorf("reach the region's database: %w", err)
+	}
+	defer conn.Release()
+	return true, reading.Settled(ctx, conn.Conn())
 }
 
 // mend asks facilities for the tables that are due.

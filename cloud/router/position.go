@@ -112,7 +112,7 @@ func (r *Router) prune(ctx context.Context) error {
 		if waiting <= r.c.LogMaxBytes || slowest == "" {
 			return nil
 		}
-		if err := r.restartAt(ctx, slowest, tail, true, reasonResync); err != nil {
+		if err := r.restartAt(ctx, slowest, anyBox, tail, true, reasonResync); err != nil {
 			return err
 		}
 		detail := fmt.Sprintf("more than %d bytes of changes waited for the facility; its tables are sent again instead", r.c.LogMaxBytes)

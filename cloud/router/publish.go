@@ -277,14 +277,14 @@ func (r *routes) tables() []proto.SyncedTable {
 
 // restartAt puts a facility's cursor somewhere and has its master tables sent,
 // or all of its tables.
-func (r *Router) restartAt(ctx context.Context, facility string, at change.Position, all bool, reason string) error {
+func (r *Router) restartAt(ctx context.Context, facility string, enrolment int, at change.Position, all bool, reason string) error {
 	r.mu.Lock()
 	tables := r.routes.tables()
 	r.mu.Unlock()
 	if !all {
 		tables = slices.DeleteFunc(tables, func(t proto.SyncedTable) bool { return t.Class != "master" })
 	}
-	if err := r.store.restart(ctx, facility, at, tables, reason); err != nil {
+	if err := r.store.restart(ctx, facility, enrolment, at, tables, reason); err != nil {
 		return err
 	}
 	notify(r.loadLook)

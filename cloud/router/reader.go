@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -96,7 +97,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	open, heard, restoring := r.open, r.heard[facility], r.restoring[facility] != nil
 	r.mu.Unlock()
 	anew := false
-	if known && !heard && has == (change.Position{}) {
+	if known && has == (change.Position{}) {
 		if anew, err = r.isNewBox(ctx, facility); err != nil {
 			return at, false, err
 		}
@@ -128,8 +129,17 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	}
 	if f.Enrolments > 1 && has.Epoch == 0 {
 		reason, all = reasonReplaced, true
+		// What the box before it sent is not sent down to its facility. So what was
+		// changed here before that must not come to this box by the log: it would
+		// have the rows, and nobody would take them from it again.
+		if tail, err = r.readUntilNow(ctx); err != nil {
+			return at, false, err
+		}
+		if tail.Epoch != epoch {
+			return at, true, nil
+		}
 	}
-	if err := r.restartAt(ctx, facility, tail, all, reason); err != nil {
+	if err := r.restartAt(ctx, facility, f.Enrolments, tail, all, reason); err != nil {
 		return at, false, err
 	}
 	if known {
@@ -162,7 +172,7 @@ func (r *Router) Join(ctx context.Context, facility string) error {
 	if f.Enrolments > 1 {
 		return nil // it is no beginning; Attach sees to it
 	}
-	if err := r.restartAt(ctx, facility, tail, false, reasonJoined); err != nil {
+	if err := r.restartAt(ctx, facility, f.Enrolments, tail, false, reasonJoined); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -174,14 +184,30 @@ func (r *Router) Join(ctx context.Context, facility string) error {
 }
 
 // isNewBox reports whether a box that has nothing of the way down took the place
-// of one that never said what it had, and is here for the first time.
+// of the one whose position is known, and is here for the first time.
 func (r *Router) isNewBox(ctx context.Context, facility string) (bool, error) {
 	f, err := r.facility(ctx, facility)
 	if err != nil || f.Enrolments <= 1 {
 		return false, err
 	}
-	begun, err := r.store.replacing(ctx, facility)
-	return !begun, err
+	begun, err := r.store.enrolment(ctx, facility)
+	return begun != f.Enrolments, err
+}
+
+// errUnread is returned while nobody reads the region's WAL.
+var errUnread = errors.New("the region's WAL is not read now")
+
+// readUntilNow waits until all that is committed has been read, and returns the end
+// of the log.
+func (r *Router) readUntilNow(ctx context.Context) (at change.Position, err error) {
+	if read, err := r.upToNow(ctx); err != nil {
+		return at, err
+	} else if !read {
+		return at, errUnread
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return change.Position{Epoch: r.index.epoch, Seq: r.index.tail}, nil
 }
 
 func (r *Router) facility(ctx context.Context, id string) (Facility, error) {

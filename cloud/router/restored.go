@@ -52,7 +52,7 @@ func (r *Router) Restore(ctx context.Context, facility string, epoch uint64, has
 		return false, err
 	}
 	if begun != epoch || back {
-		if err := r.restartAt(ctx, facility, tail, true, reasonRestored); err != nil {
+		if err := r.restartAt(ctx, facility, anyBox, tail, true, reasonRestored); err != nil {
 			return false, err
 		}
 		r.mu.Lock()

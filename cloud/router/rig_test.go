@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -284,6 +285,46 @@ func (b *box) until(t *testing.T, id int) {
 func (g *rig) mark(t *testing.T, id int) {
 	t.Helper()
 	g.db.Exec(t, `INSERT INTO holiday VALUES ($1, 'mark')`, id)
+}
+
+// replace puts another box in la's place.
+func (g *rig) replace() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facilities[0].Enrolments++
+}
+
+func (g *rig) scan(t *testing.T, v any, sql string, args ...any) {
+	t.Helper()
+	if err := g.pool.QueryRow(t.Context(), sql, args...).Scan(v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// until waits until a query says true.
+func (g *rig) until(t *testing.T, sql string) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for {
+		var yes bool
+		if g.scan(t, &yes, sql); yes {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not in %s: %s", patience, sql)
+		}
+	}
+}
+
+func signal(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // all are the rows that a facility should have.

@@ -83,16 +83,21 @@ func (s store) ask(ctx context.Context, facility string, tables []proto.SyncedTa
 	return nil
 }
 
-// restart moves a facility's cursor and marks tables to be sent to it.
+// anyBox stands for whichever box a facility has.
+const anyBox = 0
+
+// restart moves a facility's cursor, for the box of that enrolment from now on, and
+// marks tables to be sent to it.
 //
 // What the region had seen of it was told before that place, if ever, so that
 // it is said again: a word in the WAL like that of a transaction that was
 // applied, behind all that it speaks of.
-func (s store) restart(ctx context.Context, facility string, at change.Position, tables []proto.SyncedTable, reason string) error {
+func (s store) restart(ctx context.Context, facility string, enrolment int, at change.Position, tables []proto.SyncedTable, reason string) error {
 	schemas, names := tableNames(tables)
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO holdfast.down_position (facility, epoch, seq) VALUES ($1, $2, $3)
-			ON CONFLICT (facility) DO UPDATE SET epoch = EXCLUDED.epoch, seq = EXCLUDED.seq, at = now(), heard = false`, facility, int64(at.Epoch), int64(at.Seq))
+		_, err := tx.Exec(ctx, `INSERT INTO holdfast.down_position AS p (facility, epoch, seq, enrolment) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (facility) DO UPDATE SET epoch = EXCLUDED.epoch, seq = EXCLUDED.seq, at = now(), heard = false, enrolment = greatest(p.enrolment, EXCLUDED.enrolment)`,
+			facility, int64(at.Epoch), int64(at.Seq), enrolment)
 		if err == nil {
 			_, err = tx.Exec(ctx, askSQL, facility, schemas, names, reason)
 		}
@@ -310,15 +315,14 @@ func (s store) event(ctx context.Context, facility, kind string, at change.Posit
 	return nil
 }
 
-// replacing reports whether a facility's tables are, or were, sent to a box that
-// took another's place.
-func (s store) replacing(ctx context.Context, facility string) (bool, error) {
-	var begun bool
-	err := s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.down_load WHERE facility = $1 AND reason = $2)`, facility, reasonReplaced).Scan(&begun)
+// enrolment is that of the newest box for which a facility's way down was begun; 0 where
+// that is not known.
+func (s store) enrolment(ctx context.Context, facility string) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT coalesce(max(enrolment), 0) FROM holdfast.down_position WHERE facility = $1`, facility).Scan(&n)
 	if err != nil {
-		return false, fmt.Errorf("read the loads of %s: %w", facility, err)
+		return 0, fmt.Errorf("read the position of %s: %w", facility, err)
 	}
-	return begun, nil
+	return n, nil
 }
 
 // eventOnce keeps an event, unless the facility has the same one already.

@@ -23,7 +23,8 @@ import (
 // When a box is replaced (replace.go) a book begins anew, from the rows that the region
 // has then. Until the new box has them all, and has sent its own, ranges are under
 // way in both directions, and a range stands against what the cloud changes
-// meanwhile: any of the cloud's changes up to then may be refused.
+// meanwhile: any of the cloud's changes up to then may be refused. Nor is a range a
+// transaction: the cloud may see rows in it whose count has not come yet.
 
 // row names a row of a facility.
 type row struct {
@@ -45,6 +46,8 @@ type tx struct {
 	saw    int // of the other side's transactions
 	writes []write
 	memos  []string // what it did to memo, to be read when a seed fails
+	// met is how many of the facility's transactions there were when the cloud's was made.
+	met int
 	// untold: its row without a key may not have been sent, as its box did not know yet
 	// what is synced.
 	untold bool
@@ -172,6 +175,10 @@ func (b *book) outcomes(r row, of func(*book) view) []string {
 	for cut := *b; cut.forget(r); {
 		all = append(all, of(&cut).expected(r))
 	}
+	for n := range b.met(r) {
+		cut := b.seenInRanges(n + 1)
+		all = append(all, of(&cut).expected(r))
+	}
 	if v.clouds && slices.ContainsFunc(b.edge, func(t *tx) bool { return t.on(r) != nil && b.young(t) }) {
 		// The cloud's last word of before may have been on its way when the new box came.
 		all = append(all, b.base[r][1])
@@ -194,6 +201,32 @@ func (b *book) lastEdge(r row) *tx {
 		}
 	}
 	return nil
+}
+
+// met is how many of the facility's transactions there were when the cloud changed the
+// row while a new box's ranges were under way.
+func (b *book) met(r row) (n int) {
+	for _, t := range b.cloud {
+		if t.n < b.clear && t.on(r) != nil {
+			n = max(n, t.met)
+		}
+	}
+	return n
+}
+
+// seenInRanges is the book as it is if the cloud had seen n of the facility's transactions
+// while a new box's ranges were under way: a table's rows may be there before the count.
+func (b *book) seenInRanges(n int) book {
+	cut := *b
+	cut.cloud = slices.Clone(b.cloud)
+	for i, t := range b.cloud {
+		if saw := min(n, t.met); t.n < b.clear && saw > t.saw {
+			more := *t
+			more.saw = saw
+			cut.cloud[i] = &more
+		}
+	}
+	return cut
 }
 
 // forget takes the cloud's last change of the row that a range may have met.

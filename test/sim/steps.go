@@ -141,6 +141,7 @@ func (w *world) cloudCommit(ctx context.Context, e *edge, ops []op) error {
 // enter notes a transaction of the cloud.
 func (w *world) enter(e *edge, t *tx) {
 	b := w.books[e.id]
+	t.met = len(b.edge)
 	b.cloud = append(b.cloud, t)
 	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 }
