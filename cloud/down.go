@@ -65,7 +65,7 @@ func (d *downs) route() fleet.Route {
 }
 
 // open is the stream's Down.
-func (d *downs) open(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {
+func (d *downs) open(ctx context.Context, facility string, enrolment uint32, from change.Position, behind bool) (stream.Down, error) {
 	tenant, err := d.tenant(ctx, facility)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (d *downs) open(ctx context.Context, facility string, from change.Position,
 	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
 	defer cancel()
 	d.router.Behind(facility, behind)
-	r, err := d.router.Attach(ctx, facility, tenant, from)
+	r, err := d.router.Attach(ctx, router.Facility{ID: facility, Tenant: tenant, Enrolments: int(enrolment)}, from)
 	if err != nil {
 		return nil, fmt.Errorf("open the way down: %w", err)
 	}

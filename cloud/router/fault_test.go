@@ -293,7 +293,7 @@ func TestABoxThatIsAheadBeginsANewEpoch(t *testing.T) {
 	g := newRig(t)
 	g.start(t)
 	la := g.box("la", "foo")
-	if _, err := g.r.Attach(t.Context(), "la", "foo", change.Position{Epoch: 40, Seq: 7}); !errors.Is(err, ErrAhead) {
+	if _, err := g.r.Attach(t.Context(), Facility{"la", "foo", 1}, change.Position{Epoch: 40, Seq: 7}); !errors.Is(err, ErrAhead) {
 		t.Fatal(err)
 	}
 	// Whoever asks again and again holds nothing up, and gets one epoch for it all.

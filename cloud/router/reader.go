@@ -44,12 +44,12 @@ type Reader struct {
 //
 // ErrAhead says that the box has more than this region ever sent: a new epoch
 // begins, and the box should come again. Close the reader when the box goes.
-func (r *Router) Attach(ctx context.Context, facility, tenant string, has change.Position) (*Reader, error) {
+func (r *Router) Attach(ctx context.Context, f Facility, has change.Position) (*Reader, error) {
 	for {
 		if err := r.waitOpen(ctx); err != nil {
 			return nil, err
 		}
-		start, again, err := r.start(ctx, facility, has)
+		start, again, err := r.start(ctx, f, has)
 		if err != nil {
 			return nil, err
 		}
@@ -57,16 +57,16 @@ func (r *Router) Attach(ctx context.Context, facility, tenant string, has change
 			continue
 		}
 		r.mu.Lock()
-		r.online[facility]++
-		r.attached[facility] = time.Now()
+		r.online[f.ID]++
+		r.attached[f.ID] = time.Now()
 		time.AfterFunc(r.c.mendSettle, func() { notify(r.loadLook) })
-		r.tenants[facility] = tenant
-		if _, listed := r.routes.tenants[facility]; !listed {
+		r.tenants[f.ID] = f.Tenant
+		if _, listed := r.routes.tenants[f.ID]; !listed {
 			notify(r.look)
 		}
 		r.mu.Unlock()
 		notify(r.loadLook)
-		return &Reader{r: r, facility: facility, names: names(facility, tenant), prev: has, at: start}, nil
+		return &Reader{r: r, facility: f.ID, names: names(f.ID, f.Tenant), prev: has, at: start}, nil
 	}
 }
 
@@ -88,7 +88,8 @@ func (r *Router) waitOpen(ctx context.Context) error {
 
 // start says where a facility's reader begins, and makes what it lacks be
 // loaded. again is true when a new epoch came in between.
-func (r *Router) start(ctx context.Context, facility string, has change.Position) (at change.Position, again bool, err error) {
+func (r *Router) start(ctx context.Context, f Facility, has change.Position) (at change.Position, again bool, err error) {
+	facility := f.ID
 	r.mu.Lock()
 	x := &r.index
 	epoch, first := x.epoch, x.first
@@ -98,7 +99,7 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 	r.mu.Unlock()
 	anew := false
 	if known && has == (change.Position{}) {
-		if anew, err = r.isNewBox(ctx, facility); err != nil {
+		if anew, err = r.isNewBox(ctx, f); err != nil {
 			return at, false, err
 		}
 	}
@@ -123,10 +124,6 @@ func (r *Router) start(ctx context.Context, facility string, has change.Position
 		reason = reasonResync
 	}
 	all := known || has.Epoch != 0 // one that was here before lacks what came since
-	f, err := r.facility(ctx, facility)
-	if err != nil {
-		return at, false, err
-	}
 	if f.Enrolments > 1 && has.Epoch == 0 {
 		reason, all = reasonReplaced, true
 		// What the box before it sent is not sent down to its facility. So what was
@@ -185,12 +182,11 @@ func (r *Router) Join(ctx context.Context, facility string) error {
 
 // isNewBox reports whether a box that has nothing of the way down took the place
 // of the one whose position is known, and is here for the first time.
-func (r *Router) isNewBox(ctx context.Context, facility string) (bool, error) {
-	f, err := r.facility(ctx, facility)
-	if err != nil || f.Enrolments <= 1 {
-		return false, err
+func (r *Router) isNewBox(ctx context.Context, f Facility) (bool, error) {
+	if f.Enrolments <= 1 {
+		return false, nil
 	}
-	begun, err := r.store.enrolment(ctx, facility)
+	begun, err := r.store.enrolment(ctx, f.ID)
 	return begun != f.Enrolments, err
 }
 

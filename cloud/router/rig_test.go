@@ -139,6 +139,7 @@ func (g *rig) stop(t *testing.T) {
 // box is what a facility makes of what it gets.
 type box struct {
 	id, tenant string
+	enrolment  int
 	rig        *rig
 	d          *Reader
 	at         change.Position
@@ -149,7 +150,10 @@ type box struct {
 }
 
 func (g *rig) box(id, tenant string) *box {
-	return &box{id: id, tenant: tenant, rig: g, rows: map[string]map[string]string{}}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.IndexFunc(g.facilities, func(f Facility) bool { return f.ID == id })
+	return &box{id: id, tenant: tenant, enrolment: g.facilities[i].Enrolments, rig: g, rows: map[string]map[string]string{}}
 }
 
 func (b *box) attach(t *testing.T) {
@@ -157,7 +161,7 @@ func (b *box) attach(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
-		d, err := b.rig.r.Attach(ctx, b.id, b.tenant, b.at)
+		d, err := b.rig.r.Attach(ctx, Facility{b.id, b.tenant, b.enrolment}, b.at)
 		if errors.Is(err, ErrAhead) {
 			continue
 		}

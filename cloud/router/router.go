@@ -61,7 +61,7 @@ var (
 // Facility is what the router has to know of one.
 type Facility struct {
 	ID, Tenant string
-	// Enrolments counts the boxes that the facility has had.
+	// Enrolments counts the boxes that the facility has had, up to this one.
 	Enrolments int
 }
 

@@ -373,6 +373,10 @@ func TestANewBoxHasNoRowThatTheOneBeforeRemoved(t *testing.T) {
 	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'cloud')`)
 	g.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'up la 4294967296:5'); DELETE FROM orders; COMMIT`)
 	g.replace()
+	late := g.box("la", "foo")
+	late.enrolment = 1 // the old one comes once more
+	late.attach(t)
+	late.d.Close()
 	la := g.box("la", "foo")
 	attached := make(chan struct{})
 	go func() { defer close(attached); la.attach(t) }()

@@ -113,6 +113,10 @@ func (b *box) hello() (*proto.Hello, error) {
 	case h.Epoch>>32 > uint64(b.enrolment):
 		b.link.Goodbye(proto.GoodbyeRefused, fmt.Sprintf("this tunnel belongs to enrolment %d, not to %d", b.enrolment, h.Epoch>>32))
 		return nil, fmt.Errorf("the box claims enrolment %d, it has %d", h.Epoch>>32, b.enrolment)
+	case h.Epoch>>32 < uint64(b.enrolment):
+		// It comes once more while its tunnel is on its way out.
+		b.link.Goodbye(proto.GoodbyeFenced, fmt.Sprintf("a newer box (enrolment %d) takes this facility over", b.enrolment))
+		return nil, fmt.Errorf("a replaced box (enrolment %d) came", h.Epoch>>32)
 	case h.VersionMin > proto.StreamVersion || h.Version < proto.StreamVersionMin:
 		b.link.Goodbye(proto.GoodbyeVersion, fmt.Sprintf("the region speaks stream versions %d to %d: update the older side",
 			proto.StreamVersionMin, proto.StreamVersion))

@@ -59,12 +59,12 @@ func (l *log) Next(ctx context.Context) (DownFrame, error) {
 }
 
 // serve runs a region's end with that way down, nil for a region without.
-func serve(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string) {
+func serve(t *testing.T, down func(context.Context, string, uint32, change.Position, bool) (Down, error)) (addr string) {
 	t.Helper()
 	return serveWith(t, Config{Down: down})
 }
 
-func serveAs(t *testing.T, down func(context.Context, string, change.Position, bool) (Down, error)) (addr string, s *Server) {
+func serveAs(t *testing.T, down func(context.Context, string, uint32, change.Position, bool) (Down, error)) (addr string, s *Server) {
 	t.Helper()
 	return serveAll(t, Config{Down: down})
 }
@@ -124,7 +124,7 @@ func greet(t *testing.T, addr string, hello proto.Hello) (*transfer.Link, *proto
 func TestWhatComesDownIsSentAndAcknowledged(t *testing.T) {
 	t.Parallel()
 	l := &log{frames: make(chan DownFrame, 8), acked: make(chan change.Position, 8)}
-	addr := serve(t, func(_ context.Context, _ string, from change.Position, _ bool) (Down, error) {
+	addr := serve(t, func(_ context.Context, _ string, _ uint32, from change.Position, _ bool) (Down, error) {
 		l.from = from
 		return l, nil
 	})
@@ -156,7 +156,7 @@ func TestWhatComesDownIsSentAndAcknowledged(t *testing.T) {
 // The release before this one knows no way down, at either end.
 func TestEitherEndMayBeTheReleaseBefore(t *testing.T) {
 	t.Parallel()
-	opened := func(context.Context, string, change.Position, bool) (Down, error) {
+	opened := func(context.Context, string, uint32, change.Position, bool) (Down, error) {
 		t.Error("a way down is opened for a box that does not know it")
 		return nil, errors.New("not for this one")
 	}
@@ -176,7 +176,7 @@ func TestStreamBeginsAnewWhenTheWayDownCanBeOpened(t *testing.T) {
 	t.Parallel()
 	var there atomic.Bool
 	l := &log{frames: make(chan DownFrame), acked: make(chan change.Position, 1)}
-	addr := serve(t, func(context.Context, string, change.Position, bool) (Down, error) {
+	addr := serve(t, func(context.Context, string, uint32, change.Position, bool) (Down, error) {
 		if !there.Load() {
 			return nil, errors.New("the region's WAL is not read yet")
 		}
@@ -214,4 +214,26 @@ func TestABoxIsToldThatAnotherTakesItsPlace(t *testing.T) {
 	}
 	link.Close()
 	<-told
+}
+
+// It may come once more before its tunnel is gone, and must not get what is the new box's.
+func TestABoxThatWasReplacedIsNotServed(t *testing.T) {
+	t.Parallel()
+	addr := serve(t, func(context.Context, string, uint32, change.Position, bool) (Down, error) {
+		t.Error("the way down was opened")
+		return nil, errors.New("not for this box")
+	})
+	var d net.Dialer
+	link, err := transfer.Dial(t.Context(), "ws://"+addr+proto.StreamPath, d.DialContext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(link.Close)
+	if err := link.Send(proto.TypeHello, &proto.Hello{VersionMin: 1, Version: 2, Facility: "la", Epoch: 7}); err != nil {
+		t.Fatal(err)
+	}
+	_, msg, err := link.Receive()
+	if g, ok := msg.(*proto.Goodbye); err != nil || !ok || g.Code != proto.GoodbyeFenced {
+		t.Errorf("%+v, %v", msg, err)
+	}
 }

@@ -76,7 +76,7 @@ type Config struct {
 	// sends nothing down.
 	// behind is true when the region has less of the facility than it had
 	// acknowledged: its database was restored.
-	Down func(ctx context.Context, facility string, from change.Position, behind bool) (Down, error)
+	Down func(ctx context.Context, facility string, enrolment uint32, from change.Position, behind bool) (Down, error)
 	// WentBack reports whether a box has less of the way down than it had told to
 	// be durable: its database was put back from a backup. It is asked before Down,
 	// of a box that knows what to do then. Restore is called instead of it once the

@@ -181,7 +181,7 @@ func (f *fan) attach(ctx context.Context, r *router.Router) ([]*router.Reader, e
 	list := make([]*router.Reader, f.n)
 	for i := range list {
 		var err error
-		if list[i], err = r.Attach(ctx, fanFacility(i), "foo", f.has[i]); err != nil {
+		if list[i], err = r.Attach(ctx, router.Facility{ID: fanFacility(i), Tenant: "foo", Enrolments: 1}, f.has[i]); err != nil {
 			return list, fmt.Errorf("attach a facility: %w", err)
 		}
 	}
@@ -305,8 +305,8 @@ func (f *fan) plants(ctx context.Context, r *router.Router, took func(i int, at 
 		Open: func(context.Context, string) (stream.Session, error) {
 			return session{make(chan change.Position)}, nil
 		},
-		Down: func(ctx context.Context, facility string, from change.Position, _ bool) (stream.Down, error) {
-			d, err := r.Attach(ctx, facility, "foo", from)
+		Down: func(ctx context.Context, facility string, enrolment uint32, from change.Position, _ bool) (stream.Down, error) {
+			d, err := r.Attach(ctx, router.Facility{ID: facility, Tenant: "foo", Enrolments: int(enrolment)}, from)
 			if err != nil {
 				return nil, err
 			}

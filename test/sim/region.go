@@ -100,11 +100,11 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return nil
 		},
-		Down: func(ctx context.Context, facility string, from change.Position, behind bool) (stream.Down, error) {
+		Down: func(ctx context.Context, facility string, enrolment uint32, from change.Position, behind bool) (stream.Down, error) {
 			r.router.Behind(facility, behind)
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
-			reader, err := r.router.Attach(ctx, facility, tenant, from)
+			reader, err := r.router.Attach(ctx, router.Facility{ID: facility, Tenant: tenant, Enrolments: int(enrolment)}, from)
 			return down{reader, r.router, facility}, err
 		},
 		WentBack: func(ctx context.Context, facility string, from change.Position) (bool, error) {
