@@ -111,6 +111,8 @@ func (r *Router) start(ctx context.Context, f Facility, has change.Position) (at
 		return at, false, ErrAhead
 	case known && restoring && !heard && row.Epoch == epoch && row.Seq+1 >= first && has.Before(row):
 		return row, false, nil // what it lacks before is in what it is sent
+	case known && !heard && has == (change.Position{Epoch: epoch}) && row.Epoch == epoch && row.Seq+1 >= first:
+		return row, false, nil // it knows that the epoch has begun, and has nothing of it
 	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
 		return has, false, nil
 	case anew:

@@ -385,6 +385,10 @@ func TestANewBoxHasNoRowThatTheOneBeforeRemoved(t *testing.T) {
 		OR EXISTS (SELECT FROM holdfast.down_load WHERE reason = 'replaced')`)
 	signal(t, walsender, syscall.SIGCONT)
 	<-attached
+	// It has written down that the epoch began, and comes again.
+	la.d.Close()
+	la.at = change.Position{Epoch: g.r.Epoch()}
+	la.attach(t)
 	g.until(t, `SELECT bool_and(done_at IS NOT NULL) FROM holdfast.down_load`)
 	g.mark(t, 2)
 	la.until(t, 2)
