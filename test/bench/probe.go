@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sys/unix"
 
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 )
@@ -153,9 +154,15 @@ func (l *lab) busyParts(ctx context.Context) (parts [4]time.Duration, err error)
 	return parts, nil
 }
 
-// yieldRegion gives the region's processes the lowest priority: they would run
-// on another machine, and must not take the facility's processors.
-func (l *lab) yieldRegion(ctx context.Context) error {
+// What the region's processes may take of the facility's processors: they would
+// run on another machine.
+var (
+	lowest   = unix.SchedAttr{Policy: unix.SCHED_NORMAL, Nice: 19}
+	onlyIdle = unix.SchedAttr{Policy: unix.SCHED_IDLE}
+)
+
+// yieldRegion has the region's processes, and those that they start, make way.
+func (l *lab) yieldRegion(ctx context.Context, way unix.SchedAttr) error {
 	var dir string
 	if err := l.region.QueryRow(ctx, `SHOW data_directory`).Scan(&dir); err != nil {
 		return fmt.Errorf("ask for the data directory: %w", err)
@@ -176,7 +183,7 @@ func (l *lab) yieldRegion(ctx context.Context) error {
 				return err
 			}
 			// One that has just ended needs no priority.
-			if err := syscall.Setpriority(syscall.PRIO_PROCESS, tid, 19); err != nil && !errors.Is(err, syscall.ESRCH) {
+			if err := unix.SchedSetAttr(tid, &way, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("lower the region's priority: %w", err)
 			}
 		}
