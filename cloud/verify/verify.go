@@ -37,8 +37,8 @@ const (
 // What the continuous comparison may take. A question costs the box some time of
 // its database, under a lock, and the region some; both are paid for by a pause.
 const (
-	boxShare    = 40 // of the time that a question took at the box
-	regionShare = 12 // of the time that it took here, for all facilities together
+	share       = 50 // times what a question took at the box and here together
+	regionShare = 12 // times what it took here, for all facilities together
 	bytesPerSec = 8 << 10
 	pauseMin    = 50 * time.Millisecond
 )
@@ -170,6 +170,6 @@ func (v *Verifier) pauseFor(a *apply.Verdict) time.Duration {
 	others := len(v.walkers)
 	v.mu.Unlock()
 	box := time.Duration(min(a.Digest.TookMicros, math.MaxInt32)) * time.Microsecond
-	return max(pauseMin, boxShare*box, regionShare*a.Took*time.Duration(max(1, others)),
+	return max(pauseMin, share*(box+a.Took), regionShare*a.Took*time.Duration(max(1, others)),
 		time.Duration(a.Bytes)*time.Second/bytesPerSec)
 }
