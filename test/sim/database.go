@@ -32,6 +32,7 @@ func newDatabase(t *testing.T) *database {
 	s := pgtest.Cluster(t, pgtest.Options{NoFsync: true, Env: env, Settings: map[string]string{
 		"max_connections": "60", "deadlock_timeout": "50ms", "shared_buffers": "32MB", "autovacuum": "off",
 		"max_wal_size": "128MB", "min_wal_size": "32MB", "synchronous_commit": "on", "wal_writer_delay": "10s", "wal_level": "logical", "max_replication_slots": "8", "max_wal_senders": "8",
+		"plan_cache_mode": "force_generic_plan", // to plan the questions to the catalog costs more than they do, and apply sets its own
 	}})
 	db := s.Database(t, databaseName)
 	db.Exec(t, tables)
