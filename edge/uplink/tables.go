@@ -102,11 +102,11 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 		}
 	}
 	for _, c := range o.checks {
-		problems, _, err := u.lint(ctx, c.table)
+		linted, err := u.lint(ctx, c.table)
 		if err != nil {
 			return err
 		}
-		c.reply(problems)
+		c.reply(linted[0].Problems)
 	}
 	u.obeyed = append(u.obeyed, o.settled...)
 	return nil
@@ -123,15 +123,19 @@ func (u *Uplink) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tables := make([]proto.SyncedTable, len(list))
+	for i, e := range list {
+		tables[i] = e.SyncedTable
+	}
+	linted, err := u.lint(ctx, tables...)
+	if err != nil {
+		return err
+	}
 	var good []capture.Table
 	var masters []schema.Name
 	for i := range list {
-		e := &list[i]
-		problems, table, err := u.lint(ctx, e.SyncedTable)
-		if err != nil {
-			return err
-		}
-		e.look(table)
+		e, problems := &list[i], linted[i].Problems
+		e.look(linted[i].Table)
 		state := e.State
 		switch {
 		case len(problems) > 0:
@@ -207,14 +211,14 @@ func (u *Uplink) sendUnpublished(ctx context.Context, conn *pgx.Conn, good []cap
 	return u.store.reloadUnread(ctx, ids)
 }
 
-// lint asks the local database whether it can serve a table.
-func (u *Uplink) lint(ctx context.Context, t proto.SyncedTable) ([]proto.Problem, *schema.Table, error) {
+// lint asks the local database whether it can serve tables.
+func (u *Uplink) lint(ctx context.Context, tables ...proto.SyncedTable) ([]schema.Linted, error) {
 	conn, err := u.DB.Acquire(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reach the local database: %w", err)
+		return nil, fmt.Errorf("reach the local database: %w", err)
 	}
 	defer conn.Release()
-	return schema.Lint(ctx, conn.Conn(), t, schema.Edge)
+	return schema.LintAll(ctx, conn.Conn(), tables, schema.Edge)
 }
 
 // loadAll loads the tables that wait for it, one after the other, and returns

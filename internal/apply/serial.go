@@ -28,8 +28,9 @@ type serial struct {
 	sql    string
 }
 
-func (t *target) readSequences(ctx context.Context, conn *pgx.Conn) (err error) {
-	t.sequences, err = schema.Sequences(ctx, conn, t.oid)
+func (t *target) readSequences(ctx context.Context, conn *pgx.Conn) error {
+	list, err := schema.Sequences(ctx, conn, t.oid)
+	t.sequences = list[t.oid]
 	return err
 }
 

@@ -43,13 +43,9 @@ func (t Table) quoted() string { return pgx.Identifier{t.Schema, t.Name}.Sanitiz
 // that is running follows: what commits from now on is published. The role must
 // own the tables, and may need CREATE on the database the first time.
 func EnsurePublications(ctx context.Context, conn *pgx.Conn, tables []Table) error {
-	keyed := map[Table]bool{}
-	for _, t := range tables {
-		has, err := hasIdentity(ctx, conn, t)
-		if err != nil {
-			return err
-		}
-		keyed[t] = has
+	keyed, err := haveIdentity(ctx, conn, tables)
+	if err != nil {
+		return err
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, p := range publications {
@@ -98,12 +94,12 @@ func Unpublished(ctx context.Context, conn *pgx.Conn, tables []Table) ([]Table, 
 			}
 			have[keyed] = list
 		}
+		keyed, err := haveIdentity(ctx, conn, tables)
+		if err != nil {
+			return err
+		}
 		for _, t := range tables {
-			keyed, err := hasIdentity(ctx, conn, t)
-			if err != nil {
-				return err
-			}
-			if !slices.Contains(have[keyed], t.quoted()) {
+			if !slices.Contains(have[keyed[t]], t.quoted()) {
 				missing = append(missing, t)
 			}
 		}
@@ -112,21 +108,39 @@ func Unpublished(ctx context.Context, conn *pgx.Conn, tables []Table) ([]Table, 
 	return missing, err
 }
 
-// hasIdentity reports whether updates of the table can be published: it has a
+// haveIdentity reports of which tables updates can be published: they have a
 // replica identity and it is not one that the application could break.
-func hasIdentity(ctx context.Context, conn *pgx.Conn, t Table) (bool, error) {
-	var has bool
-	err := conn.QueryRow(ctx, `SELECT CASE c.relreplident
+func haveIdentity(ctx context.Context, conn *pgx.Conn, tables []Table) (map[Table]bool, error) {
+	if len(tables) == 0 {
+		return nil, nil
+	}
+	var schemas, names []string
+	for _, t := range tables {
+		schemas, names = append(schemas, t.Schema), append(names, t.Name)
+	}
+	rows, err := conn.Query(ctx, `SELECT u.n, CASE c.relreplident
 			WHEN 'd' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
 			WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident)
 			WHEN 'f' THEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
 			ELSE false END
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = $2`, t.Schema, t.Name).Scan(&has)
+		FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(s, t, n)
+		JOIN pg_catalog.pg_namespace n ON n.nspname = u.s
+		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = u.t`, schemas, names)
 	if err != nil {
-		return false, fmt.Errorf("look up table %s: %w", t.ID(), err)
+		return nil, fmt.Errorf("look up the tables: %w", err)
 	}
-	return has, nil
+	have := map[Table]bool{}
+	var n int
+	var has bool
+	if _, err := pgx.ForEachRow(rows, []any{&n, &has}, func() error { have[tables[n-1]] = has; return nil }); err != nil {
+		return nil, fmt.Errorf("look up the tables: %w", err)
+	}
+	for _, t := range tables {
+		if _, there := have[t]; !there {
+			return nil, fmt.Errorf("look up table %s: %w", t.ID(), pgx.ErrNoRows)
+		}
+	}
+	return have, nil
 }
 
 func ensurePublication(ctx context.Context, tx pgx.Tx, name, publish string) error {

@@ -2,7 +2,6 @@ package schema
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -33,18 +32,47 @@ const (
 // reason; none means that it can. The table is nil if there is none. An error
 // means that the database could not be asked. conn must not be in a transaction.
 func Lint(ctx context.Context, conn *pgx.Conn, t proto.SyncedTable, side Side) ([]proto.Problem, *Table, error) {
-	if side == Region && ownSchema(t) {
-		// Its name there depends on the facility; apply makes sure of it.
-		return classProblems(t), nil, nil
-	}
-	table, err := Read(ctx, conn, t.Schema, t.Name)
-	if errors.Is(err, ErrNotFound) {
-		return append(classProblems(t), missing(t, side)), nil, nil
-	}
+	found, err := LintAll(ctx, conn, []proto.SyncedTable{t}, side)
 	if err != nil {
 		return nil, nil, err
 	}
-	return Check(table, t, side), table, nil
+	return found[0].Problems, found[0].Table, nil
+}
+
+// Linted is what Lint says of a table.
+type Linted struct {
+	Problems []proto.Problem
+	Table    *Table
+}
+
+// LintAll is Lint for many tables, in their order.
+func LintAll(ctx context.Context, conn *pgx.Conn, list []proto.SyncedTable, side Side) ([]Linted, error) {
+	// Where each facility's rows have a schema of their own its name in the region
+	// depends on the facility; apply makes sure of it.
+	elsewhere := func(t proto.SyncedTable) bool { return side == Region && ownSchema(t) }
+	var names []Name
+	for _, t := range list {
+		if !elsewhere(t) {
+			names = append(names, Name{t.Schema, t.Name})
+		}
+	}
+	found, err := ReadAll(ctx, conn, names...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Linted, len(list))
+	for i, t := range list {
+		table := found[Name{t.Schema, t.Name}]
+		switch {
+		case elsewhere(t):
+			all[i].Problems = classProblems(t)
+		case table == nil:
+			all[i].Problems = append(classProblems(t), missing(t, side))
+		default:
+			all[i] = Linted{Check(table, t, side), table}
+		}
+	}
+	return all, nil
 }
 
 func missing(t proto.SyncedTable, side Side) proto.Problem {

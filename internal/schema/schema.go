@@ -104,110 +104,188 @@ var ErrNotFound = errors.New("no such table")
 // Read returns the table, or an error that wraps ErrNotFound. conn must not be
 // in a transaction.
 func Read(ctx context.Context, conn *pgx.Conn, schema, name string) (*Table, error) {
-	var t *Table
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		var err error
-		t, err = ReadTx(ctx, tx, schema, name)
-		return err
-	})
-	return t, err
+	return one(Name{schema, name}, func(id Name) (map[Name]*Table, error) { return ReadAll(ctx, conn, id) })
 }
 
 // ReadTx is Read inside of a transaction, whose search path it sets to nothing.
 func ReadTx(ctx context.Context, tx pgx.Tx, schema, name string) (*Table, error) {
+	return one(Name{schema, name}, func(id Name) (map[Name]*Table, error) { return readAll(ctx, tx, id) })
+}
+
+func one(id Name, read func(Name) (map[Name]*Table, error)) (*Table, error) {
+	found, err := read(id)
+	if err == nil && found[id] == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up %s.%s: %w", id.Schema, id.Name, err)
+	}
+	return found[id], nil
+}
+
+// ReadAll returns those of the tables that there are: many take hardly longer
+// than one. conn must not be in a transaction.
+func ReadAll(ctx context.Context, conn *pgx.Conn, names ...Name) (found map[Name]*Table, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		found, err = readAll(ctx, tx, names...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog: %w", err)
+	}
+	return found, nil
+}
+
+func readAll(ctx context.Context, tx pgx.Tx, names ...Name) (map[Name]*Table, error) {
 	// So that the names of types are qualified.
 	if _, err := tx.Exec(ctx, `SELECT pg_catalog.set_config('search_path', '', true)`); err != nil {
 		return nil, err
 	}
-	t := &Table{Schema: schema, Name: name}
-	err := tx.QueryRow(ctx, `SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
+	found, err := readRelations(ctx, tx, names)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	r := reader{tx: tx, tables: map[uint32]*Table{}}
+	for _, t := range found {
+		r.tables[t.OID], r.oids = t, append(r.oids, t.OID)
+	}
+	for _, read := range []func(context.Context) error{r.columns, r.keys, r.foreignKeys, r.sequences} {
+		if err := read(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func readRelations(ctx context.Context, tx pgx.Tx, names []Name) (map[Name]*Table, error) {
+	var schemas, tables []string
+	for _, n := range names {
+		schemas, tables = append(schemas, n.Schema), append(tables, n.Name)
+	}
+	rows, err := tx.Query(ctx, `SELECT n.nspname::text, c.relname::text, c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text,
 			coalesce((SELECT r.relnamespace::regnamespace || '.' || r.relname FROM pg_catalog.pg_class r
 				WHERE c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)), ''),
 			NOT c.relispartition AND c.relkind <> 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)),
 			c.relrowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
 				AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE'))
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relname = $2`, schema, name).
-		Scan(&t.OID, &t.Kind, &t.Persistence, &t.Identity, &t.Root, &t.Inherits, &t.RowSecurity)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("%w: %s", ErrNotFound, t.ID())
-	}
+		FROM unnest($1::text[], $2::text[]) AS u(s, t) JOIN pg_catalog.pg_namespace n ON n.nspname = u.s
+		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = u.t`, schemas, tables)
 	if err != nil {
-		return nil, fmt.Errorf("look up %s: %w", t.ID(), err)
+		return nil, err
 	}
-	for _, read := range []func(context.Context, pgx.Tx) error{t.readColumns, t.readKey, t.readForeignKeys, t.readSequences} {
-		if err := read(ctx, tx); err != nil {
-			return nil, fmt.Errorf("look up %s: %w", t.ID(), err)
-		}
-	}
-	return t, nil
+	found := map[Name]*Table{}
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		t := new(Table)
+		err := row.Scan(&t.Schema, &t.Name, &t.OID, &t.Kind, &t.Persistence, &t.Identity, &t.Root, &t.Inherits, &t.RowSecurity)
+		found[Name{t.Schema, t.Name}] = t
+		return struct{}{}, err
+	})
+	return found, err
 }
 
-func (t *Table) readColumns(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `WITH RECURSIVE base (oid, root) AS (
-			SELECT oid, oid FROM pg_catalog.pg_type WHERE typtype <> 'd'
-			UNION ALL SELECT d.oid, b.root FROM pg_catalog.pg_type d JOIN base b ON b.oid = d.typbasetype WHERE d.typtype = 'd')
-		SELECT a.attname::text, pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod),
-			pg_catalog.format_type(b.root, -1), y.typtype::text, a.attnotnull, a.attgenerated <> '', a.attidentity::text,
+// reader reads what there is to know of tables that were found.
+type reader struct {
+	tx     pgx.Tx
+	tables map[uint32]*Table
+	oids   []uint32
+}
+
+func (r *reader) columns(ctx context.Context) error {
+	rows, err := r.tx.Query(ctx, `WITH RECURSIVE base (oid, at) AS (
+			SELECT DISTINCT a.atttypid, a.atttypid FROM pg_catalog.pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
+			UNION ALL SELECT b.oid, d.typbasetype FROM base b JOIN pg_catalog.pg_type d ON d.oid = b.at WHERE d.typtype = 'd')
+		SELECT a.attrelid, a.attname::text, pg_catalog.format_type(a.atttypid, -1), pg_catalog.format_type(a.atttypid, a.atttypmod),
+			pg_catalog.format_type(y.oid, -1), y.typtype::text, a.attnotnull, a.attgenerated <> '', a.attidentity::text,
 			coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '')
 		FROM pg_catalog.pg_attribute a
 		JOIN base b ON b.oid = a.atttypid
-		JOIN pg_catalog.pg_type y ON y.oid = b.root
+		JOIN pg_catalog.pg_type y ON y.oid = b.at AND y.typtype <> 'd'
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-		WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, t.OID)
+		WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum`, r.oids)
 	if err != nil {
 		return err
 	}
-	t.Columns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Column, error) {
-		var c Column
-		err := row.Scan(&c.Name, &c.Type, &c.FullType, &c.Base, &c.Class, &c.NotNull, &c.Generated, &c.Identity, &c.Default)
-		return c, err
+	var oid uint32
+	var c Column
+	_, err = pgx.ForEachRow(rows, []any{&oid, &c.Name, &c.Type, &c.FullType, &c.Base, &c.Class, &c.NotNull, &c.Generated, &c.Identity, &c.Default}, func() error {
+		t := r.tables[oid]
+		t.Columns = append(t.Columns, c)
+		return nil
 	})
 	return err
 }
 
-func (t *Table) readKey(ctx context.Context, tx pgx.Tx) error {
-	var key []string
-	var immediate, identity bool
-	err := tx.QueryRow(ctx, `SELECT ARRAY(SELECT a.attname::text
+func (r *reader) keys(ctx context.Context) error {
+	for _, t := range r.tables {
+		t.IdentityLost = t.Identity == "i"
+	}
+	rows, err := r.tx.Query(ctx, `SELECT DISTINCT ON (i.indrelid) i.indrelid, ARRAY(SELECT a.attname::text
 				FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n)
 				JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 				WHERE k.n <= i.indnkeyatts ORDER BY k.n), i.indimmediate, i.indisreplident
 		FROM pg_catalog.pg_index i
-		WHERE i.indrelid = $1 AND (i.indisreplident OR i.indisprimary)
-		ORDER BY i.indisreplident DESC LIMIT 1`, t.OID).Scan(&key, &immediate, &identity)
-	t.IdentityLost = t.Identity == "i" && !identity
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
+		WHERE i.indrelid = ANY ($1) AND (i.indisreplident OR i.indisprimary)
+		ORDER BY i.indrelid, i.indisreplident DESC`, r.oids)
 	if err != nil {
 		return err
 	}
-	t.Key, t.KeyDeferrable = key, !immediate
-	for i := range t.Columns {
-		t.Columns[i].Key = slices.Contains(key, t.Columns[i].Name)
-	}
-	return nil
+	var oid uint32
+	var key []string
+	var immediate, identity bool
+	_, err = pgx.ForEachRow(rows, []any{&oid, &key, &immediate, &identity}, func() error {
+		t := r.tables[oid]
+		t.IdentityLost = t.IdentityLost && !identity
+		t.Key, t.KeyDeferrable = key, !immediate
+		for i := range t.Columns {
+			t.Columns[i].Key = slices.Contains(key, t.Columns[i].Name)
+		}
+		key = nil // it is the table's now
+		return nil
+	})
+	return err
 }
 
-func (t *Table) readForeignKeys(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `SELECT k.conname::text, n.nspname::text, c.relname::text, k.condeferrable,
+func (r *reader) foreignKeys(ctx context.Context) error {
+	rows, err := r.tx.Query(ctx, `SELECT k.conrelid, k.conname::text, n.nspname::text, c.relname::text, k.condeferrable,
 			ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, o)
 				JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o),
 			ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o)
 				JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o)
 		FROM pg_catalog.pg_constraint k
 		JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE k.conrelid = $1 AND k.contype = 'f' AND k.conparentid = 0 ORDER BY k.conname`, t.OID)
+		WHERE k.conrelid = ANY ($1) AND k.contype = 'f' AND k.conparentid = 0 ORDER BY k.conname`, r.oids)
 	if err != nil {
 		return err
 	}
-	t.ForeignKeys, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (ForeignKey, error) {
-		var k ForeignKey
-		err := row.Scan(&k.Name, &k.Schema, &k.Table, &k.Deferrable, &k.Columns, &k.RefColumns)
-		return k, err
+	var oid uint32
+	var k ForeignKey
+	_, err = pgx.ForEachRow(rows, []any{&oid, &k.Name, &k.Schema, &k.Table, &k.Deferrable, &k.Columns, &k.RefColumns}, func() error {
+		t := r.tables[oid]
+		t.ForeignKeys = append(t.ForeignKeys, k)
+		k.Columns, k.RefColumns = nil, nil
+		return nil
 	})
 	return err
+}
+
+// sequences reads those of the columns of the keys.
+func (r *reader) sequences(ctx context.Context) error {
+	list, err := Sequences(ctx, r.tx, r.oids...)
+	if err != nil {
+		return err
+	}
+	for oid, sequences := range list {
+		t := r.tables[oid]
+		for _, s := range sequences {
+			if c := t.Column(s.Column); c != nil && c.Key {
+				t.Counted = append(t.Counted, s)
+			}
+		}
+	}
+	return nil
 }
 
 // Fingerprint is the same for two tables into which the same rows fit: the same

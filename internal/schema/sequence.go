@@ -31,42 +31,35 @@ type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// Sequences lists those of the table with that OID.
-func Sequences(ctx context.Context, q Querier, table uint32) ([]Sequence, error) {
+// Sequences lists those of the tables with these OIDs.
+func Sequences(ctx context.Context, q Querier, tables ...uint32) (map[uint32][]Sequence, error) {
 	rows, err := q.Query(ctx, `WITH used AS (
-			SELECT e.adnum AS attnum, d.refobjid AS oid FROM pg_catalog.pg_attrdef e
+			SELECT e.adrelid AS relation, e.adnum AS attnum, d.refobjid AS oid FROM pg_catalog.pg_attrdef e
 			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = e.oid
 				AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-			WHERE e.adrelid = $1
-			UNION SELECT d.refobjsubid, d.objid FROM pg_catalog.pg_depend d
-			WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = $1 AND d.refobjsubid > 0
+			WHERE e.adrelid = ANY ($1)
+			UNION SELECT d.refobjid, d.refobjsubid, d.objid FROM pg_catalog.pg_depend d
+			WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY ($1) AND d.refobjsubid > 0
 				AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i'))
-		SELECT a.attname::text, n.nspname::text, s.relname::text, p.seqincrement, p.seqmin, p.seqmax,
+		SELECT u.relation, a.attname::text, n.nspname::text, s.relname::text, p.seqincrement, p.seqmin, p.seqmax,
 			pg_catalog.has_sequence_privilege(s.oid, 'SELECT') AND pg_catalog.has_sequence_privilege(s.oid, 'UPDATE')
 		FROM used u
 		JOIN pg_catalog.pg_sequence p ON p.seqrelid = u.oid
 		JOIN pg_catalog.pg_class s ON s.oid = u.oid
 		JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
-		JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = u.attnum
-		ORDER BY 1, 2, 3`, table)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.attnum
+		ORDER BY 2, 3, 4`, tables)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Sequence])
-}
-
-// readSequences reads those of the columns of the key.
-func (t *Table) readSequences(ctx context.Context, tx pgx.Tx) error {
-	list, err := Sequences(ctx, tx, t.OID)
-	if err != nil {
-		return err
-	}
-	for _, s := range list {
-		if c := t.Column(s.Column); c != nil && c.Key {
-			t.Counted = append(t.Counted, s)
-		}
-	}
-	return nil
+	list := map[uint32][]Sequence{}
+	var oid uint32
+	var s Sequence
+	_, err = pgx.ForEachRow(rows, []any{&oid, &s.Column, &s.Schema, &s.Name, &s.Increment, &s.Min, &s.Max, &s.Movable}, func() error {
+		list[oid] = append(list[oid], s)
+		return nil
+	})
+	return list, err
 }
 
 // SameNumbers says which keys the region's table takes from sequences that give
