@@ -52,7 +52,7 @@ func (r *region) start(ctx context.Context) error {
 	}
 	r.ingest = in
 	r.router, err = router.New(router.Config{
-		ConnString: r.conn, DB: r.pool, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20, Every: 200 * time.Millisecond,
+		ConnString: r.conn, DB: r.pool, Dir: r.dir, Tables: in.Tables, AppendFault: &r.toLog, SegmentBytes: 1 << 20,
 		Facilities: func(context.Context) ([]router.Facility, error) {
 			var list []router.Facility
 			for _, id := range facilities {
