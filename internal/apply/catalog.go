@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 // a whole when a statement fails in a way that old knowledge may explain.
 type catalog struct {
 	mu      sync.Mutex
-	targets map[string]*target
+	targets map[schema.Name]*target
 	shapes  map[string]*shape
 	links   map[string]*links // by the target's schema.name
 	log     *slog.Logger
@@ -29,7 +30,7 @@ type catalog struct {
 const maxCatalog = 10000
 
 func newCatalog(log *slog.Logger) *catalog {
-	return &catalog{log: log, targets: map[string]*target{}, shapes: map[string]*shape{}, links: map[string]*links{}}
+	return &catalog{log: log, targets: map[schema.Name]*target{}, shapes: map[string]*shape{}, links: map[string]*links{}}
 }
 
 func (c *catalog) forget() {
@@ -85,63 +86,91 @@ func (t *target) is(other *target) bool { return t.schema == other.schema && t.n
 func (t *target) sql() string { return pgx.Identifier{t.schema, t.name}.Sanitize() }
 
 const columnsSQL = `
-SELECT c.oid, c.relkind = 'p', a.attname, format_type(a.atttypid, -1), ty.typtype = 'e', format_type(nullif(ty.typbasetype, 0), -1),
+SELECT n.nspname::text, c.relname::text, c.oid, c.relkind = 'p', a.attname, format_type(a.atttypid, -1), ty.typtype = 'e', format_type(nullif(ty.typbasetype, 0), -1),
        a.attnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '', a.attidentity = 'a',
        a.attcollation <> 0 AND NOT CASE WHEN co.oid IS NULL THEN d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
          ELSE co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8') END
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+FROM unnest($1::text[], $2::text[]) AS u(s, t) JOIN pg_namespace n ON n.nspname = u.s
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = u.t
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type ty ON ty.oid = a.atttypid
 JOIN pg_database d ON d.datname = current_database()
 LEFT JOIN pg_collation co ON co.oid = a.attcollation AND co.collprovider <> 'd'
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
-ORDER BY a.attnum`
+WHERE c.relkind IN ('r', 'p')
+ORDER BY c.oid, a.attnum`
 
 const uniqueSQL = `
-SELECT array_agg(a.attname::text ORDER BY k.ord),
+SELECT i.indrelid, array_agg(a.attname::text ORDER BY k.ord),
        coalesce(array_agg(DISTINCT n.nspname::text) FILTER (WHERE n.nspname <> 'pg_catalog'), '{}')
 FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 JOIN pg_opclass o ON o.oid = (i.indclass::oid[])[k.ord - 1]
 JOIN pg_namespace n ON n.oid = o.opcnamespace
-WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+WHERE i.indrelid = ANY ($1::oid[]) AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
   AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts
-GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid`
+GROUP BY i.indrelid, i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid`
 
-// target returns the table schema.name, or nil when there is none.
-func (c *catalog) target(ctx context.Context, s *session, schema, name string) (*target, error) {
-	id := schema + "." + name
+// targetsMax is how many tables are read at once: the one that is asked for and
+// others that will be.
+const targetsMax = 100
+
+// target returns the table, or nil when there is none. Where it has to be read
+// others are read with it, which takes hardly longer than one.
+func (c *catalog) target(ctx context.Context, s *session, id schema.Name, others []schema.Name) (*target, error) {
 	c.mu.Lock()
 	t := c.targets[id]
 	c.mu.Unlock()
 	if t != nil {
 		return t, nil
 	}
-	t, err := readTarget(ctx, s.conn.Conn(), schema, name)
-	if err != nil {
-		return nil, fmt.Errorf("read the catalog of %s: %w", id, err)
-	}
-	if t != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if len(c.targets) >= maxCatalog {
-			clear(c.targets)
+	want := []schema.Name{id}
+	c.mu.Lock()
+	for _, o := range others {
+		if len(want) == targetsMax {
+			break
 		}
-		c.targets[id] = t
+		if c.targets[o] == nil && o != id {
+			want = append(want, o)
+		}
 	}
-	return t, nil
+	c.mu.Unlock()
+	found, err := readTargets(ctx, s.conn.Conn(), want...)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog of %s.%s: %w", id.Schema, id.Name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.targets)+len(found) > maxCatalog {
+		clear(c.targets)
+	}
+	maps.Copy(c.targets, found)
+	return found[id], nil
 }
 
-func readTarget(ctx context.Context, conn *pgx.Conn, schema, name string) (*target, error) {
-	t := &target{schema: schema, name: name, byName: map[string]int{}}
-	rows, err := conn.Query(ctx, columnsSQL, schema, name)
+// readTarget returns the table, or nil when there is none.
+func readTarget(ctx context.Context, conn *pgx.Conn, schemaName, name string) (*target, error) {
+	id := schema.Name{Schema: schemaName, Name: name}
+	found, err := readTargets(ctx, conn, id)
+	return found[id], err
+}
+
+// readTargets returns those of the tables that there are.
+func readTargets(ctx context.Context, conn *pgx.Conn, names ...schema.Name) (map[schema.Name]*target, error) {
+	var schemas, tables []string
+	for _, n := range names {
+		schemas, tables = append(schemas, n.Schema), append(tables, n.Name)
+	}
+	rows, err := conn.Query(ctx, columnsSQL, schemas, tables)
 	if err != nil {
 		return nil, err
 	}
+	found, byOID := map[schema.Name]*target{}, map[uint32]*target{}
+	var oids []uint32
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var at target
 		var c targetColumn
 		var base *string // of a domain
-		err := row.Scan(&t.oid, &t.partitioned, &c.name, &c.typ, &c.enum, &base, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
+		err := row.Scan(&at.schema, &at.name, &at.oid, &at.partitioned, &c.name, &c.typ, &c.enum, &base, &c.notNull, &c.hasValue, &c.generated, &c.always, &c.collation)
 		c.array = binaryTypes[c.typ]
 		switch {
 		case c.enum:
@@ -151,24 +180,40 @@ func readTarget(ctx context.Context, conn *pgx.Conn, schema, name string) (*targ
 		default:
 			c.copied = c.array
 		}
+		t := byOID[at.oid]
+		if t == nil {
+			t, at.byName = &at, map[string]int{}
+			found[schema.Name{Schema: t.schema, Name: t.name}], byOID[t.oid] = t, t
+			oids = append(oids, t.oid)
+		}
 		t.byName[c.name] = len(t.columns)
 		t.columns = append(t.columns, c)
 		return struct{}{}, err
 	})
-	if err != nil || len(t.columns) == 0 {
+	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	rows, err = conn.Query(ctx, uniqueSQL, t.oid)
+	rows, err = conn.Query(ctx, uniqueSQL, oids)
 	if err != nil {
 		return nil, err
 	}
-	t.unique, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (u uniqueIndex, err error) {
-		return u, row.Scan(&u.columns, &u.schemas)
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		var oid uint32
+		var u uniqueIndex
+		err := row.Scan(&oid, &u.columns, &u.schemas)
+		if t := byOID[oid]; t != nil {
+			t.unique = append(t.unique, u)
+		}
+		return struct{}{}, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return t, t.readSequences(ctx, conn)
+	sequences, err := schema.Sequences(ctx, conn, oids...)
+	for oid, list := range sequences {
+		byOID[oid].sequences = list
+	}
+	return found, err
 }
 
 // assignable reports whether values of the type from, as text, may be given to

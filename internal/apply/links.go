@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/schema"
 )
 
 // Foreign keys are not enforced where changes are applied: the sender has
@@ -35,15 +36,15 @@ FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid JOIN pg_namespace n 
 WHERE k.contype = 'f' AND (k.conrelid = $1 OR k.confrelid = $1)`
 
 // linksOf returns the table's foreign keys, or nil if there is no such table.
-func (c *catalog) linksOf(ctx context.Context, s *session, schema, name string) (*links, error) {
-	id := schema + "." + name
+func (c *catalog) linksOf(ctx context.Context, s *session, at schema.Name) (*links, error) {
+	id := at.Schema + "." + at.Name
 	c.mu.Lock()
 	l := c.links[id]
 	c.mu.Unlock()
 	if l != nil {
 		return l, nil
 	}
-	t, err := c.target(ctx, s, schema, name)
+	t, err := c.target(ctx, s, at, nil)
 	if err != nil || t == nil {
 		return nil, err
 	}

@@ -79,6 +79,9 @@ func (p place) schema(t *Table) string {
 	return p.region(t, t.Schema)
 }
 
+// name is the receiver's table for the facility's rows.
+func (p place) name(t *Table) schema.Name { return schema.Name{Schema: p.schema(t), Name: t.Name} }
+
 // region returns the region's schema for one of the facility's.
 func (p place) region(t *Table, schema string) string {
 	return strings.NewReplacer("{schema}", schema, "{facility}", p.facility).Replace(cmp.Or(t.TargetSchema, "{schema}"))
@@ -147,6 +150,15 @@ func NewRegistry(version int64, tables []Table, removed ...string) *Registry {
 func (r *Registry) Table(schema, name string) (Table, bool) {
 	t, ok := r.tables[schema+"."+name]
 	return t, ok
+}
+
+// names are the receiver's tables.
+func (r *Registry) names(at place) []schema.Name {
+	list := make([]schema.Name, 0, len(r.tables))
+	for _, t := range r.tables {
+		list = append(list, at.name(&t))
+	}
+	return list
 }
 
 // passedOver reports whether the table is not synced any more.

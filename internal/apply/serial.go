@@ -5,10 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/agogsaas/holdfast/internal/schema"
 )
 
 // Sequences are not synced. A row that comes with a number of its own leaves the
@@ -26,12 +22,6 @@ import (
 type serial struct {
 	column int // in the sender's rows
 	sql    string
-}
-
-func (t *target) readSequences(ctx context.Context, conn *pgx.Conn) error {
-	list, err := schema.Sequences(ctx, conn, t.oid)
-	t.sequences = list[t.oid]
-	return err
 }
 
 // findSerials says which sequences the shape's rows may overtake.

@@ -78,13 +78,13 @@ func (c *catalog) shape(ctx context.Context, s *session, reg *Registry, at place
 	if sh != nil {
 		return sh, nil
 	}
-	schema, here, there := at.schema(&entry), at.direction.here(), at.direction.there()
-	tgt, err := c.target(ctx, s, schema, t.Name)
+	where, here, there := at.name(&entry), at.direction.here(), at.direction.there()
+	tgt, err := c.target(ctx, s, where, reg.names(at))
 	if err != nil {
 		return nil, err
 	}
 	if tgt == nil {
-		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s %s", schema, t.Name, here.in),
+		return nil, misfit{ReasonMissingTable, tableError(t.ID(), fmt.Sprintf("has no table %s.%s %s", where.Schema, where.Name, here.in),
 			"Create the table %s with the same columns and key as %s; its changes then go on by themselves.", here.in, there.in)}
 	}
 	sh, err = newShape(ctx, s, &entry, at, t, tgt)

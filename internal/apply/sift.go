@@ -184,7 +184,7 @@ func (x *sifter) links(ctx context.Context, tab *sifted) (*links, error) {
 	if tab.linked || !tab.known {
 		return tab.links, nil
 	}
-	l, err := x.a.pool.catalog.linksOf(ctx, x.s, x.a.at().schema(&tab.entry), tab.table.Name)
+	l, err := x.a.pool.catalog.linksOf(ctx, x.s, x.a.at().name(&tab.entry))
 	if err != nil {
 		return nil, err
 	}

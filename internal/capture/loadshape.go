@@ -58,7 +58,7 @@ func (s *shape) limit(p Part, after change.Row) error {
 }
 
 func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
-	cat, err := schema.ReadTx(ctx, tx, t.Schema, t.Name)
+	cat, err := schema.ReadRows(ctx, tx, t.Schema, t.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -107,9 +107,13 @@ func Read(ctx context.Context, conn *pgx.Conn, schema, name string) (*Table, err
 	return one(Name{schema, name}, func(id Name) (map[Name]*Table, error) { return ReadAll(ctx, conn, id) })
 }
 
-// ReadTx is Read inside of a transaction, whose search path it sets to nothing.
-func ReadTx(ctx context.Context, tx pgx.Tx, schema, name string) (*Table, error) {
-	return one(Name{schema, name}, func(id Name) (map[Name]*Table, error) { return readAll(ctx, tx, id) })
+// ReadRows is Read of what the table's rows are: neither foreign keys nor
+// sequences. It is for a transaction, whose search path it sets to nothing.
+func ReadRows(ctx context.Context, tx pgx.Tx, schema, name string) (*Table, error) {
+	return one(Name{schema, name}, func(id Name) (map[Name]*Table, error) {
+		found, _, err := readRows(ctx, tx, id)
+		return found, err
+	})
 }
 
 func one(id Name, read func(Name) (map[Name]*Table, error)) (*Table, error) {
@@ -130,8 +134,14 @@ func ReadAll(ctx context.Context, conn *pgx.Conn, names ...Name) (found map[Name
 		return nil, nil
 	}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		found, err = readAll(ctx, tx, names...)
-		return err
+		var r *reader
+		if found, r, err = readRows(ctx, tx, names...); err != nil {
+			return err
+		}
+		if err := r.foreignKeys(ctx); err != nil {
+			return err
+		}
+		return r.sequences(ctx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
@@ -139,25 +149,23 @@ func ReadAll(ctx context.Context, conn *pgx.Conn, names ...Name) (found map[Name
 	return found, nil
 }
 
-func readAll(ctx context.Context, tx pgx.Tx, names ...Name) (map[Name]*Table, error) {
+func readRows(ctx context.Context, tx pgx.Tx, names ...Name) (map[Name]*Table, *reader, error) {
 	// So that the names of types are qualified.
 	if _, err := tx.Exec(ctx, `SELECT pg_catalog.set_config('search_path', '', true)`); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	found, err := readRelations(ctx, tx, names)
-	if err != nil || len(found) == 0 {
-		return nil, err
+	if err != nil {
+		return nil, nil, err
 	}
-	r := reader{tx: tx, tables: map[uint32]*Table{}}
+	r := &reader{tx: tx, tables: map[uint32]*Table{}}
 	for _, t := range found {
 		r.tables[t.OID], r.oids = t, append(r.oids, t.OID)
 	}
-	for _, read := range []func(context.Context) error{r.columns, r.keys, r.foreignKeys, r.sequences} {
-		if err := read(ctx); err != nil {
-			return nil, err
-		}
+	if err := r.columns(ctx); err != nil {
+		return nil, nil, err
 	}
-	return found, nil
+	return found, r, r.keys(ctx)
 }
 
 func readRelations(ctx context.Context, tx pgx.Tx, names []Name) (map[Name]*Table, error) {
