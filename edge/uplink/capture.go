@@ -92,19 +92,20 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	restored := u.wentBack || reason != "" && u.pendingGap == "" && slot.Older(u.have())
 	// The slot went back with the database: it gives all that people changed since.
 	whole := restored && u.Queue.Opened().Damaged == ""
+	var after change.Position
 	if reason == "" {
 		w := u.wantedEpoch()
 		if reason, above, restored = w.reason, max(above, w.above), w.restored; reason != "" {
 			// Nothing is missing here: what the queue has is not read twice.
 			from = max(from, u.have())
+			if now.Restored || u.Queue.Acked().Epoch < now.Number {
+				after = now.After // nothing of this epoch has left
+			}
 		}
 	}
 	if reason != "" {
-		next := epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason, Restored: restored || now.Restored}
-		if next.Restored {
-			next.Whole = whole && (now.Whole || !now.Restored)
-			next.After, _, _ = u.Queue.Tail()
-		}
+		next := epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason, Restored: restored || now.Restored, After: after}
+		next.Whole = next.Restored && whole && (now.Whole || !now.Restored)
 		next.Past = now.Past
 		if whole {
 			past, err := u.past(ctx)
@@ -137,6 +138,12 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	}
 	if err := u.Queue.Remark(from); err != nil {
 		return err
+	}
+	if now.After == (change.Position{}) {
+		var ok bool
+		if now.After, _, ok = u.Queue.Tail(); !ok {
+			now.After = change.Position{Epoch: now.Number}
+		}
 	}
 	now.Opening, now.Unread = false, !now.Restored
 	if err := u.setEpoch(now); err != nil {

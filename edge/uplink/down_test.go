@@ -21,6 +21,12 @@ import (
 // region answers each stream with welcome, and gives its link to the test.
 func region(t *testing.T, u *Uplink, welcome proto.Welcome) (hellos <-chan *proto.Hello, links <-chan *transfer.Link) {
 	t.Helper()
+	return regionThat(t, u, func(*proto.Hello) proto.Welcome { return welcome })
+}
+
+// regionThat answers each stream with what greets says.
+func regionThat(t *testing.T, u *Uplink, greets func(*proto.Hello) proto.Welcome) (hellos <-chan *proto.Hello, links <-chan *transfer.Link) {
+	t.Helper()
 	h, l := make(chan *proto.Hello, 8), make(chan *transfer.Link, 8)
 	done := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +42,7 @@ func region(t *testing.T, u *Uplink, welcome proto.Welcome) (hellos <-chan *prot
 			t.Errorf("%T, %v", msg, err)
 			return
 		}
+		welcome := greets(hello)
 		if err := link.Send(proto.TypeWelcome, &welcome); err != nil {
 			t.Error(err)
 			return
@@ -50,12 +57,14 @@ func region(t *testing.T, u *Uplink, welcome proto.Welcome) (hellos <-chan *prot
 	return h, l
 }
 
-// begin runs a part until the test ends.
-func begin(t *testing.T, part func(context.Context) error) {
+// begin runs a part until the test ends, or end is called.
+func begin(t *testing.T, part func(context.Context) error) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = part(ctx) }) // it ends with ctx
-	t.Cleanup(func() { cancel(); running.Wait() })
+	end = func() { cancel(); running.Wait() }
+	t.Cleanup(end)
+	return end
 }
 
 func TestWhatComesDownIsAppliedAndAcknowledged(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 //     to be durable (Welcome.WentBack). The last is known only in a session, so
 //     that no fact table is loaded before one has agreed;
 //  2. a new epoch begins, which is restored: what people change from then on
-//     goes into the queue, and stays there;
+//     goes into the queue, and stays there. So does what is there of the epoch
+//     that began when the slot was found gone, before the region had said why;
 //  3. what the queue has of the time before goes up: it is newer than the database;
 //  4. the region sends its rows down, and downlink takes them for what the rows
 //     are, save what people changed since (internal/apply);
@@ -29,8 +30,8 @@ import (
 
 // holdsBack is what may not leave yet.
 type holdsBack struct {
-	epoch uint64          // frames from this on; 0: none
-	until <-chan struct{} // closed when they may
+	after change.Position // frames behind this
+	until <-chan struct{} // closed when they may; nil when all may
 }
 
 // Restored reports whether the local database is older than what the region has
@@ -47,7 +48,7 @@ func (u *Uplink) ready() bool {
 	u.mu.Lock()
 	lost := u.pastLost
 	u.mu.Unlock()
-	return now.Restored && !now.Opening && u.Down != nil && (lost || !u.Queue.Acked().Before(now.After))
+	return now.Restored && !now.Opening && u.Down != nil && (lost || now.After.Seq == 0 || !u.Queue.Acked().Before(now.After))
 }
 
 // mayLoad reports whether fact tables may go up as key ranges. When that
@@ -68,14 +69,14 @@ func (u *Uplink) judge(w *proto.Welcome, asked bool) holdsBack {
 	defer u.mu.Unlock()
 	u.agreed = u.agreed || asked && (w.Version < proto.StreamVersionDown || w.DownEpoch != 0)
 	if u.Down != nil && (now.Restored || !u.agreed && w.Epoch < now.Number) {
-		return holdsBack{now.Number, u.free}
+		return holdsBack{now.After, u.free}
 	}
 	return holdsBack{}
 }
 
-// wait returns when a frame of the epoch may leave.
-func (h holdsBack) wait(ctx context.Context, epoch uint64) error {
-	if h.epoch == 0 || epoch < h.epoch {
+// wait returns when a frame may leave.
+func (h holdsBack) wait(ctx context.Context, f *change.Header) error {
+	if h.until == nil || !h.after.Before(change.Position{Epoch: f.Epoch, Seq: f.Last}) {
 		return nil
 	}
 	select {

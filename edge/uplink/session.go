@@ -253,7 +253,7 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 		case err != nil:
 			return err
 		}
-		if err := hold.wait(ctx, f.Header.Epoch); err != nil {
+		if err := hold.wait(ctx, &f.Header); err != nil {
 			return err
 		}
 		if err := s.Send(ctx, f); err != nil {

@@ -32,8 +32,9 @@ type Epoch struct {
 	Restored bool
 	// Whole is true when every change that was made since then is in the stream.
 	Whole bool
-	// After is the last that the queue has of the time before: the other side
-	// must have it before it sends its rows.
+	// After is the last that the queue has of the time before, without a number where
+	// it has nothing. Where the database was put back the other side must have it
+	// before it sends its rows, and what is behind it waits for them.
 	After change.Position
 	// Past is what the WAL still had of the time before: it is not of this epoch.
 	Past Past
@@ -51,8 +52,8 @@ type Past struct {
 // File keeps the current epoch on disk, outside the database and the
 // queue, because a new epoch is begun when one of those was lost. Its lines
 // are the number, the state, and the reason. The state is "opening" or "open",
-// followed by "unread", and where the database was put back "past" with its two
-// numbers, and "restored" or "whole" with a position.
+// followed by "unread", "past" with its two numbers, and "after" with a position,
+// which is "restored" or "whole" where the database was put back.
 type File struct {
 	path string
 	now  *atomic.Pointer[Epoch]
@@ -127,12 +128,13 @@ func (n Epoch) state() string {
 	if n.Past != (Past{}) {
 		s += fmt.Sprintf(" past %d %d", n.Past.LSN, n.Past.Micros)
 	}
-	if n.Restored {
-		word := "restored"
-		if n.Whole {
-			word = "whole"
-		}
-		s += fmt.Sprintf(" %s %s", word, n.After)
+	switch {
+	case n.Restored && n.Whole:
+		s += " whole " + n.After.String()
+	case n.Restored:
+		s += " restored " + n.After.String()
+	case n.After != (change.Position{}):
+		s += " after " + n.After.String()
 	}
 	return s
 }
@@ -147,8 +149,8 @@ func (n *Epoch) parseState(s string) error {
 			n.Unread = true
 		case "past":
 			_, err = fmt.Sscanf(rest, "%d %d", &n.Past.LSN, &n.Past.Micros)
-		case "restored", "whole":
-			n.Restored, n.Whole = true, words[i] == "whole"
+		case "restored", "whole", "after":
+			n.Restored, n.Whole = words[i] != "after", words[i] == "whole"
 			_, err = fmt.Sscanf(rest, "%d:%d", &n.After.Epoch, &n.After.Seq)
 		}
 		if err != nil {

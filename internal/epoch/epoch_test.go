@@ -32,6 +32,7 @@ func TestAnEpochIsFoundAsItWasLeft(t *testing.T) {
 		{Number: 10, Opening: true, Restored: true, After: change.Position{Epoch: 9, Seq: 41}, Reason: "put back"},
 		{Number: 10, Restored: true, Whole: true, Past: Past{LSN: 1 << 33, Micros: 1_700_000_000_000_000}},
 		{Number: 10, Unread: true, Reason: "lost"},
+		{Number: 10, Unread: true, After: change.Position{Epoch: 9, Seq: 41}, Reason: "lost"},
 		{Number: 10, Unread: true, Past: Past{LSN: 1 << 33, Micros: 1_700_000_000_000_000}},
 		{Number: 10, Opening: true, Past: Past{LSN: 1 << 33, Micros: 1_700_000_000_000_000}},
 		{Number: 10},

@@ -105,6 +105,16 @@ func (p putBack) try(t *testing.T) {
 	}
 	edge.Reset()
 	local.Reset()
+	if p.noSlot { // there is one again, and nobody knows yet why there was none
+		eventually(t, time.Minute, func(ctx context.Context) error {
+			var read bool
+			err := local.QueryRow(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = 'holdfast'`).Scan(&read)
+			if err == nil && !read {
+				err = fmt.Errorf("the WAL is not read")
+			}
+			return err
+		})
+	}
 	// People go on with what the backup has.
 	part(edge, `UPDATE floor_part SET n = -1 WHERE code = 'own-4'`)
 	part(edge, `INSERT INTO floor_part (facility_id, code, writer, n) VALUES ('la', 'own-9', 50, 9)`)
@@ -167,7 +177,7 @@ func (p putBack) own(ctx context.Context, region *pgxpool.Pool) error {
 		return err
 	case edited == 0 || older == 0:
 		return fmt.Errorf("no conflict tells of the row that was changed on both sides of the backup: %d, %d", edited, older)
-	case !p.whole && got["own-4"] == 2:
+	case !p.whole && !p.noSlot && got["own-4"] == 2:
 		want["own-4"] = 2 // the edit may have come too early to be known; then it is in the conflict
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
