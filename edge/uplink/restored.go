@@ -27,6 +27,10 @@ import (
 //     are, save what people changed since (internal/apply);
 //  5. a Heal ends it: the queue leaves. Where not all that people changed is in it
 //     the tables go up behind.
+//
+// A table that is refused here meanwhile is not captured: of it nothing is removed,
+// and what is replaced is told. If it did not take the region's rows either, it all
+// begins again when it fits: sent up before, it would remove them there.
 
 // holdsBack is what may not leave yet.
 type holdsBack struct {
@@ -102,6 +106,9 @@ func (u *Uplink) restored(ctx context.Context) error {
 		if err := u.store.callOff(ctx, needless); err != nil {
 			return err
 		}
+	}
+	if err := u.store.putBack(ctx); err != nil {
+		return err
 	}
 	now.Restored, now.Whole, now.After = false, false, change.Position{}
 	if err := u.epoch.Set(now); err != nil {

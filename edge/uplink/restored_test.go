@@ -145,3 +145,104 @@ func nextFrame(l *transfer.Link) *change.Header {
 		}
 	}
 }
+
+// A table that was refused when its database had been put back is not captured: the
+// region's rows come, and remove nothing that people made, and what they replace is told.
+func TestATableThatIsRefusedInADatabasePutBackLosesNothingUntold(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'backup'), (2, 'la', 'backup'), (3, 'la', 'same')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.refuse(`ALTER TABLE n REPLICA IDENTITY NOTHING`)
+	r.db.Exec(t, `UPDATE n SET v = 'edited' WHERE id = 1; INSERT INTO n VALUES (5, 'la', 'made')`)
+	r.putBack()
+	r.send("n", func(b *change.Builder, table int) {
+		b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region"), row(2, "region"), row(3, "same")}})
+	})
+	r.until("the region's rows do not come first in a database that was put back", r.applied)
+	r.want("1 region", "2 region", "3 same", "5 made")
+	r.conflicts("1 update_origin_differs cloud region", "2 update_origin_differs cloud region")
+	r.db.Exec(t, `UPDATE n SET v = 'again' WHERE id = 2`)
+	r.send("n", func(b *change.Builder, table int) {
+		b.Add(change.Update, table, nil, row(2, "later"), nil)
+		b.Add(change.Delete, table, row(5, "")[:1], nil, nil)
+	})
+	r.until("what comes behind is not followed", r.applied)
+	r.want("1 region", "2 later", "3 same")
+	r.conflicts("1 update_origin_differs cloud region", "2 update_origin_differs cloud later", "2 update_origin_differs cloud region", "5 delete_origin_differs cloud")
+	r.healed()
+	r.db.Exec(t, `UPDATE n SET v = 'mine' WHERE id = 1`)
+	r.send("n", update(1, "theirs"))
+	r.until("the change is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	r.want("1 mine", "2 later", "3 same")
+}
+
+// A table that could not take the region's rows when its database had been put back
+// is not sent up before it has them: that would remove them there.
+func TestATableThatDidNotFitInADatabasePutBackGetsTheRegionsRowsFirst(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'backup')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.refuse(`ALTER TABLE n DROP CONSTRAINT n_pkey`)
+	r.putBack()
+	r.send("n", func(b *change.Builder, table int) {
+		b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region"), row(2, "region")}})
+	})
+	r.until("the rows that do not fit are not passed over", r.applied)
+	r.healed()
+	now := r.u.epoch.Get()
+	tail, _, _ := r.u.Queue.Tail()
+	r.db.Exec(t, `ALTER TABLE n ADD PRIMARY KEY (id)`)
+	r.sync("t", "n")
+	r.until("the region is not asked for its rows", func() bool {
+		e := r.u.epoch.Get()
+		return e.Number > now.Number && e.Restored && !e.Opening || r.state("n") == proto.TableStreaming
+	})
+	if e := r.u.epoch.Get(); !e.Restored || e.Whole {
+		t.Errorf("the table is sent up, in %+v", e)
+	}
+	if got, _, _ := r.u.Queue.Tail(); got != tail {
+		t.Errorf("something of it is in the queue: it ends at %s, and ended at %s", got, tail)
+	}
+}
+
+// refuse makes n one that cannot be captured, and waits until it is not.
+func (r *tableRig) refuse(sql string) {
+	r.t.Helper()
+	r.db.Exec(r.t, sql)
+	r.sync("t", "n")
+	r.until("the table is not refused", func() bool {
+		return r.state("n") == proto.TableRefused && len(lines(r.t, r.db, `SELECT tablename::text FROM pg_publication_tables WHERE tablename = 'n'`)) == 0
+	})
+}
+
+// putBack has the box wait for the region's rows as after its database was put back,
+// all that was changed since being in the queue.
+func (r *tableRig) putBack() {
+	r.t.Helper()
+	if err := r.u.setEpoch(epoch.Epoch{Number: r.u.Epoch(), Restored: true, Whole: true}); err != nil {
+		r.t.Fatal(err)
+	}
+	r.look()
+}
+
+// healed tells the box that it has the region's rows.
+func (r *tableRig) healed() {
+	r.t.Helper()
+	if err := r.link.Send(proto.TypeHeal, &proto.Heal{Restored: true}); err != nil {
+		r.t.Fatal(err)
+	}
+	r.until("it goes on waiting", func() bool { return !r.u.epoch.Get().Restored })
+	r.look()
+}
+
+// look has the box look at its tables.
+func (r *tableRig) look() {
+	r.t.Helper()
+	done := make(chan struct{})
+	r.u.orders.give(order{settled: []chan<- struct{}{done}})
+	<-done
+}

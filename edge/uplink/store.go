@@ -36,6 +36,7 @@ type entry struct {
 	RowsLoaded  int64
 	LoadNo      int64
 	Unread      bool // what was changed here is not known; see unread.go
+	PutBack     bool // the region's rows did not fit; see restored.go
 }
 
 func (s store) migrate(ctx context.Context) error {
@@ -62,7 +63,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, remove
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column,
-			state, problems, load_after, rows_loaded, load_no, unread FROM holdfast.synced_table ORDER BY 1, 2`)
+			state, problems, load_after, rows_loaded, load_no, unread, put_back FROM holdfast.synced_table ORDER BY 1, 2`)
 		if err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func scanEntry(row pgx.CollectableRow) (entry, error) {
 	var e entry
 	var after *[]*string
 	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema, &e.Policy, &e.CloudColumns, &e.TenantColumn,
-		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo, &e.Unread)
+		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo, &e.Unread, &e.PutBack)
 	if after != nil {
 		e.LoadAfter = make(change.Row, len(*after))
 		for i, v := range *after {
@@ -181,6 +182,17 @@ func (s store) callOff(ctx context.Context, loads map[string]int64) error {
 		WHERE schema_name || '.' || table_name = u.id AND load_no = u.no AND state = 'loading' AND NOT unread`, ids, nos)
 	if err != nil {
 		return fmt.Errorf("store the state of tables: %w", err)
+	}
+	return nil
+}
+
+// putBack notes the tables that did not take the region's rows while this database
+// waited for them.
+func (s store) putBack(ctx context.Context) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET put_back = s.class = 'fact' AND s.state = 'refused' AND EXISTS (SELECT
+		FROM holdfast.parked_table p WHERE (p.direction, p.schema_name, p.table_name) = ('down', s.schema_name, s.table_name) AND p.reason <> 'row_missing')`)
+	if err != nil {
+		return fmt.Errorf("note which tables the region's rows did not fit: %w", err)
 	}
 	return nil
 }

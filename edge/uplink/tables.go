@@ -133,6 +133,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 	}
 	var good []capture.Table
 	var masters []schema.Name
+	lacks := "" // a table that fits again
 	for i := range list {
 		e, problems := &list[i], linted[i].Problems
 		e.look(linted[i].Table)
@@ -155,6 +156,9 @@ func (u *Uplink) settle(ctx context.Context) error {
 			}
 		}
 		e.State, e.Problems = state, problems
+		if e.PutBack && state != proto.TableRefused {
+			lacks = e.ID()
+		}
 		switch {
 		case state == proto.TableRefused:
 		case e.Class == master:
@@ -183,6 +187,10 @@ func (u *Uplink) settle(ctx context.Context) error {
 	case <-u.settled:
 	default:
 		close(u.settled)
+	}
+	if now := u.epoch.Get(); lacks != "" && !now.Restored {
+		// It is carried out by Capture.
+		_ = u.askEpoch(wanted{lacks + " fits again, and lacks what the region sent when this database had been put back", now.Number, true})
 	}
 	return nil
 }
@@ -235,7 +243,7 @@ func (u *Uplink) loadAll(ctx context.Context) error {
 	for _, history := range []bool{false, true} {
 		for _, e := range list {
 			// Rows of history add and correct; others are exactly what is sent.
-			if e.State != proto.TableLoading || (e.Class == "event") != history || !history && !u.mayLoad() {
+			if e.State != proto.TableLoading || (e.Class == "event") != history || !history && (e.PutBack || !u.mayLoad()) {
 				continue
 			}
 			if err := u.load(ctx, e); ctx.Err() != nil {

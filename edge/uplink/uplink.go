@@ -235,7 +235,6 @@ func (u *Uplink) tablesChanged() ([]proto.TableState, <-chan struct{}) {
 }
 
 func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
-	restored, _ := u.Restored()
 	now := u.epoch.Get()
 	entries := make([]apply.Table, len(list))
 	for i, e := range list {
@@ -243,10 +242,9 @@ func (u *Uplink) setTables(version uint64, list []entry, removed []string) {
 			Schema: e.Schema, Name: e.Name, Class: apply.Class(e.Class), FacilityColumn: e.FacilityColumn, TargetSchema: e.RegionSchema,
 			Policy: apply.Policy(e.Policy), CloudColumns: e.CloudColumns,
 		}
-		// In a database that was put back the region's rows come first. And while
-		// nothing is decided (an epoch that opens is unread when it is open), what a
+		// While nothing is decided (an epoch that opens is unread when it is open), what a
 		// table waits for comes to an end before.
-		if why := e.unread(); why != nil && !restored && !(why.Soon && (now.Unread || now.Opening)) {
+		if why := e.unread(); why != nil && !(why.Soon && (now.Unread || now.Opening)) {
 			entries[i].Unread = why
 		}
 	}

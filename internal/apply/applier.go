@@ -40,9 +40,9 @@ type Config struct {
 	Local Local
 	// Restored tells, on the way down, while the receiver's database was put back
 	// from a backup: key ranges are then what its fact rows must become, save what
-	// Local knows to be changed since. whole is true when Local knows all of that:
-	// rows that a range does not have are removed then. Otherwise they stay, and
-	// what a range overwrites is recorded. May be nil.
+	// Local knows to be changed since. whole is true when Local knows all of that,
+	// but for tables that are Unread: rows that a range does not have are removed then.
+	// Otherwise they stay, and what a range overwrites is recorded. May be nil.
 	Restored func() (restored, whole bool)
 	// OnSeen is called with each position of the receiver's own stream that the
 	// sender had seen, once no crash can take that back: nobody will ask Local

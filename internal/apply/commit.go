@@ -308,11 +308,17 @@ func (a *Applier) execution(s *session, b *batch) *execution {
 	}
 	if a.cfg.Direction == Down {
 		x.facts = &facts{local: a.cfg.Local, registry: a.cfg.Registry, txs: b.decided(), now: time.Now()}
-		if a.cfg.Restored != nil {
-			x.facts.restored, x.facts.whole = a.cfg.Restored()
-		}
+		x.facts.restored, x.facts.whole = a.restored()
 	}
 	return x
+}
+
+// restored is Config.Restored's.
+func (a *Applier) restored() (restored, whole bool) {
+	if a.cfg.Restored == nil {
+		return false, false
+	}
+	return a.cfg.Restored()
 }
 
 // decided are the transactions of which the batch's fold is.

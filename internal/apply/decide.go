@@ -3,6 +3,7 @@ package apply
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -215,6 +216,21 @@ func (v *verdict) ofEcho(sh *shape, e *entry, local change.Row, t *Touch) {
 		}
 	}
 	v.decision = DecidedEdge
+}
+
+// ofPutBack is about a row of a database that was put back, of which it is not known
+// whether somebody has changed it since. The cloud's version stands, and what it
+// replaces is told.
+func (v *verdict) ofPutBack(now time.Time) *Touch {
+	switch v.do {
+	case doUpdate:
+		v.kind, v.decision, v.fields = UpdateOriginDiffers, DecidedCloud, v.columns
+	case doDelete:
+		v.kind, v.decision = DeleteOriginDiffers, DecidedCloud
+	default:
+		return nil
+	}
+	return &Touch{CommitMicros: now.UnixMicro()}
 }
 
 // allBut are the written columns without the given, the key and the facility.

@@ -300,7 +300,7 @@ func (x *execution) touched(ctx context.Context, sh *shape, seen change.Position
 		return nil, nil
 	}
 	// Again, behind the locks: from here on nobody changes the rows unread.
-	if err := x.facts.registry().unread(sh.schema, sh.table); err != nil {
+	if err := x.unread(sh); err != nil && !x.facts.restored {
 		return nil, err
 	}
 	k := Keys{Schema: sh.target.schema, Table: sh.target.name, Columns: sh.targetKey(), Rows: keys}
@@ -308,6 +308,12 @@ func (x *execution) touched(ctx context.Context, sh *shape, seen change.Position
 		k.Sent = append(k.Sent, sh.to[c].name)
 	}
 	return x.facts.local.Touched(ctx, seen, k)
+}
+
+// unread returns an error while not all that is changed here of the table is
+// known to Local.
+func (x *execution) unread(sh *shape) error {
+	return x.facts.registry().unread(sh.schema, sh.table)
 }
 
 // targetKey are the key columns' names here.
@@ -326,6 +332,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 	var conflicts []conflict
 	for _, w := range list {
 		calls = x.searchFor(calls, w.shape.schemas)
+		untold := x.facts.restored && (w.ofRange && !x.facts.whole || x.unread(w.shape) != nil)
 		for i := range w.entries {
 			var t *Touch
 			if touch, ok := w.touched[i]; ok {
@@ -352,10 +359,8 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				x.lacking = append(x.lacking, lackingRow{w.shape, w.keys[i]})
 			}
 			by := t
-			if w.ofRange && t == nil && x.facts.restored && !x.facts.whole && v.do == doUpdate {
-				// Somebody may have changed it since the database was put back.
-				v.kind, v.decision, v.fields = UpdateOriginDiffers, DecidedCloud, v.columns
-				by = &Touch{CommitMicros: x.facts.now.UnixMicro()}
+			if t == nil && untold {
+				by = v.ofPutBack(x.facts.now)
 			}
 			if v.kind != "" {
 				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo})

@@ -43,7 +43,8 @@ type Table struct {
 	CloudColumns []string
 	// Unread is set on the way down while Local does not know what was changed here
 	// of a fact table: it is not captured, or was not until now. What comes is parked
-	// meanwhile, so that it is not written over that.
+	// meanwhile, so that it is not written over that. In a database that was put back
+	// the sender's rows come first: then it is not parked, and nothing is removed.
 	Unread *Unread
 }
 

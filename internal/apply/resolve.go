@@ -74,8 +74,10 @@ func (a *Applier) shape(ctx context.Context, s *session, reg *Registry, t *chang
 		return &shape{passedOver: true, facilityColumn: -1}, nil
 	}
 	at := a.at()
-	if err := reg.unread(t.Schema, t.Name); err != nil {
-		return nil, err
+	if restored, _ := a.restored(); !restored {
+		if err := reg.unread(t.Schema, t.Name); err != nil {
+			return nil, err
+		}
 	}
 	if s == nil {
 		if sh := a.pool.catalog.known(reg, at, t); sh != nil {

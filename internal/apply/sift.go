@@ -274,7 +274,7 @@ func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at pa
 			}
 		}
 		return fateDone, nil
-	case tab.shape == nil && tab.entry.Unread != nil && tab.entry.Unread.Soon:
+	case tab.shape == nil && tab.misfit.reason == ReasonUnread && tab.entry.Unread.Soon:
 		return fateDone, hint.Wrap(fmt.Errorf("%w: %s", ErrUnsettled, tab.misfit.message), "%s", tab.misfit.remedy)
 	case tab.shape == nil && !tab.known:
 		return fateDone, x.full(tab, tab.misfit)

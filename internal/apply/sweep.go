@@ -16,7 +16,7 @@ const sweepRows = 5000
 
 // sweeps reports whether fact rows that a key range does not have are removed.
 func (x *execution) sweeps(sh *shape) bool {
-	return x.decides(sh) && x.facts.restored && x.facts.whole
+	return x.decides(sh) && x.facts.restored && x.facts.whole && x.unread(sh) == nil
 }
 
 // sweep deletes the facility's rows that the operation leaves no place for,
