@@ -10,9 +10,13 @@ import (
 func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	told := make(chan string, 100)
+	told, other := make(chan string, 100), make(chan string, 100)
 	g.c.Mended = func(facility, table string) bool {
-		told <- facility + " " + table
+		if facility == "la" {
+			told <- table
+		} else {
+			other <- table
+		}
 		return true
 	}
 	g.c.mendHeard, g.c.mendSettle = time.Hour, time.Nanosecond
@@ -51,6 +55,14 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 		la.attach(t)
 	}
 	again()
+	// Another that has come later, and has all, is asked in a look that finds this one, too.
+	ny := g.box("ny", "foo")
+	ny.attach(t)
+	if err := g.r.Resync(t.Context(), "ny", "public.orders"); err != nil {
+		t.Fatal(err)
+	}
+	ny.rounds(t, 1000, other)
+	ny.d.Close()
 	select {
 	case what := <-told:
 		t.Fatalf("%s is asked for before the facility has what it was sent", what)
@@ -82,8 +94,8 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 		la.until(t, n)
 	}
 	again()
-	g.mark(t, 1000)
-	la.until(t, 1000)
+	g.mark(t, 2000)
+	la.until(t, 2000)
 	if n := len(told); n > 0 {
 		t.Errorf("it is asked for %d times more", n)
 	}
