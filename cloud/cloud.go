@@ -250,8 +250,8 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 	ways.router, err = router.New(router.Config{
 		ConnString: db.DSN(pgcluster.Capture), DB: pool, Dir: filepath.Join(conf.StateDir, "down"), LogMaxBytes: int64(conf.Down.Max),
 		Tables: in.Tables, Facilities: ways.facilities, Log: log,
-		Mended: func(facility, table string) bool {
-			asked, err := streams.Heal(facility, "the way down was mended", table)
+		Mended: func(facility, table, occasion string) bool {
+			asked, err := streams.Mend(facility, table, occasion)
 			if err != nil {
 				log.Warn("a facility could not be asked for a table", "facility", facility, "table", table, "err", err)
 			}

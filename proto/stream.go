@@ -245,6 +245,9 @@ type Heal struct {
 	// Restored is true once an edge whose database was put back has been sent all
 	// that the region has of it. Tables is empty then.
 	Restored bool `cbor:"3,keyasint,omitempty"`
+	// Mend names the occasion, where the region cannot know whether the edge has heard
+	// it and asks again until it does: of one occasion a table is sent once.
+	Mend string `cbor:"4,keyasint,omitempty"`
 }
 
 // Codes of a Goodbye.

@@ -18,7 +18,7 @@ import (
 // process, and there is no more of it than of loads.
 
 // mendHeard is how long a facility must have stayed connected since it was asked to
-// have heard it. One that was not is asked once more, which does no harm.
+// have heard it. One that was not is asked once more, and goes on where it was.
 const mendHeard = 10 * time.Second
 
 // mendSettle is how long a facility must have been connected to be asked: what is
@@ -30,7 +30,12 @@ type mend struct {
 	Facility, Table string
 	no              int64 // of the load
 	at              change.Position
+	done            int64 // when it was sent, in microseconds
 }
+
+// occasion tells a mend from all others of its table, also from one of a database
+// that was put in this one's place.
+func (m mend) occasion() string { return fmt.Sprintf("%d@%d", m.no, m.done) }
 
 // askedMend is when a facility was asked for a mend, and since when it was connected.
 type askedMend struct{ at, attached time.Time }
@@ -104,7 +109,7 @@ func (r *Router) mend(ctx context.Context) error {
 			}
 		case was:
 			asked[m] = last
-		case r.c.Mended(m.Facility, m.Table):
+		case r.c.Mended(m.Facility, m.Table, m.occasion()):
 			asked[m] = askedMend{time.Now(), attached}
 		}
 	}

@@ -11,9 +11,9 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	told, other := make(chan string, 100), make(chan string, 100)
-	g.c.Mended = func(facility, table string) bool {
+	g.c.Mended = func(facility, table, occasion string) bool {
 		if facility == "la" {
-			told <- table
+			told <- table + " " + occasion
 		} else {
 			other <- table
 		}
@@ -68,11 +68,13 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 		t.Fatalf("%s is asked for before the facility has what it was sent", what)
 	default:
 	}
+	occasion := la.rounds(t, 2, told)
 	hears := func(mark int) {
 		t.Helper()
-		la.rounds(t, mark, told)
+		if got := la.rounds(t, mark, told); got != occasion {
+			t.Errorf("it is asked for as %q, and was as %q: it begins anew", got, occasion)
+		}
 	}
-	hears(2)
 	again() // the process that asked is gone, and what it said perhaps with it
 	hears(200)
 	la.d.Close()
@@ -98,5 +100,11 @@ func TestAFacilitysOwnRowsAreAskedForAcrossARestart(t *testing.T) {
 	la.until(t, 2000)
 	if n := len(told); n > 0 {
 		t.Errorf("it is asked for %d times more", n)
+	}
+	if err := g.r.Resync(t.Context(), "la", "public.orders"); err != nil {
+		t.Fatal(err)
+	}
+	if got := la.rounds(t, 2001, told); got == occasion {
+		t.Errorf("what was lost anew is asked for as %q, like what has come", got)
 	}
 }

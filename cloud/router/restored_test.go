@@ -6,18 +6,19 @@ import (
 )
 
 // rounds gives a box what comes until something is told, and begins with mark n.
-func (b *box) rounds(t *testing.T, n int, told <-chan string) {
+func (b *box) rounds(t *testing.T, n int, told <-chan string) (what string) {
 	t.Helper()
 	for last := n + 100; n < last; n++ {
 		b.rig.mark(t, n)
 		b.until(t, n)
 		select {
-		case <-told:
-			return
+		case what = <-told:
+			return what
 		default:
 		}
 	}
 	t.Fatal("the box is not told that it has all")
+	return ""
 }
 
 func TestABoxThatWentBackIsSentAllAndThenTold(t *testing.T) {

@@ -82,8 +82,9 @@ type Config struct {
 	// Mended is told of a fact table that a connected facility was sent again
 	// because something on the way down was lost: what was removed meanwhile
 	// does not show in what it was sent, so the facility's own rows must come
-	// up behind it. It reports whether the facility could be asked for them. May be nil.
-	Mended func(facility, table string) bool
+	// up behind it. It reports whether the facility could be asked for them. It is told
+	// again, of the same occasion, until the facility has heard it for sure. May be nil.
+	Mended func(facility, table, occasion string) bool
 	// Restored is told of a connected facility whose database had been put back,
 	// once it has all that the region has of it. It is needed where Restore is called.
 	Restored func(facility string)

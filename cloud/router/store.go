@@ -281,13 +281,14 @@ func (s store) loaded(ctx context.Context, l Load, mend change.Position) error {
 
 // mends returns the tables that facilities are to be asked for.
 func (s store) mends(ctx context.Context) ([]mend, error) {
-	rows, err := s.db.Query(ctx, `SELECT facility, schema_name || '.' || table_name, load_no, mend_epoch, mend_seq
+	rows, err := s.db.Query(ctx, `SELECT facility, schema_name || '.' || table_name, load_no, mend_epoch, mend_seq,
+			(extract(epoch FROM done_at) * 1000000)::bigint
 		FROM holdfast.down_load WHERE mend_epoch IS NOT NULL ORDER BY facility, done_at, schema_name, table_name`)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be asked for: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m mend, err error) {
-		err = row.Scan(&m.Facility, &m.Table, &m.no, &m.at.Epoch, &m.at.Seq)
+		err = row.Scan(&m.Facility, &m.Table, &m.no, &m.at.Epoch, &m.at.Seq, &m.done)
 		return m, err
 	})
 	if err != nil {

@@ -259,25 +259,30 @@ const fenceWait = 2 * time.Second
 // Restored tells a facility whose database had been put back that it has all
 // that the region has of it.
 func (s *Server) Restored(facility string) error {
-	s.mu.Lock()
-	b := s.boxes[facility]
-	s.mu.Unlock()
-	if b == nil {
-		return nil // it comes again
-	}
-	return b.link.Send(proto.TypeHeal, &proto.Heal{Reason: "the region's rows were all sent", Restored: true})
+	_, err := s.heal(facility, &proto.Heal{Reason: "the region's rows were all sent", Restored: true}) // without a box: it comes again
+	return err
 }
 
 // Heal asks a facility to send tables again, all when none is named. It
 // reports whether the facility is connected.
 func (s *Server) Heal(facility, reason string, tables ...string) (asked bool, err error) {
+	return s.heal(facility, &proto.Heal{Tables: tables, Reason: reason})
+}
+
+// Mend asks a facility for a table behind what it was sent of it. It may be asked
+// again with the same occasion, and then goes on where it was.
+func (s *Server) Mend(facility, table, occasion string) (asked bool, err error) {
+	return s.heal(facility, &proto.Heal{Tables: []string{table}, Reason: "the way down was mended", Mend: occasion})
+}
+
+func (s *Server) heal(facility string, m *proto.Heal) (asked bool, err error) {
 	s.mu.Lock()
 	b := s.boxes[facility]
 	s.mu.Unlock()
 	if b == nil {
 		return false, nil
 	}
-	return true, b.link.Send(proto.TypeHeal, &proto.Heal{Tables: tables, Reason: reason})
+	return true, b.link.Send(proto.TypeHeal, m)
 }
 
 // streamsMax is how many streams one facility may have at once. A box needs

@@ -22,9 +22,13 @@ type order struct {
 	tables    *proto.Tables // what is synced
 	reload    []string      // tables to send again
 	reloadAll bool
+	mends     []mend // and these, unless that was heard
 	checks    []check
 	settled   []chan<- struct{} // closed once the list is settled with all this
 }
+
+// mend is a table that the region asks for until it knows that that was heard.
+type mend struct{ table, occasion string }
 
 // check is a question whether a table could be synced.
 type check struct {
@@ -46,6 +50,7 @@ func (o *orders) give(n order) {
 	}
 	o.next.reloadAll = o.next.reloadAll || n.reloadAll
 	o.next.reload = append(o.next.reload, n.reload...)
+	o.next.mends = append(o.next.mends, n.mends...)
 	o.next.checks = append(o.next.checks, n.checks...)
 	o.next.checks = o.next.checks[max(0, len(o.next.checks)-checksMax):]
 	o.next.settled = append(o.next.settled, n.settled...)
@@ -71,6 +76,7 @@ func (o *orders) giveBack(n order) {
 	}
 	o.next.reloadAll = o.next.reloadAll || n.reloadAll
 	o.next.reload = append(n.reload, o.next.reload...)
+	o.next.mends = append(n.mends, o.next.mends...)
 	o.next.settled = append(n.settled, o.next.settled...)
 	o.signal()
 }

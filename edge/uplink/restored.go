@@ -215,6 +215,14 @@ func (u *Uplink) heal(ctx context.Context, m *proto.Heal) error {
 	if m.Restored {
 		return u.restored(ctx)
 	}
+	if m.Mend != "" {
+		o := order{}
+		for _, table := range m.Tables {
+			o.mends = append(o.mends, mend{table, m.Mend})
+		}
+		u.orders.give(o)
+		return nil
+	}
 	u.Log.Warn("the region asks for tables again", "table", m.Tables, "reason", m.Reason)
 	u.orders.give(order{reload: m.Tables, reloadAll: len(m.Tables) == 0})
 	return nil

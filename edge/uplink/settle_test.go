@@ -123,3 +123,36 @@ func TestADamagedQueueLeavesTheSlotWhatNobodyHasRead(t *testing.T) {
 		t.Fatalf("slot %+v, %v: the WAL that it held is lost", slot, err)
 	}
 }
+
+// The region asks for a table until it knows that it was heard, which on a bad line
+// is often. Its load is not begun anew each time, or it might never end.
+func TestATableThatIsAskedForOnceMoreGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	u, db := settled(t)
+	ask := func(occasion string) entry {
+		t.Helper()
+		if err := u.heal(t.Context(), &proto.Heal{Tables: []string{"public.t"}, Reason: "mended", Mend: occasion}); err != nil {
+			t.Fatal(err)
+		}
+		o := u.orders.take()
+		u.orders.giveBack(o) // the database was away for a moment
+		if err := u.obey(t.Context(), u.orders.take()); err != nil {
+			t.Fatal(err)
+		}
+		return settle(t, u)
+	}
+	wantLoad(t, ask("1@7"))
+	db.Exec(t, `UPDATE holdfast.synced_table SET load_after = '["400"]', rows_loaded = 400`)
+	for range 2 {
+		if e := ask("1@7"); e.State != proto.TableLoading || e.RowsLoaded != 400 || len(e.LoadAfter) != 1 {
+			t.Fatalf("the load does not go on where it was: %+v", e)
+		}
+	}
+	db.Exec(t, `UPDATE holdfast.synced_table SET state = 'streaming'`)
+	if e := ask("1@7"); e.State != proto.TableStreaming {
+		t.Errorf("a table that was sent is sent once more: %+v", e)
+	}
+	wantLoad(t, ask("2@7"))
+	db.Exec(t, `UPDATE holdfast.synced_table SET load_after = '["400"]', rows_loaded = 400`)
+	wantLoad(t, ask("")) // a region of the build before
+}

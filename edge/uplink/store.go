@@ -143,12 +143,30 @@ func (s store) reloadUnread(ctx context.Context, ids []string) error {
 	return s.again(ctx, ids, false, true)
 }
 
+// mend does so with a table, unless that was done on the same occasion: then its
+// load goes on where it is, or has ended.
+func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE holdfast.synced_table SET mend = $2 WHERE schema_name || '.' || table_name = $1 AND mend <> $2`, m.table, m.occasion)
+		if begun = tag.RowsAffected() > 0; err != nil || !begun {
+			return err
+		}
+		_, err = tx.Exec(ctx, againSQL, []string{m.table}, false, false)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("mark %s to be sent again: %w", m.table, err)
+	}
+	return begun, nil
+}
+
+const againSQL = `WITH again AS (UPDATE holdfast.synced_table
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact'
+		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
+	DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`
+
 func (s store) again(ctx context.Context, ids []string, all, unread bool) error {
-	_, err := s.db.Exec(ctx, `WITH again AS (UPDATE holdfast.synced_table
-			SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact'
-			WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
-		DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`,
-		append([]string{}, ids...), all, unread)
+	_, err := s.db.Exec(ctx, againSQL, append([]string{}, ids...), all, unread)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}

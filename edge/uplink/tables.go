@@ -101,6 +101,15 @@ func (u *Uplink) obey(ctx context.Context, o order) error {
 			return err
 		}
 	}
+	for _, m := range o.mends {
+		begun, err := u.store.mend(ctx, m)
+		if err != nil {
+			return err
+		}
+		if begun {
+			u.Log.Warn("the region asks for a table again: the way down was mended", "table", m.table)
+		}
+	}
 	for _, c := range o.checks {
 		linted, err := u.lint(ctx, c.table)
 		if err != nil {

@@ -60,8 +60,8 @@ func (r *region) start(ctx context.Context) error {
 			}
 			return list, nil
 		},
-		Mended: func(facility, table string) bool {
-			asked, err := r.streams.Heal(facility, "the way down was mended", table)
+		Mended: func(facility, table, occasion string) bool {
+			asked, err := r.streams.Mend(facility, table, occasion)
 			return asked && err == nil
 		},
 		Restored: func(facility string) { _ = r.streams.Restored(facility) },
