@@ -172,6 +172,10 @@ func (r *retrier) lacking(ctx context.Context, s *session, facility string) erro
 	for i := range tables {
 		t := &tables[i]
 		id := t.Schema + "." + t.Name
+		at := facility + " " + id
+		before := r.askedFor[at]
+		// First: a load that ends while the rows are looked for has brought them.
+		comes := time.Now().Before(before.next) || r.cfg.Loading(ctx, facility, id) || r.pool.comes(facility, r.cfg.Direction, id, r.cfg.Patience)
 		lacks, err := r.stillLacks(ctx, conn, facility, t)
 		if err != nil {
 			return fmt.Errorf("look for rows of %s of %s: %w", id, facility, err)
@@ -183,9 +187,7 @@ func (r *retrier) lacking(ctx context.Context, s *session, facility string) erro
 			r.pool.ended(facility, r.cfg.Direction)
 			continue
 		}
-		at := facility + " " + id
-		before := r.askedFor[at]
-		if time.Now().Before(before.next) || r.cfg.Loading(ctx, facility, id) || r.pool.comes(facility, r.cfg.Direction, id, r.cfg.Patience) {
+		if comes {
 			continue
 		}
 		asked, err := r.askFor(ctx, conn, facility, t.Schema, t.Name, "an update of some columns found no row "+r.cfg.Direction.here().in)

@@ -124,6 +124,30 @@ func TestARowThatComesLaterIsNotAskedFor(t *testing.T) {
 	}
 }
 
+// A load may end at the very moment at which its rows are looked for.
+func TestARowThatComesAsTheLoadEndsIsNotAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, d := range []Direction{Up, Down} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			asks, ended := make(chan bool), make(chan bool)
+			var once sync.Once
+			db, st, s, heals := newLacking(t, d, func() bool {
+				once.Do(func() { close(asks); <-ended })
+				return false
+			})
+			pushOne(st, s, partial(0, 3, 1, "la", "b", nil))
+			<-asks
+			pushOne(st, s, ins(0, 1, "la", "b", "x"))
+			close(ended)
+			untilLines(t, db, "SELECT * FROM holdfast.parked_table")
+			if len(heals) > 0 {
+				t.Error("it was asked for")
+			}
+		})
+	}
+}
+
 // A parked update that is tried again may find no row either.
 func TestAParkedUpdateThatFindsNoRowIsNotForgotten(t *testing.T) {
 	t.Parallel()
