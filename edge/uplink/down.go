@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/agogsaas/holdfast/edge/downlink"
 	"github.com/agogsaas/holdfast/internal/transfer"
@@ -50,8 +51,25 @@ func acknowledge(ctx context.Context, link *transfer.Link, down *downlink.Sessio
 	}
 }
 
-// obey does what people in the region decide about what is parked here.
-func obey(ctx context.Context, link *transfer.Link, down *downlink.Session, decisions <-chan *proto.ParkedOrder) error {
+// lookWithin bounds how long a decision waits for the tables to be looked at.
+const lookWithin = 5 * time.Second
+
+// look has the tables looked at now, and waits until they have been, if that can
+// be in time.
+func (u *Uplink) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	settled := make(chan struct{})
+	u.orders.give(order{settled: []chan<- struct{}{settled}})
+	select {
+	case <-ctx.Done():
+	case <-settled:
+	}
+}
+
+// decide does what people in the region decide about what is parked here. Who has
+// something tried again has mended a table, perhaps, or put another in its place.
+func (u *Uplink) decide(ctx context.Context, link *transfer.Link, down *downlink.Session, decisions <-chan *proto.ParkedOrder) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,6 +77,9 @@ func obey(ctx context.Context, link *transfer.Link, down *downlink.Session, deci
 		case o := <-decisions:
 			p := &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}
 			if down != nil {
+				if o.Do == proto.ParkedRetry {
+					u.look(ctx)
+				}
 				p = down.Order(ctx, o)
 			}
 			if err := link.Send(proto.TypeParkedDone, &proto.ParkedDone{ID: o.ID, Problem: p}); err != nil {

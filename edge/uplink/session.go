@@ -152,7 +152,7 @@ func (u *Uplink) session(ctx context.Context, up func()) error {
 	case u.Down != nil:
 		g.Go(func() error { return u.untilDown(ctx) })
 	}
-	g.Go(func() error { return obey(ctx, link, down, decisions) })
+	g.Go(func() error { return u.decide(ctx, link, down, decisions) })
 	g.Go(func() error { return u.receive(ctx, link, sender, down, questions, decisions, again) })
 	return g.Wait()
 }

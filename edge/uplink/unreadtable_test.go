@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,37 @@ func TestWhatIsNotCapturedYetOfATableStandsAgainstTheRegionsRows(t *testing.T) {
 		}
 		r.tableStands(func() { open(); fits() }, "2 update_deleted edge late")
 	})
+}
+
+// Who has a parked change tried again has mended its table, perhaps: it is not found
+// out only when the tables are looked at anyway.
+func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'was')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.refuse(`ALTER TABLE n REPLICA IDENTITY NOTHING`)
+	r.send("n", update(1, "late"))
+	r.until("the change is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	r.db.Exec(t, `CREATE TABLE m (LIKE n INCLUDING ALL); INSERT INTO m SELECT id, facility, 'new' FROM n; DROP TABLE n; ALTER TABLE m RENAME TO n`)
+	var reads sync.WaitGroup // so that the link answers for as long as it takes
+	reads.Go(func() {
+		for nextFrame(r.link) != nil {
+		}
+	})
+	defer reads.Wait()
+	defer r.link.Close()
+	began := time.Now()
+	if err := r.link.Send(proto.TypeParkedOrder, &proto.ParkedOrder{ID: 1, Do: proto.ParkedRetry, By: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	r.until("what waited is not decided", func() bool { return r.u.Down.State().Parked == 0 })
+	if took := time.Since(began); took > settleEvery/2 {
+		t.Errorf("it took %s, as if nobody had asked", took)
+	}
+	r.want("1 new")
+	r.conflicts("1 update_origin_differs edge late")
 }
 
 // An agent that is started again knows which tables were not read.
