@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -202,6 +203,18 @@ func (s store) callOff(ctx context.Context, loads map[string]int64) error {
 		return fmt.Errorf("store the state of tables: %w", err)
 	}
 	return nil
+}
+
+// published reports whether these tables, as they are now, are all captured.
+func (s store) published(ctx context.Context, schemas, names []string) (all bool, err error) {
+	err = s.db.QueryRow(ctx, `SELECT NOT EXISTS (SELECT schema_name, table_name FROM unnest($1::text[], $2::text[]) AS u(schema_name, table_name)
+		EXCEPT SELECT n.nspname, c.relname FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid
+			JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $3)`,
+		schemas, names, capture.Publication).Scan(&all)
+	if err != nil {
+		return false, fmt.Errorf("look which tables are captured: %w", err)
+	}
+	return all, nil
 }
 
 // putBack notes the tables that did not take the region's rows while this database

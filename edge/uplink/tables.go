@@ -208,8 +208,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 // their first row: what happened to them until now was not captured. Most are
 // new; but a migration may also have put another table in the place of one that
 // streams, or a table may have lost and regained its key. That is found out when
-// the list is looked at, so that until then, settleEvery at most, what comes down
-// of a table that was exchanged is not held against what people changed in it.
+// the list is looked at, and before a change that comes down is decided (sameTables).
 func (u *Uplink) sendUnpublished(ctx context.Context, conn *pgx.Conn, good []capture.Table, list []entry) error {
 	missing, err := capture.Unpublished(ctx, conn, good)
 	if err != nil || len(missing) == 0 {

@@ -35,6 +35,30 @@ import (
 var errUnread = hint.Wrap(errors.New("not all that was changed at this box has been read; its tables are read first"),
 	"It goes on by itself. A transaction that has long been open on one of the tables keeps it from being read: end that.")
 
+// errExchanged is why nothing is decided until the tables have been looked at.
+var errExchanged = hint.Wrap(errors.New("a table at this box is not the one that is captured: a migration has put another in its place, perhaps"), "It goes on by itself.")
+
+// sameTables makes sure that the fact tables that count as read are captured. It has
+// them looked at when one is not: that is found out otherwise every settleEvery.
+func (u *Uplink) sameTables(ctx context.Context) error {
+	var schemas, names []string
+	u.mu.Lock()
+	for i := range u.tables {
+		if e := &u.tables[i]; e.Class == fact && !e.Unread && e.State != proto.TableRefused {
+			schemas, names = append(schemas, e.Schema), append(names, e.Name)
+		}
+	}
+	u.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	if all, err := u.store.published(ctx, schemas, names); err != nil || all {
+		return err
+	}
+	u.orders.give(order{})
+	return errExchanged
+}
+
 // loseUnread marks all tables to be sent again because what was changed here is
 // not in the queue any more, and notes that until then it is nowhere else.
 func (u *Uplink) loseUnread(ctx context.Context) error {

@@ -51,6 +51,22 @@ func TestWhatIsNotCapturedYetOfATableStandsAgainstTheRegionsRows(t *testing.T) {
 		r.want("1 new", "3 same")
 		r.conflicts("1 update_origin_differs edge old")
 	})
+	t.Run("another table takes its place", func(t *testing.T) {
+		t.Parallel()
+		r := newTableRig(t)
+		r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'was'), (2, 'la', 'was'), (3, 'la', 'same')`)
+		r.sync("t", "n")
+		r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+		r.look() // they will not be looked at anyway for a while
+		r.db.Exec(t, `CREATE TABLE m (LIKE n INCLUDING ALL); INSERT INTO m VALUES (1, 'la', 'new'), (3, 'la', 'same');
+			DROP TABLE n; ALTER TABLE m RENAME TO n`)
+		r.send("n", update(1, "old"))
+		r.send("n", update(2, "late"))
+		r.until("what comes down is not dealt with", r.applied)
+		r.until("what waited is not decided", func() bool { return r.u.Down.State().Parked == 0 && r.state("n") == proto.TableStreaming })
+		r.want("1 new", "3 same")
+		r.conflicts("1 update_origin_differs edge old", "2 update_deleted edge late")
+	})
 	t.Run("the table fits again", func(t *testing.T) {
 		t.Parallel()
 		r := newTableRig(t)

@@ -176,6 +176,7 @@ func (u *Uplink) Registry() *apply.Registry {
 
 // Settled waits until everything that was committed here before the call is in
 // the queue. For what must be read from the tables it does not wait; see unread.go.
+// Whoever calls it holds the tables, so that none is exchanged meanwhile.
 func (u *Uplink) Settled(ctx context.Context) error {
 	if err := u.drained(ctx); err != nil {
 		return err
@@ -184,7 +185,7 @@ func (u *Uplink) Settled(ctx context.Context) error {
 	if u.epoch.Get().Unread {
 		return errUnread
 	}
-	return nil
+	return u.sameTables(ctx)
 }
 
 // drained waits until what the WAL has now is in the queue.
