@@ -98,7 +98,8 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 		if reason, above, restored = w.reason, max(above, w.above), w.restored; reason != "" {
 			// Nothing is missing here: what the queue has is not read twice.
 			from = max(from, u.have())
-			if now.Restored || u.Queue.Acked().Epoch < now.Number {
+			after = w.after
+			if after == (change.Position{}) && (now.Restored || u.Queue.Acked().Epoch < now.Number) {
 				after = now.After // nothing of this epoch has left
 			}
 		}

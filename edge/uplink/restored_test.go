@@ -14,65 +14,107 @@ import (
 	"github.com/agogsaas/holdfast/internal/capture"
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
+	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/transfer"
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// What people change in a database that was put back without its slot, before the
-// region has said that it was, replaces no newer row of the region's unseen: it
-// waits, stands, and the region's version is told as a conflict.
+// What people change in a database that was put back, before the region has said that
+// it was, replaces no newer row of the region's unseen: it waits, stands, and the
+// region's version is told as a conflict.
 func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing.T) {
 	t.Parallel()
-	const first = 1 << 32
+	t.Run("without its slot", func(t *testing.T) {
+		t.Parallel()
+		r := newPutBackRig(t)
+		has, _, _ := r.u.Queue.Tail()
+		if err := capture.DropSlot(t.Context(), r.db.Conn(t), Slot); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
+		r.decided(has, change.Position{Epoch: has.Epoch + 1, Seq: 1}, "backup")
+	})
+	t.Run("with the queue, which has passed what the region has", func(t *testing.T) {
+		t.Parallel()
+		r := newPutBackRig(t)
+		r.start()
+		// The region has got something else by this number.
+		r.change(`UPDATE t SET v = 'early' WHERE id = 2`)
+		has, _, _ := r.u.Queue.Tail()
+		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
+		r.decided(has, change.Position{Epoch: has.Epoch, Seq: has.Seq + 1}, "early")
+	})
+}
+
+// putBackRig is a box whose database has the rows 1 and 2 of t as they were in a backup.
+type putBackRig struct {
+	t   *testing.T
+	ctx context.Context
+	u   *Uplink
+	db  *pgtest.DB
+}
+
+func newPutBackRig(t *testing.T) *putBackRig {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	u, db := settledAlone(t)
-	if err := u.epoch.Set(epoch.Epoch{Number: first}); err != nil {
+	if err := u.epoch.Set(epoch.Epoch{Number: 1 << 32}); err != nil {
 		t.Fatal(err)
 	}
 	db.Exec(t, `ALTER TABLE t ADD v text`)
 	settle(t, u)
 	markedAtSlot(t, u)
+	r := &putBackRig{t, ctx, u, db}
 	stop := begin(t, u.Capture)
 	if err := u.waitForSlot(ctx); err != nil {
 		t.Fatal(err)
 	}
-	db.Exec(t, `INSERT INTO t VALUES (1, 'la', 'backup'), (2, 'la', 'backup')`)
-	if err := u.drained(ctx); err != nil {
-		t.Fatal(err)
-	}
+	r.change(`INSERT INTO t VALUES (1, 'la', 'backup'), (2, 'la', 'backup')`)
 	stop()
-	before, _, _ := u.Queue.Tail()
+	return r
+}
 
-	// The region has newer rows, and the database no slot any more.
-	if err := capture.DropSlot(ctx, db.Conn(t), Slot); err != nil {
-		t.Fatal(err)
+// change changes something, and waits until that is in the queue.
+func (r *putBackRig) change(sql string) {
+	r.t.Helper()
+	r.db.Exec(r.t, sql)
+	if err := r.u.drained(r.ctx); err != nil {
+		r.t.Fatal(err)
 	}
-	c := u.Config
+}
+
+// start starts the agent again, without a line.
+func (r *putBackRig) start() {
+	r.t.Helper()
+	c := r.u.Config
 	c.Down = downlink.New(downlink.Config{
-		Facility: "la", ConnString: db.ConnString(), Registry: func() *apply.Registry { return u.Registry() },
-		Local:    unseen.New(u.Queue, func(ctx context.Context) error { return u.Settled(ctx) }),
-		Restored: func() (restored, whole bool) { return u.Restored() }, Hold: u.Queue.Hold, DB: u.DB, Log: slog.New(slog.DiscardHandler),
+		Facility: "la", ConnString: r.db.ConnString(), Registry: func() *apply.Registry { return r.u.Registry() },
+		Local:    unseen.New(c.Queue, func(ctx context.Context) error { return r.u.Settled(ctx) }),
+		Restored: func() (restored, whole bool) { return r.u.Restored() }, Hold: c.Queue.Hold, DB: c.DB, Log: slog.New(slog.DiscardHandler),
 	})
 	u, err := New(c)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
+	r.u = u
 	for _, part := range []func(context.Context) error{u.Down.Run, u.Tables, u.Capture} {
-		begin(t, part)
+		begin(r.t, part)
 	}
-	if err := u.waitForSlot(ctx); err != nil {
-		t.Fatal(err)
+	if err := u.waitForSlot(r.ctx); err != nil {
+		r.t.Fatal(err)
 	}
-	db.Exec(t, `UPDATE t SET v = 'edited' WHERE id = 1`)
-	if err := u.drained(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if tail, _, _ := u.Queue.Tail(); tail.Epoch != first+1 {
-		t.Fatalf("the edit is in the queue at %s", tail)
-	}
+}
+
+// decided shows that row 1 stands, as it was edited, against a region that has all up
+// to a position and newer rows, and leaves with the first frame that does, and that
+// row 2 does not stand. Both are told.
+func (r *putBackRig) decided(has, first change.Position, second string) {
+	t, u := r.t, r.u
+	t.Helper()
 	hellos, links := regionThat(t, u, func(h *proto.Hello) proto.Welcome {
-		w := proto.Welcome{Version: 2, Epoch: before.Epoch, Seq: before.Seq, WindowBytes: 1 << 20, WentBack: !h.Restored, Restoring: h.Restored, Tables: synced("t")}
+		w := proto.Welcome{Version: 2, Epoch: has.Epoch, Seq: has.Seq, WindowBytes: 1 << 20, WentBack: !h.Restored, Restoring: h.Restored, Tables: synced("t")}
 		if h.Restored {
 			w.DownEpoch = 7
 		}
@@ -100,17 +142,17 @@ func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing
 	})
 	defer reads.Wait()
 	defer link.Close()
-	sendRange(t, link, 40, before.String(), []change.Row{row(1, "newer"), row(2, "newer")})
+	sendRange(t, link, 40, has.String(), []change.Row{row(1, "newer"), row(2, "newer")})
 	for u.Down.State().Position.Seq != 40 {
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
+		if err := sleep(r.ctx, 5*time.Millisecond); err != nil {
 			t.Fatalf("the region's rows are not decided: %+v", u.Down.State())
 		}
 	}
-	if got, want := lines(t, db, `SELECT v FROM t ORDER BY id`), []string{"edited", "newer"}; !slices.Equal(got, want) {
+	if got, want := lines(t, r.db, `SELECT v FROM t ORDER BY id`), []string{"edited", "newer"}; !slices.Equal(got, want) {
 		t.Errorf("the box has %q, want %q", got, want)
 	}
-	told := []string{"1 update_origin_differs edge edited newer", "2 update_origin_differs cloud backup newer"}
-	if got := lines(t, db, `SELECT concat_ws(' ', key->>'id', kind, decision, edge_row->>'v', cloud_row->>'v') FROM holdfast.conflict ORDER BY 1`); !slices.Equal(got, told) {
+	told := []string{"1 update_origin_differs edge edited newer", "2 update_origin_differs cloud " + second + " newer"}
+	if got := lines(t, r.db, `SELECT concat_ws(' ', key->>'id', kind, decision, edge_row->>'v', cloud_row->>'v') FROM holdfast.conflict ORDER BY 1`); !slices.Equal(got, told) {
 		t.Errorf("conflicts are %q, want %q", got, told)
 	}
 	select {
@@ -123,10 +165,10 @@ func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing
 	}
 	select {
 	case f := <-frames:
-		if f == nil || f.Epoch != first+1 || f.First != 1 {
+		if f == nil || f.Epoch != first.Epoch || f.First != first.Seq {
 			t.Errorf("the first that leaves is %+v, want the edit", f)
 		}
-	case <-ctx.Done():
+	case <-r.ctx.Done():
 		t.Error("the edit does not leave")
 	}
 }

@@ -217,13 +217,17 @@ func (u *Uplink) agree(theirs change.Position, wentBack bool) (change.Position, 
 	case theirs.Epoch>>32 > ours.Epoch>>32:
 		return theirs, fmt.Errorf("%w: the region knows enrolment %d, this box has %d", errReplaced, theirs.Epoch>>32, ours.Epoch>>32)
 	case theirs.Epoch > ours.Epoch:
-		return theirs, u.askEpoch(wanted{"the region knows a later epoch than this box: its state was restored from a backup", theirs.Epoch, restored})
+		return theirs, u.askEpoch(wanted{reason: "the region knows a later epoch than this box: its state was restored from a backup", above: theirs.Epoch, restored: restored})
 	case theirs.Epoch == ours.Epoch && theirs.Seq >= ours.Seq:
-		return theirs, u.askEpoch(wanted{fmt.Sprintf(
-			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1), ours.Epoch, restored})
+		return theirs, u.askEpoch(wanted{reason: fmt.Sprintf(
+			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1), above: ours.Epoch, restored: restored})
+	case u.found.Epoch == ours.Epoch && u.found.Before(theirs):
+		return theirs, u.askEpoch(wanted{reason: fmt.Sprintf(
+			"the region has transaction %d, this box's queue ended at %d: the box was restored from a backup", theirs.Seq, u.found.Seq), above: ours.Epoch, restored: restored, after: theirs})
 	case wentBack && u.Down != nil && !u.epoch.Get().Restored:
-		return theirs, u.askEpoch(wanted{"the box had more of the region's changes than it has now: its database was restored from a backup", ours.Epoch, true})
+		return theirs, u.askEpoch(wanted{reason: "the box had more of the region's changes than it has now: its database was restored from a backup", above: ours.Epoch, restored: true})
 	}
+	u.found = change.Position{}
 	return theirs, nil
 }
 
@@ -241,7 +245,7 @@ func (u *Uplink) send(ctx context.Context, s *transfer.Sender, from change.Posit
 		case errors.Is(err, queue.ErrBehind), errors.Is(err, queue.ErrAhead):
 			at, now := cursor.Position(), u.epoch.Get()
 			if at.Epoch >= now.Number || now.Opening {
-				return u.askEpoch(wanted{"the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup", now.Number, false})
+				return u.askEpoch(wanted{reason: "the region lacks transactions that this box's queue no longer keeps: the region was restored from a backup", above: now.Number})
 			}
 			if u.losePast(); again() {
 				return errDownReady

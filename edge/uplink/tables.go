@@ -199,7 +199,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 	}
 	if now := u.epoch.Get(); lacks != "" && !now.Restored {
 		// It is carried out by Capture.
-		_ = u.askEpoch(wanted{lacks + " fits again, and lacks what the region sent when this database had been put back", now.Number, true})
+		_ = u.askEpoch(wanted{reason: lacks + " fits again, and lacks what the region sent when this database had been put back", above: now.Number, restored: true})
 	}
 	return nil
 }

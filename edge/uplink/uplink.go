@@ -78,6 +78,10 @@ type Uplink struct {
 	// wentBack is true when the gap is that the database is older than the queue.
 	wentBack bool
 
+	// found is where the queue ended when this process began, until a session has
+	// agreed; owned by Transfer. The region can have no more than that.
+	found change.Position
+
 	setting sync.Mutex // held while the epoch is set
 
 	mu      sync.Mutex
@@ -140,8 +144,9 @@ func New(c Config) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if pos, _, ok := c.Queue.Tail(); ok && pos.Epoch > e.Current() {
-		if err := e.Set(epoch.Epoch{Number: pos.Epoch + 1, Opening: true, Reason: "the note of the epoch is older than the queue"}); err != nil {
+	found, _, ok := c.Queue.Tail()
+	if ok && found.Epoch > e.Current() {
+		if err := e.Set(epoch.Epoch{Number: found.Epoch + 1, Opening: true, Reason: "the note of the epoch is older than the queue"}); err != nil {
 			return nil, err
 		}
 	}
@@ -153,7 +158,7 @@ func New(c Config) (*Uplink, error) {
 	base := c.Log
 	c.Log = base.With("part", "uplink")
 	return &Uplink{
-		Config: c, base: base, store: store{db: c.DB}, epoch: e,
+		Config: c, base: base, store: store{db: c.DB}, epoch: e, found: found,
 		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}), free: make(chan struct{}), renewed: make(chan struct{}),
 		link: Link{Since: now}, captured: Captured{Since: now}, reg: apply.NewRegistry(-1, nil),
 	}, nil
@@ -279,6 +284,9 @@ type wanted struct {
 	reason   string // empty when none is asked for
 	above    uint64 // the new epoch's number must be higher
 	restored bool   // because the local database was put back from a backup
+	// after is what the region has, where the queue went back behind that and has
+	// passed it again: what is there now is not of the time before.
+	after change.Position
 }
 
 // askEpoch asks Capture to begin a new stream identity above an epoch, because
