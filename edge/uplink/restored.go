@@ -29,8 +29,12 @@ import (
 //     the tables go up behind.
 //
 // A table that is refused here meanwhile is not captured: of it nothing is removed,
-// and what is replaced is told. If it did not take the region's rows either, it all
-// begins again when it fits: sent up before, it would remove them there.
+// and what is replaced is told.
+//
+// A table that did not take the region's rows, because it lacks a column, say, waits
+// with its own until they have come: sent up before, they would remove them there.
+// The region sends them again when the table fits, and asks for the box's behind them.
+// Where the table was refused, too, it all begins again.
 
 // holdsBack is what may not leave yet.
 type holdsBack struct {

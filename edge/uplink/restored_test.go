@@ -251,6 +251,49 @@ func TestATableThatDidNotFitInADatabasePutBackGetsTheRegionsRowsFirst(t *testing
 	}
 }
 
+// A table that lacked a column when its database had been put back is captured, and
+// still not sent up before it has the region's rows.
+func TestATableThatLackedAColumnInADatabasePutBackWaitsForTheRegionsRows(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'backup')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	if err := r.u.setEpoch(epoch.Epoch{Number: r.u.Epoch(), Restored: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.u.store.reload(t.Context(), nil, true); err != nil {
+		t.Fatal(err)
+	}
+	r.look()
+	wide := func() {
+		r.send("n", func(b *change.Builder, _ int) {
+			table := b.AddTable(change.Table{Schema: "public", Name: "n", Columns: []change.Column{
+				{Name: "id", Type: "integer", Key: true}, {Name: "facility", Type: "text"}, {Name: "v", Type: "text"}, {Name: "w", Type: "text"},
+			}})
+			b.AddRange(table, &change.KeyRange{Rows: []change.Row{append(row(1, "region"), []byte("w")), append(row(2, "region"), []byte("w"))}})
+		})
+	}
+	wide()
+	r.until("the rows that do not fit are not passed over", r.applied)
+	r.healed()
+	r.until("the other table is not sent up", func() bool { return r.state("t") == proto.TableStreaming })
+	if s := r.state("n"); s != proto.TableLoading {
+		t.Fatalf("the table is %s before the region's rows have come", s)
+	}
+	r.db.Exec(t, `ALTER TABLE n ADD w text`)
+	r.until("the region is not asked for the table", func() bool {
+		return slices.Equal(lines(t, r.db, `SELECT 'asked' FROM holdfast.parked_table WHERE asked_at IS NOT NULL`), []string{"asked"})
+	})
+	wide()
+	r.until("the region's rows do not come", r.applied)
+	r.want("1 region", "2 region")
+	if err := r.link.Send(proto.TypeHeal, &proto.Heal{Tables: []string{"public.n"}, Reason: "mended", Mend: "1@7"}); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
+}
+
 // refuse makes n one that cannot be captured, and waits until it is not.
 func (r *tableRig) refuse(sql string) {
 	r.t.Helper()

@@ -161,8 +161,9 @@ func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
 	return begun, nil
 }
 
-const againSQL = `WITH again AS (UPDATE holdfast.synced_table
-		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact'
+const againSQL = `WITH again AS (UPDATE holdfast.synced_table s
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact',
+			put_back = put_back AND ($2 OR ` + passedOver + `)
 		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
 	DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`
 
@@ -174,10 +175,11 @@ func (s store) again(ctx context.Context, ids []string, all, unread bool) error 
 	return nil
 }
 
-// facts returns the loads of fact tables that are due, by the tables' IDs.
+// facts returns the loads of fact tables that are due, by the tables' IDs. Those
+// that wait for the region's rows are not.
 func (s store) facts(ctx context.Context) (map[string]int64, error) {
 	due := map[string]int64{}
-	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, load_no FROM holdfast.synced_table WHERE class = 'fact' AND state = 'loading'`)
+	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, load_no FROM holdfast.synced_table WHERE class = 'fact' AND state = 'loading' AND NOT put_back`)
 	if err != nil {
 		return nil, fmt.Errorf("read the synced tables: %w", err)
 	}
@@ -217,11 +219,15 @@ func (s store) published(ctx context.Context, schemas, names []string) (all bool
 	return all, nil
 }
 
+// passedOver says of a synced table s that changes of it were passed over here, and
+// that it has not come again since.
+const passedOver = `EXISTS (SELECT FROM holdfast.parked_table p
+	WHERE (p.direction, p.schema_name, p.table_name) = ('down', s.schema_name, s.table_name) AND p.reason <> 'row_missing')`
+
 // putBack notes the tables that did not take the region's rows while this database
 // waited for them.
 func (s store) putBack(ctx context.Context) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET put_back = s.class = 'fact' AND s.state = 'refused' AND EXISTS (SELECT
-		FROM holdfast.parked_table p WHERE (p.direction, p.schema_name, p.table_name) = ('down', s.schema_name, s.table_name) AND p.reason <> 'row_missing')`)
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET put_back = s.class = 'fact' AND `+passedOver)
 	if err != nil {
 		return fmt.Errorf("note which tables the region's rows did not fit: %w", err)
 	}

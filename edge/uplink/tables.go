@@ -165,7 +165,7 @@ func (u *Uplink) settle(ctx context.Context) error {
 			}
 		}
 		e.State, e.Problems = state, problems
-		if e.PutBack && state != proto.TableRefused {
+		if e.PutBack && e.Unread && state != proto.TableRefused {
 			lacks = e.ID()
 		}
 		switch {
