@@ -252,8 +252,8 @@ func (b *book) losers() map[row][]string {
 				continue
 			}
 			by := v.refusedBy(t, r)
-			if by == nil {
-				continue
+			if by == nil || by.on(r).value == w.value {
+				continue // a row that came from another facility may be just what was made here
 			}
 			cloud := t
 			if v.clouds {
