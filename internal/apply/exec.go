@@ -96,6 +96,16 @@ func (x *execution) runSets(ctx context.Context, tables []*tableOps, first []cal
 					continue
 				}
 			}
+			if o.parts != nil {
+				if err := x.runCalls(ctx, calls, len(first), checkFirst); err != nil {
+					return err
+				}
+				calls, first = nil, nil
+				if err := x.runSets(ctx, []*tableOps{{shape: o.shape, ops: o.parts}}, nil, nil); err != nil {
+					return err
+				}
+				continue
+			}
 			if o.set == nil {
 				calls = x.opCalls(calls, o)
 			} else {

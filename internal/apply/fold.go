@@ -48,8 +48,13 @@ type op struct {
 	rename   *change.Change
 	truncate bool
 	keyRange *change.KeyRange
-	src      *source // of all but a set
+	// parts are what keyRange was joined of, nil if it is one change's.
+	parts []*op
+	src   *source // of all but a set
 }
+
+// joinMaxRows is how many rows ranges that are joined may have together.
+const joinMaxRows = 20_000
 
 // set is a set of rows with different keys.
 type set struct {
@@ -145,8 +150,28 @@ func (f *folded) change(sh *shape, c *change.Change) {
 		// What came before is removed as well.
 		t.ops = []*op{{shape: sh, truncate: true, src: f.source}}
 	case change.Range:
-		t.ops = append(t.ops, &op{shape: sh, keyRange: c.Range, src: f.source})
+		t.keyRange(&op{shape: sh, keyRange: c.Range, src: f.source})
 	}
+}
+
+// keyRange adds a range, to the one before it if it begins where that ends.
+func (t *tableOps) keyRange(o *op) {
+	n, r := len(t.ops), o.keyRange
+	if n > 0 && r.After != nil && o.src == nil {
+		last := t.ops[n-1]
+		if k := last.keyRange; k != nil && last.shape == o.shape && len(k.Rows)+len(r.Rows) <= joinMaxRows && slices.EqualFunc(k.UpTo, r.After, bytes.Equal) {
+			if last.parts == nil {
+				// What the frame has is not ours to change.
+				whole := &change.KeyRange{After: k.After, Rows: slices.Clone(k.Rows)}
+				last = &op{shape: o.shape, keyRange: whole, parts: []*op{last}}
+				t.ops[n-1] = last
+			}
+			last.parts = append(last.parts, o)
+			last.keyRange.UpTo, last.keyRange.Rows = r.UpTo, append(last.keyRange.Rows, r.Rows...)
+			return
+		}
+	}
+	t.ops = append(t.ops, o)
 }
 
 // table returns the operations on sh's table. The catalog may have been read anew

@@ -118,3 +118,72 @@ func TestColumnWhoseTypeIsGoneTakesTheTargets(t *testing.T) {
 	st.untilApplied(1)
 	wantLines(t, db, `SELECT id, e FROM t`, "(1,a)")
 }
+
+func TestRangesThatFollowEachOtherAreAppliedAsOne(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+`CREATE TABLE t (facility text, id int, v text, PRIMARY KEY (facility, id))`)
+	r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+	s, err := r.pool.session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.release()
+	sent := table("public", "t", key("facility", "text"), key("id", "integer"), col("v", "text"))
+	sh, err := r.pool.catalog.shape(t.Context(), s, r.current(), place{"la", Up}, &sent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const each = copyMinRows
+	between := func(from, to int) []change.Change {
+		c := rangeOf(row("la", from), row("la", to))
+		for id := from + 1; id <= to; id++ {
+			c[0].Range.Rows = append(c[0].Range.Rows, row("la", id, "new"))
+		}
+		return c
+	}
+	first := between(0, each)
+	for _, c := range []struct {
+		name   string
+		before string
+		// second comes behind the first range; two more follow.
+		second []change.Change
+		ops    int
+		want   string // how many rows were made, are old and new
+	}{
+		{"nothing is there", ``, between(each, 2*each), 1, "(0,0,400)"},
+		{"something is in the place of one", `INSERT INTO t VALUES ('la', 150, 'old'), ('la', 1000, 'old'), ('sf', 250, 'old')`, between(each, 2*each), 1, "(0,2,400)"},
+		{"a row is behind all of them", `DELETE FROM t; INSERT INTO t VALUES ('la', 401, 'old'), ('la', 400, 'old')`, between(each, 2*each), 1, "(0,1,400)"},
+		{"a row is made in between", `DELETE FROM t`, append(between(each, 2*each), ins(0, "la", 350, "made")), 3, "(0,0,400)"},
+		{"one does not follow", `DELETE FROM t; INSERT INTO t VALUES ('la', 150, 'old')`, nil, 2, "(0,1,300)"},
+		{"it begins anew", `DELETE FROM t`, append(between(each, 2*each), rangeOf(nil, nil, row("la", -1, "made"))...), 3, "(1,0,200)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db.Exec(t, c.before)
+			f := newFolded("la")
+			for _, list := range [][]change.Change{first, c.second, between(2*each, 3*each), between(3*each, 4*each)} {
+				for i := range list {
+					f.change(sh, &list[i])
+				}
+			}
+			if got := len(f.tables[0].ops); got != c.ops {
+				t.Errorf("%d operations, want %d", got, c.ops)
+			}
+			if err := s.exec(t.Context(), "BEGIN"); err != nil {
+				t.Fatal(err)
+			}
+			x := &execution{facility: "la", session: s, careful: func(*target) bool { return false }}
+			if err := x.run(t.Context(), f, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.exec(t.Context(), "COMMIT"); err != nil {
+				t.Fatal(err)
+			}
+			wantLines(t, db, `SELECT count(*) FILTER (WHERE v = 'made') AS made, count(*) FILTER (WHERE v = 'old') AS old, count(*) FILTER (WHERE v = 'new') AS new FROM t`, c.want)
+			db.Exec(t, `DELETE FROM t WHERE v = 'new'`)
+		})
+	}
+	if k := first[0].Range; len(k.Rows) != each || string(k.UpTo[1]) != "100" {
+		t.Error("the frame's own range was changed")
+	}
+}
