@@ -33,6 +33,10 @@ import (
 const (
 	chunkRows  = 2000
 	chunkBytes = 1 << 20
+	// calmRows are chunkRows behind calmFrom chunks that nobody waited for: half of
+	// what a chunk costs does not depend on how many rows it has.
+	calmRows = 5000
+	calmFrom = 4
 	// firstFetch is with how many rows a chunk begins at most, fetchGrows how many
 	// times as many the next step may have, and fetchMost how many at most: rows may
 	// get larger at any place, and those that do not fit any more are thrown away.
@@ -119,13 +123,16 @@ func LoadPart(ctx context.Context, conn *pgx.Conn, t Table, part Part, after cha
 			// Where workers waited they get as long as the chunk took. Who comes
 			// while nobody waits is the next in any case.
 			rest := chunkPauseMin
+			l.calm++
 			if l.waited {
+				l.calm = 0
 				rest = max(rest, time.Since(began))
 			}
 			if err := pause(ctx, rest); err != nil {
 				return err
 			}
 		case busy(err):
+			l.calm = 0
 			attempt++
 			if err := pause(ctx, wait/2+rand.N(wait)); err != nil {
 				return err
@@ -174,8 +181,18 @@ type loader struct {
 	// rows are those of the chunk, and rowBytes what one of the chunk before took.
 	rows     change.RangeWriter
 	rowBytes int
-	// waited: somebody waited for the table while the last chunk had it.
+	// waited: somebody waited for the table while the last chunk had it. calm is how
+	// many chunks there were since.
 	waited bool
+	calm   int
+}
+
+// limit is how many rows the next chunk may have where its order has an index.
+func (l *loader) limit() int {
+	if l.calm >= calmFrom {
+		return calmRows
+	}
+	return chunkRows
 }
 
 // chunk sends the next range. done is true after the last one.
@@ -199,7 +216,7 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 		if err := s.limit(l.part, l.after); err != nil {
 			return err
 		}
-		last, end, err := s.rows(ctx, tx, l.after, &l.rows, l.rowBytes)
+		last, end, err := s.rows(ctx, tx, l.after, &l.rows, l.rowBytes, l.limit())
 		if err != nil {
 			return fmt.Errorf("read rows: %w", err)
 		}

@@ -394,3 +394,61 @@ func TestAPartIsLoadedForItsFacility(t *testing.T) {
 		"4 range public.item after [3000] up to [6000] 2000 rows", "5 range public.item after [6000] up to [9000] 2000 rows",
 		"6 range public.item after [9000] up to [] 0 rows")
 }
+
+func TestChunksGrowUntilSomebodyWaitsForTheTable(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, `CREATE TABLE item (id int PRIMARY KEY)`)
+	db.Exec(t, `INSERT INTO item SELECT generate_series(1, $1::int)`, calmFrom*chunkRows+3*calmRows)
+	conn, watch, other := db.Conn(t), db.Conn(t), db.Conn(t)
+	wrote := make(chan error, 2)
+	waits := func(mode string) {
+		eventually(t, mode+" waits", func() (waits bool) {
+			err := watch.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND mode = $1 AND relation = 'item'::regclass)`, mode).Scan(&waits)
+			return err == nil && waits || len(wrote) > 0 // it had the table while the load tried again
+		})
+	}
+	var chunks []int64
+	before, err := db.Conn(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := Part{Between: func(ctx context.Context) error {
+		if len(chunks) != calmFrom+1 {
+			return nil
+		}
+		// The load waits for one writer, and another one waits behind the load.
+		if _, err := before.Exec(ctx, `INSERT INTO item VALUES (-1)`); err != nil {
+			return err
+		}
+		go func() {
+			waits("ShareLock")
+			go func() {
+				_, err := other.Exec(context.Background(), `INSERT INTO item VALUES (-2)`)
+				wrote <- err
+			}()
+			waits("RowExclusiveLock")
+			wrote <- before.Commit(context.Background())
+		}()
+		return nil
+	}}
+	if err := LoadPart(t.Context(), conn, Table{Schema: "public", Name: "item"}, part, nil, func(_ context.Context, _ pgx.Tx, _ change.Row, rows int64) error {
+		chunks = append(chunks, rows)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-wrote; err != nil {
+			t.Error(err)
+		}
+	}
+	for i, n := range chunks[:calmFrom+3] {
+		switch {
+		case i < calmFrom && n != chunkRows, i == calmFrom && n != calmRows:
+			t.Errorf("nobody waits: chunk %d has %d rows", i, n)
+		case i == calmFrom+2 && n != chunkRows:
+			t.Errorf("somebody waited: chunk %d has %d rows", i, n)
+		}
+	}
+}

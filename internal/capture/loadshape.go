@@ -185,11 +185,12 @@ func (s *shape) query(bounded bool, limit int) string {
 	return q + " ORDER BY " + strings.Join(order, ", ") + " LIMIT " + strconv.Itoa(limit)
 }
 
-// rows reads the rows of the next chunk into w, about rowBytes each if that is
-// not 0, and returns the key of the last one, and whether it is the table's last.
-func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row, w *change.RangeWriter, rowBytes int) (last change.Row, done bool, err error) {
+// rows reads the rows of the next chunk into w, limit at most and about rowBytes
+// each if that is not 0, and returns the key of the last one, and whether it is the
+// table's last.
+func (s *shape) rows(ctx context.Context, tx pgx.Tx, after change.Row, w *change.RangeWriter, rowBytes, limit int) (last change.Row, done bool, err error) {
 	w.Reset()
-	limit, limitBytes := chunkRows, chunkBytes
+	limitBytes := chunkBytes
 	if !s.indexed() {
 		limit, limitBytes = sortedChunkRows, sortedChunkBytes
 	}
