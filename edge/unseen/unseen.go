@@ -226,7 +226,7 @@ func (x *Index) index(b *block, f *change.Sealed) error {
 	if h.Kind == change.Gap {
 		b.wide = append(b.wide, wide{frame: n, all: true})
 	} else {
-		body, err := f.Open()
+		body, err := f.OpenBounds()
 		if err != nil {
 			return fmt.Errorf("read what the region has not seen: %w", err)
 		}

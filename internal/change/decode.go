@@ -45,10 +45,12 @@ type scanner struct {
 	b    []byte
 	slab [][]byte
 	left int // parts that may still come
+	// bounds: the rows of ranges are passed over.
+	bounds bool
 }
 
-func decodeBody(raw []byte) (*Body, error) {
-	s := &scanner{b: raw, left: partsMax}
+func decodeBody(raw []byte, bounds bool) (*Body, error) {
+	s := &scanner{b: raw, left: partsMax, bounds: bounds}
 	if err := s.array(2); err != nil {
 		return nil, err
 	}
@@ -168,13 +170,32 @@ func (s *scanner) keyRange(r *KeyRange) (err error) {
 	if err != nil {
 		return fmt.Errorf("rows: %w", err)
 	}
-	r.Rows = make([]Row, n)
-	for i := range r.Rows {
-		if r.Rows[i], err = s.row(); err != nil {
+	if !s.bounds {
+		r.Rows = make([]Row, n)
+	}
+	for i := range n {
+		if s.bounds {
+			err = s.passAnyRow()
+		} else {
+			r.Rows[i], err = s.row()
+		}
+		if err != nil {
 			return fmt.Errorf("row %d of %d: %w", i+1, n, err)
 		}
 	}
 	return nil
+}
+
+// passAnyRow goes over what row returns.
+func (s *scanner) passAnyRow() error {
+	if s.null() {
+		return nil
+	}
+	n, err := s.arrayLen(1, 1)
+	if err != nil {
+		return fmt.Errorf("row: %w", err)
+	}
+	return s.passValues(n)
 }
 
 func (s *scanner) row() (Row, error) {

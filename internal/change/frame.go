@@ -187,7 +187,13 @@ func (h *Header) check() error {
 
 // Open unpacks the body and checks that it is what the header says: numbers
 // dense, tables and rows in range. What it returns shares nothing with s.
-func (s *Sealed) Open() (*Body, error) {
+func (s *Sealed) Open() (*Body, error) { return s.open(false) }
+
+// OpenBounds is Open without the rows of key ranges, for who asks what a frame may
+// have touched: those of a table's first load are many.
+func (s *Sealed) OpenBounds() (*Body, error) { return s.open(true) }
+
+func (s *Sealed) open(bounds bool) (*Body, error) {
 	hlen := int(binary.BigEndian.Uint16(s.Bytes[4:]))
 	raw, err := zdec().DecodeAll(s.Bytes[prefixBytes+hlen:], make([]byte, 0, s.Header.BodyBytes))
 	if err != nil {
@@ -196,7 +202,7 @@ func (s *Sealed) Open() (*Body, error) {
 	if len(raw) != int(s.Header.BodyBytes) {
 		return nil, fmt.Errorf("%w: body of %d bytes, header says %d", ErrCorrupt, len(raw), s.Header.BodyBytes)
 	}
-	b, err := decodeBody(raw)
+	b, err := decodeBody(raw, bounds)
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", ErrCorrupt, err)
 	}

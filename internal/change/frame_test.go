@@ -61,6 +61,23 @@ func TestSealedFrameOpensToWhatWasSealed(t *testing.T) {
 	if !reflect.DeepEqual(got, b) {
 		t.Fatalf("opened\n%+v\nsealed\n%+v", got, b)
 	}
+	bounds, err := p.OpenBounds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if withoutRangeRows(b); !reflect.DeepEqual(bounds, b) {
+		t.Fatalf("opened without the rows of ranges\n%+v\nsealed\n%+v", bounds, b)
+	}
+}
+
+func withoutRangeRows(b *Body) {
+	for i := range b.Txs {
+		for _, c := range b.Txs[i].Changes {
+			if c.Range != nil {
+				c.Range.Rows = nil
+			}
+		}
+	}
 }
 
 func TestEveryFlippedBitIsFound(t *testing.T) {
@@ -201,7 +218,11 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, last uint64, raw []byte) {
 		hh := h
 		hh.First, hh.Last = first, last
-		got, err := decodeBody(raw)
+		got, err := decodeBody(raw, false)
+		bounds, boundsErr := decodeBody(raw, true)
+		if (err == nil) != (boundsErr == nil) {
+			t.Fatalf("read: %v, without the rows of ranges: %v", err, boundsErr)
+		}
 		if err == nil {
 			var want Body
 			if err := decMode.Unmarshal(raw, &want); err != nil {
@@ -211,6 +232,9 @@ func FuzzBody(f *testing.F) {
 				t.Fatalf("read\n%+v\nthe general decoder\n%+v", got, &want)
 			}
 			_ = got.check(&hh) // must not panic
+			if withoutRangeRows(got); !reflect.DeepEqual(bounds, got) {
+				t.Fatalf("read without the rows of ranges\n%+v\nread\n%+v", bounds, got)
+			}
 		}
 	})
 }

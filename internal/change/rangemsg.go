@@ -137,6 +137,11 @@ func (s *scanner) passRow(n int) error {
 	if s.left -= n; s.left < 0 {
 		return fmt.Errorf("more than %d values", partsMax)
 	}
+	return s.passValues(n)
+}
+
+// passValues goes over n values.
+func (s *scanner) passValues(n int) error {
 	for range n {
 		if s.null() {
 			continue
