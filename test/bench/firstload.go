@@ -149,9 +149,9 @@ func (l *lab) loadOurs(ctx context.Context, table string, one *load) error {
 		return err
 	}
 	one.seconds = time.Since(began).Seconds()
-	after, queuedAfter, err := l.sent(ctx)
+	busy, err := l.busyParts(ctx)
+	after, queuedAfter, err2 := l.sent(ctx)
 	one.wire, one.queued = after-wire, queuedAfter-queued
-	busy, err2 := l.busyParts(ctx)
 	for i := range busy {
 		one.parts[i] = (busy[i] - before[i]).Seconds()
 		one.cpu += one.parts[i]
@@ -159,9 +159,16 @@ func (l *lab) loadOurs(ctx context.Context, table string, one *load) error {
 	return errors.Join(err, err2, l.loaded(ctx, table))
 }
 
+// linksRead is how long it takes at most until the hub has read its links once
+// more: a short load is over before.
+const linksRead = 2500 * time.Millisecond
+
 // sent is what has gone through the tunnel, and what the queue's files have
 // taken; both in MB.
 func (l *lab) sent(ctx context.Context) (wire, queued float64, err error) {
+	if err := pause(ctx, linksRead); err != nil {
+		return 0, 0, err
+	}
 	wire, err = l.onTheNetwork(ctx)
 	if err != nil {
 		return 0, 0, err
