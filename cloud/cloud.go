@@ -31,6 +31,7 @@ import (
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/cloud/verify"
 	"github.com/agogsaas/holdfast/internal/apply"
+	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/metrics"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 	"github.com/agogsaas/holdfast/internal/progress"
@@ -257,6 +258,7 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 			}
 			return asked && err == nil
 		},
+		Whole: func(facility string) (uint32, func(string, change.Position) error) { return streams.Whole(facility) },
 		Restored: func(facility string) {
 			if err := streams.Restored(facility); err != nil {
 				log.Warn("a facility could not be told that it has all of its rows", "facility", facility, "err", err)

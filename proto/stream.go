@@ -50,6 +50,7 @@ const (
 	TypeChecked     StreamType = 11 // edge → region: the answer
 	TypeDown        StreamType = 12 // region → edge: a frame of the way down; the edge's Ack is about these
 	TypePace        StreamType = 13 // region → edge: how fast frames may be sent from now on
+	TypeWhole       StreamType = 14 // region → edge: it has all rows of a table
 	TypeVerify      StreamType = 20 // region → edge: what do a table's rows come to?
 	TypeUnverified  StreamType = 21 // edge → region: why there is no answer to that
 	TypeParked      StreamType = 24 // edge → region: changes from the region that wait at the box
@@ -250,6 +251,15 @@ type Heal struct {
 	Mend string `cbor:"4,keyasint,omitempty"`
 }
 
+// Whole tells an edge that took another's place that it has all rows of the table that
+// its facility had then, once the way down has come to a position there: from
+// then on its key ranges say also which rows there are not (change.NoteWhole).
+type Whole struct {
+	Table string `cbor:"1,keyasint"` // ID, schema.name
+	Epoch uint64 `cbor:"2,keyasint"`
+	Seq   uint64 `cbor:"3,keyasint"`
+}
+
 // Codes of a Goodbye.
 const (
 	GoodbyeFenced   = "fenced"   // a newer box or session of this facility took over
@@ -360,6 +370,8 @@ func DecodeStream(b []byte) (StreamType, any, error) {
 		v = new(Down)
 	case TypePace:
 		v = new(Pace)
+	case TypeWhole:
+		v = new(Whole)
 	case TypeVerify:
 		v = new(Verify)
 	case TypeUnverified:

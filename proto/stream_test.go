@@ -24,6 +24,7 @@ func streamSamples() map[StreamType]any {
 		TypeChecked: &Checked{ID: 4, Problems: []Problem{{Text: "x"}}},
 		TypeDown:    &Down{PrevEpoch: 9 << 32, PrevSeq: 4, Frame: []byte{4, 5, 6}},
 		TypePace:    &Pace{BytesPerSecond: 500_000},
+		TypeWhole:   &Whole{Table: "public.orders", Epoch: 9 << 32, Seq: 12_345},
 		TypeVerify: &Verify{
 			ID: 9, Schema: "public", Name: "orders", After: [][]byte{[]byte("a")}, UpTo: [][]byte{[]byte("b")},
 			Rows: 1000, Parts: 64, List: true, Mend: [][][]byte{{[]byte("c")}},

@@ -18,7 +18,7 @@ const streamVectorDir = "testdata/stream"
 // streamRules are the rules in stream.cddl, by type.
 var streamRules = map[StreamType]string{
 	TypeHello: "hello", TypeWelcome: "welcome", TypeAck: "ack", TypeFrame: "frame", TypeTables: "tables", TypeTableStates: "table-states",
-	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down", TypePace: "pace",
+	TypeHeal: "heal", TypeGoodbye: "goodbye", TypeProblem: "problem", TypeCheck: "check", TypeChecked: "checked", TypeDown: "down", TypePace: "pace", TypeWhole: "whole",
 	TypeVerify: "verify", TypeUnverified: "unverified",
 	TypeParked: "parked", TypeParkedOrder: "parked-order", TypeParkedDone: "parked-done",
 }

@@ -51,6 +51,7 @@ func (in *Ingest) newSession(ctx context.Context, facility string) (*Session, er
 			in.counters.add(facility, p)
 			in.cfg.Applied(facility, p)
 		},
+		Whole:     in.whole(facility),
 		OnDigest:  func(v apply.Verdict) { in.cfg.Verdict(facility, v) },
 		OnDurable: s.isDurable,
 		OnStuck: func(err error) {
@@ -68,6 +69,26 @@ func (in *Ingest) newSession(ctx context.Context, facility string) (*Session, er
 	s.applier, s.begin, s.applied = a, a.Durable(), a.Applied()
 	s.stack.Go("apply "+facility, func(ctx context.Context) error { return s.run(ctx, log) })
 	return s, nil
+}
+
+// whole tells of which tables a box has all rows, for one session: once it has, it has.
+func (in *Ingest) whole(facility string) func(ctx context.Context, enrolment uint32, schema, table string) (bool, error) {
+	type box struct {
+		enrolment     uint32
+		schema, table string
+	}
+	known := map[box]bool{}
+	return func(ctx context.Context, enrolment uint32, schema, table string) (bool, error) {
+		b := box{enrolment, schema, table}
+		if !known[b] {
+			yes, err := in.store.whole(ctx, facility, enrolment, schema, table)
+			if err != nil {
+				return false, err
+			}
+			known[b] = yes
+		}
+		return known[b], nil
+	}
 }
 
 // run applies until the session is closed. A session that ends by itself

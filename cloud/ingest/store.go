@@ -49,6 +49,16 @@ func (s store) readTables(ctx context.Context) (t proto.Tables, removed []string
 	return t, removed, nil
 }
 
+// whole reports whether a box was told that it has all rows of a table (cloud/router).
+func (s store) whole(ctx context.Context, facility string, enrolment uint32, schema, table string) (yes bool, err error) {
+	err = s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.down_load WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND whole_enrolment = $4)`,
+		facility, schema, table, int64(enrolment)).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s has all of %s.%s: %w", facility, schema, table, err)
+	}
+	return yes, nil
+}
+
 func scanTable(row pgx.CollectableRow) (proto.SyncedTable, error) {
 	var t proto.SyncedTable
 	err := row.Scan(&t.Schema, &t.Name, &t.Class, &t.FacilityColumn, &t.RegionSchema, &t.Policy, &t.CloudColumns, &t.TenantColumn)

@@ -164,6 +164,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		return nil
 	}
 	if route == nil {
+		l.complete = false
 		return r.loaded(ctx, l, change.Position{}) // the facility gets none of it
 	}
 	there, err := r.store.existing(ctx, []string{route.schema}, []string{l.Table})
@@ -172,6 +173,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	}
 	t := capture.Table{Schema: route.schema, Name: l.Table}
 	if !there[t.ID()] {
+		l.complete = false
 		return r.loaded(ctx, l, change.Position{})
 	}
 	tenant, listed := routes.tenants[l.Facility]
@@ -179,7 +181,13 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		notify(r.look) // it has just joined
 		return nil
 	}
-	if !route.master && l.Reason != reasonReplaced && r.isBehind(l.Facility) {
+	f, err := r.facility(ctx, l.Facility)
+	if err != nil {
+		return err
+	}
+	// A box that took another's place may need what even an old region has.
+	has := f.Enrolments <= 1 || int(l.whole) == f.Enrolments
+	if !route.master && l.Reason != reasonReplaced && has && r.isBehind(l.Facility) {
 		r.log.Warn("a facility is not sent what a restored region has of it; its own rows come up", "facility", l.Facility, "table", t.ID())
 		at, err := r.mendAt(ctx, l.Facility)
 		if errors.Is(err, errPaused) {
@@ -187,17 +195,19 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		} else if err != nil {
 			return err
 		}
+		l.complete = false
 		return r.loaded(ctx, l, at)
 	}
 	if !route.master && l.Reason != reasonReplaced {
 		// What is parked here is newer than what this region would send.
-		if parked, err := r.store.parked(ctx, l); err != nil {
+		if parked, err := r.store.parked(ctx, l, allBoxes); err != nil {
 			return err
 		} else if parked {
 			return errParked
 		}
 	}
 	part := capture.Part{To: l.Facility, Between: func(context.Context) error { return r.room(l.Facility) }}
+	part.TooLarge = func(ctx context.Context, tx pgx.Tx) error { return r.store.incomplete(ctx, tx, l) }
 	switch {
 	case route.facility != "" || route.column == "":
 	case route.master:
@@ -214,12 +224,21 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 	case errors.Is(err, errPaused), errors.Is(err, errRestarted):
 		return nil
 	case errors.Is(err, capture.ErrNoKey):
+		l.complete = false
 		r.log.Warn("a table without a key: only what changes from now on is sent down", "facility", l.Facility, "table", t.ID())
 	case err != nil:
 		return fmt.Errorf("load %s for %s: %w", t.ID(), l.Facility, err)
 	}
+	if l.complete = l.complete && !route.master && f.Enrolments > 1; l.complete {
+		// What is applied late of the box before goes down behind this.
+		parked, err := r.store.parked(ctx, l, f.Enrolments)
+		if err != nil {
+			return err
+		}
+		l.complete = !parked
+	}
 	var mend change.Position
-	if !route.master && (l.Reason == reasonEpoch || l.Reason == reasonResync) {
+	if !route.master && (l.complete || l.Reason == reasonEpoch || l.Reason == reasonResync) {
 		if mend, err = r.mendAt(ctx, l.Facility); errors.Is(err, errPaused) {
 			return nil
 		} else if err != nil {

@@ -14,6 +14,11 @@ import (
 // rows come up behind it, and both sides are equal. They must not come before
 // the facility has what it was sent.
 //
+// A box that took another's place removes no rows here by its ranges, as it may lack
+// what the box before had written. Once it has all of a table that it was sent, it is
+// told so, and its ranges from then on do, as those of a first box. That it was told is
+// noted here before, and its ranges are believed only where that is (internal/apply).
+//
 // What waits for that is in holdfast.down_load, with the load: it outlives this
 // process, and there is no more of it than of loads.
 
@@ -31,6 +36,7 @@ type mend struct {
 	no              int64 // of the load
 	at              change.Position
 	done            int64 // when it was sent, in microseconds
+	whole, heal     bool // tell it that it has all of the table; ask it for the table
 }
 
 // occasion tells a mend from all others of its table, also from one of a database
@@ -43,7 +49,7 @@ type askedMend struct{ at, attached time.Time }
 // mendAt is where the facility must be before a table that it has been sent is
 // asked for: at what is in the WAL now. It is zero where nobody wants to be told.
 func (r *Router) mendAt(ctx context.Context, facility string) (change.Position, error) {
-	if r.c.Mended == nil {
+	if r.c.Mended == nil && r.c.Whole == nil {
 		return change.Position{}, nil
 	}
 	at, err := r.end(ctx, facility)
@@ -87,7 +93,7 @@ func (r *Router) upToNow(ctx context.Context) (read bool, err error) {
 
 // mend asks facilities for the tables that are due.
 func (r *Router) mend(ctx context.Context) error {
-	if r.c.Mended == nil {
+	if r.c.Mended == nil && r.c.Whole == nil {
 		return nil
 	}
 	list, err := r.store.mends(ctx)
@@ -109,12 +115,33 @@ func (r *Router) mend(ctx context.Context) error {
 			}
 		case was:
 			asked[m] = last
-		case r.c.Mended(m.Facility, m.Table, m.occasion()):
-			asked[m] = askedMend{time.Now(), attached}
+		default:
+			told, err := r.tellWhole(ctx, m)
+			if err != nil {
+				return err
+			}
+			if told && (!m.heal || r.c.Mended == nil || r.c.Mended(m.Facility, m.Table, m.occasion())) {
+				asked[m] = askedMend{time.Now(), attached}
+			}
 		}
 	}
 	r.asked = asked
 	return nil
+}
+
+// tellWhole tells a box that it has all of a table, if it is to be told, and reports
+// whether that is done. The box is who is connected before it is asked for the last time
+// whether it is so: whatever is sent from a later place than what it has is begun
+// anew as it connects.
+func (r *Router) tellWhole(ctx context.Context, m mend) (bool, error) {
+	if !m.whole || r.c.Whole == nil {
+		return true, nil
+	}
+	enrolment, tell := r.c.Whole(m.Facility)
+	if tell == nil {
+		return false, nil
+	}
+	return r.store.whole(ctx, m, enrolment, func() error { return tell(m.Table, m.at) })
 }
 
 // Behind notes, before a facility attaches, whether the region has less of it

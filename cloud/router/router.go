@@ -85,6 +85,10 @@ type Config struct {
 	// up behind it. It reports whether the facility could be asked for them. It is told
 	// again, of the same occasion, until the facility has heard it for sure. May be nil.
 	Mended func(facility, table, occasion string) bool
+	// Whole returns how to tell the box that is connected that it has all rows of a table
+	// once it has come to a position, and which of its facility's boxes it is; nil when
+	// none is. What is told must reach no box that connects later. May be nil.
+	Whole func(facility string) (enrolment uint32, tell func(table string, at change.Position) error)
 	// Restored is told of a connected facility whose database had been put back,
 	// once it has all that the region has of it. It is needed where Restore is called.
 	Restored func(facility string)

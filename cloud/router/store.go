@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,7 +73,7 @@ const askSQL = `INSERT INTO holdfast.down_load AS l (facility, schema_name, tabl
 	SELECT $1::text, t.schema_name, t.table_name, $4::text
 	FROM unnest($2::text[], $3::text[]) AS u(s, n) JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 	ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-		load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL`
+		load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL, complete = true`
 
 // ask marks tables to be sent to a facility from their first row.
 func (s store) ask(ctx context.Context, facility string, tables []proto.SyncedTable, reason string) error {
@@ -151,7 +152,7 @@ func (s store) reloadAll(ctx context.Context, epoch uint64, tables []proto.Synce
 			FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
 			JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 			ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-				load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL`, schemas, names, reason)
+				load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL, complete = true`, schemas, names, reason)
 		if err == nil {
 			_, err = tx.Exec(ctx, seenSQL, "")
 		}
@@ -175,7 +176,7 @@ func (s store) offer(ctx context.Context, tables []proto.SyncedTable, again bool
 		FROM holdfast.down_position p CROSS JOIN unnest($1::text[], $2::text[]) AS u(s, n)
 		JOIN holdfast.synced_table t ON t.schema_name = u.s AND t.table_name = u.n
 		ON CONFLICT (facility, schema_name, table_name) DO UPDATE SET reason = EXCLUDED.reason, load_after = NULL, rows_sent = 0,
-			load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL WHERE $3`, schemas, names, again)
+			load_no = l.load_no + 1, asked_at = now(), done_at = NULL, mend_epoch = NULL, mend_seq = NULL, complete = true WHERE $3`, schemas, names, again)
 	if err != nil {
 		return fmt.Errorf("mark new tables to be sent: %w", err)
 	}
@@ -213,13 +214,17 @@ type Load struct {
 
 	after change.Row
 	no    int64
+	// complete: all rows that there are of the table are sent. whole is the box, by its
+	// number, that was told last that it has them.
+	complete bool
+	whole    uint32
 }
 
 func scanLoad(row pgx.CollectableRow) (Load, error) {
 	var l Load
 	var after *[]*string
 	var done *time.Time
-	err := row.Scan(&l.Facility, &l.Schema, &l.Table, &l.Reason, &after, &l.Rows, &l.no, &l.Asked, &done)
+	err := row.Scan(&l.Facility, &l.Schema, &l.Table, &l.Reason, &after, &l.Rows, &l.no, &l.Asked, &done, &l.complete, &l.whole)
 	if after != nil {
 		l.after = make(change.Row, len(*after))
 		for i, v := range *after {
@@ -236,7 +241,7 @@ func scanLoad(row pgx.CollectableRow) (Load, error) {
 
 // loads returns the loads of these facilities, of all when nil.
 func (s store) loads(ctx context.Context, facilities []string, waiting bool) ([]Load, error) {
-	rows, err := s.db.Query(ctx, `SELECT facility, schema_name, table_name, reason, load_after, rows_sent, load_no, asked_at, done_at
+	rows, err := s.db.Query(ctx, `SELECT facility, schema_name, table_name, reason, load_after, rows_sent, load_no, asked_at, done_at, complete, whole_enrolment
 		FROM holdfast.down_load WHERE ($1::text[] IS NULL OR facility = ANY ($1)) AND (NOT $2 OR done_at IS NULL)
 		ORDER BY facility, asked_at, schema_name, table_name`, facilities, waiting)
 	if err != nil {
@@ -270,31 +275,65 @@ func (s store) progress(ctx context.Context, tx pgx.Tx, l Load, after change.Row
 	return err
 }
 
+// incomplete notes that rows may be left out of a load, in the transaction that sends it.
+func (s store) incomplete(ctx context.Context, tx pgx.Tx, l Load) error {
+	_, err := tx.Exec(ctx, `UPDATE holdfast.down_load SET complete = false
+		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no)
+	if err != nil {
+		return fmt.Errorf("note that rows of %s.%s may be left out for %s: %w", l.Schema, l.Table, l.Facility, err)
+	}
+	return nil
+}
+
 func (s store) loaded(ctx context.Context, l Load, mend change.Position) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET done_at = now(), mend_epoch = nullif($5::bigint, 0), mend_seq = CASE WHEN $5 <> 0 THEN $6::bigint END
-		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no, int64(mend.Epoch), int64(mend.Seq))
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.down_load SET done_at = now(), mend_epoch = nullif($5::bigint, 0), mend_seq = CASE WHEN $5 <> 0 THEN $6::bigint END,
+		complete = complete AND $7
+		WHERE facility = $1 AND schema_name = $2 AND table_name = $3 AND load_no = $4`, l.Facility, l.Schema, l.Table, l.no, int64(mend.Epoch), int64(mend.Seq), l.complete)
 	if err != nil {
 		return fmt.Errorf("note that %s.%s was sent to %s: %w", l.Schema, l.Table, l.Facility, err)
 	}
 	return nil
 }
 
-// mends returns the tables that facilities are to be asked for.
+// mends returns the tables that facilities are to be asked for, or told that they have.
+// A box that parked rows of one does not have them.
 func (s store) mends(ctx context.Context) ([]mend, error) {
 	rows, err := s.db.Query(ctx, `SELECT facility, schema_name || '.' || table_name, load_no, mend_epoch, mend_seq,
-			(extract(epoch FROM done_at) * 1000000)::bigint
-		FROM holdfast.down_load WHERE mend_epoch IS NOT NULL ORDER BY facility, done_at, schema_name, table_name`)
+			(extract(epoch FROM done_at) * 1000000)::bigint,
+			complete, reason <> $1 AND (reason <> $2 OR NOT complete)
+		FROM holdfast.down_load l WHERE mend_epoch IS NOT NULL AND NOT (complete AND reason IN ($1, $2) AND EXISTS (SELECT FROM holdfast.parked p
+			WHERE p.direction = 'down' AND p.state = 'waiting' AND (p.facility, p.schema_name, p.table_name) = (l.facility, l.schema_name, l.table_name)))
+		ORDER BY facility, done_at, schema_name, table_name`, reasonReplaced, reasonRestored)
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be asked for: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m mend, err error) {
-		err = row.Scan(&m.Facility, &m.Table, &m.no, &m.at.Epoch, &m.at.Seq, &m.done)
+		err = row.Scan(&m.Facility, &m.Table, &m.no, &m.at.Epoch, &m.at.Seq, &m.done, &m.whole, &m.heal)
 		return m, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read what is to be asked for: %w", err)
 	}
 	return list, nil
+}
+
+// whole notes that a box, by its number, has all rows of a table, and tells it so. It
+// does neither when the load has begun anew, and lets it not begin until that is told.
+func (s store) whole(ctx context.Context, m mend, enrolment uint32, tell func() error) (told bool, err error) {
+	const still = ` WHERE facility = $1 AND schema_name || '.' || table_name = $2 AND load_no = $3 AND complete AND mend_epoch IS NOT NULL`
+	// Before it is told: what it sends then is believed by this.
+	_, err = s.db.Exec(ctx, `UPDATE holdfast.down_load SET whole_enrolment = $4`+still, m.Facility, m.Table, m.no, int64(enrolment))
+	if err == nil {
+		err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, `SELECT FROM holdfast.down_load`+still+` FOR UPDATE`, m.Facility, m.Table, m.no)
+			told = err == nil && tag.RowsAffected() > 0 && tell() == nil
+			return err
+		})
+	}
+	if err != nil {
+		return false, fmt.Errorf("note that %s has all of %s: %w", m.Facility, m.Table, err)
+	}
+	return told, nil
 }
 
 // mended notes that a facility was asked for a table.
@@ -336,11 +375,15 @@ func (s store) eventOnce(ctx context.Context, facility, kind, detail string) err
 	return nil
 }
 
-// parked reports whether changes of the table are parked here.
-func (s store) parked(ctx context.Context, l Load) (bool, error) {
+// allBoxes is above every box's number.
+const allBoxes = math.MaxInt32
+
+// parked reports whether changes of the table are parked here that a box before the
+// given one made.
+func (s store) parked(ctx context.Context, l Load, before int) (bool, error) {
 	var waits bool
 	err := s.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.parked WHERE facility = $1 AND direction = 'up' AND state = 'waiting'
-		AND schema_name = $2 AND table_name = $3)`, l.Facility, l.Schema, l.Table).Scan(&waits)
+		AND schema_name = $2 AND table_name = $3 AND epoch >> 32 < $4)`, l.Facility, l.Schema, l.Table, int64(before)).Scan(&waits)
 	if err != nil {
 		return false, fmt.Errorf("look for parked changes of %s.%s: %w", l.Schema, l.Table, err)
 	}

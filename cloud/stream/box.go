@@ -25,6 +25,7 @@ type box struct {
 	log       *slog.Logger
 	problem   chan *proto.Problem // the latest that the box was not told yet
 	behind    bool                // the region has less than it had acknowledged
+	epoch     uint64              // the box's
 	known     bool                // the region has something of this very box
 	wentBack  bool                // and that has less than it had acknowledged
 	lacking   bool                // what it is sent instead may not be all
@@ -56,6 +57,7 @@ func (b *box) run(ctx context.Context) error {
 		b.link.Goodbye(proto.GoodbyeFenced, fmt.Sprintf("a newer box (enrolment %d) has taken this facility over", at.Epoch>>32))
 		return fmt.Errorf("a replaced box (enrolment %d) came", hello.Epoch>>32)
 	}
+	b.epoch = hello.Epoch
 	b.known = at.Epoch>>32 == hello.Epoch>>32
 	b.remark(ctx, hello, at)
 	welcome := proto.Welcome{

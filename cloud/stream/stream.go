@@ -285,6 +285,21 @@ func (s *Server) heal(facility string, m *proto.Heal) (asked bool, err error) {
 	return true, b.link.Send(proto.TypeHeal, m)
 }
 
+// Whole returns how to tell the box that serves a facility now, and no later one, that
+// it has all rows of a table once it has come to a position of the way down, and
+// which of the facility's boxes it is; nil when none is connected.
+func (s *Server) Whole(facility string) (enrolment uint32, tell func(table string, at change.Position) error) {
+	s.mu.Lock()
+	b := s.boxes[facility]
+	s.mu.Unlock()
+	if b == nil {
+		return 0, nil
+	}
+	return uint32(b.epoch >> 32), func(table string, at change.Position) error {
+		return b.link.Send(proto.TypeWhole, &proto.Whole{Table: table, Epoch: at.Epoch, Seq: at.Seq})
+	}
+}
+
 // streamsMax is how many streams one facility may have at once. A box needs
 // one, and another while the region has not noticed the end of the last.
 const streamsMax = 4

@@ -139,6 +139,9 @@ func (x *Index) look(ctx context.Context, b *block, n uint16, seen change.Positi
 		if !seen.Before(at) {
 			continue
 		}
+		if !tx.Whole(at.Epoch) {
+			tx.OnlyAdd()
+		}
 		by := ""
 		for j := range tx.Changes {
 			c := &tx.Changes[j]
@@ -240,9 +243,9 @@ func (a *asked) keyRange(t *tableKeys, table *change.Table, r *change.KeyRange, 
 			a.touch(i, is, true, lacking)
 		}
 	}
-	if is.Position.Epoch>>32 > 1 {
-		// A box that took another's place does not say by a range what there is
-		// not: the region keeps what the box before wrote, and sends it down.
+	if r.Partial {
+		// A box that took another's place and may lack rows does not say by a range what
+		// there is not: the region keeps what the box before wrote, and sends it down.
 		return
 	}
 	w := &wide{keyed: true, after: r.After, upTo: r.UpTo, order: t.order}

@@ -357,14 +357,20 @@ func TestWhatIsDroppedMayHaveTouchedEverything(t *testing.T) {
 }
 
 // The rows of the box before are not in the ranges of one that took its place,
-// and are on their way down to it.
+// and are on their way down to it, until it has all of them.
 func TestAReplacementsRangeHidesNoRow(t *testing.T) {
 	t.Parallel()
-	for enrolment, hides := range map[uint64]bool{1: true, 2: false} {
+	whole := change.Change{Op: change.Note, Row: row(change.NoteWhole, "public.t")}
+	for _, c := range []struct {
+		enrolment uint64
+		notes     []change.Change
+		hides     bool
+	}{{1, nil, true}, {2, nil, false}, {2, []change.Change{whole}, true}} {
+		enrolment, hides := c.enrolment, c.hides
 		at := change.Position{Epoch: enrolment << 32, Seq: 1}
 		q := openQueue(t, queue.Options{})
 		f, err := change.Seal(change.Header{Kind: change.Changes, Epoch: at.Epoch, First: 1, Last: 1}, &change.Body{Tables: tables[:1], Txs: []change.Tx{
-			{Seq: 1, Changes: []change.Change{{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{row(7, "v", "big")}}}}},
+			{Seq: 1, Changes: append(c.notes, change.Change{Op: change.Range, Range: &change.KeyRange{Rows: []change.Row{row(7, "v", "big")}}})},
 		}})
 		if err != nil {
 			t.Fatal(err)

@@ -320,6 +320,14 @@ func (u *Uplink) receive(ctx context.Context, link *transfer.Link, s *transfer.S
 			if err := u.heal(ctx, m); err != nil {
 				return err
 			}
+		case *proto.Whole:
+			again, err := u.store.whole(ctx, u.Facility, m)
+			if err != nil {
+				return err // the region tells it again
+			}
+			if again {
+				u.orders.give(order{})
+			}
 		case *proto.Check:
 			u.orders.give(order{checks: []check{{m.Table, func(p []proto.Problem) {
 				// The asker gives up by itself; a broken link ends the session.

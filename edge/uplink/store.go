@@ -36,6 +36,7 @@ type entry struct {
 	columns     []proto.TableColumn // those that the fingerprint is of
 	RowsLoaded  int64
 	LoadNo      int64
+	Whole       bool // all rows that its facility had when this box took another's place are here
 	Unread      bool // what was changed here is not known; see unread.go
 	PutBack     bool // the region's rows did not fit; see restored.go
 }
@@ -64,7 +65,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, remove
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column,
-			state, problems, load_after, rows_loaded, load_no, unread, put_back FROM holdfast.synced_table ORDER BY 1, 2`)
+			state, problems, load_after, rows_loaded, load_no, unread, whole, put_back FROM holdfast.synced_table ORDER BY 1, 2`)
 		if err != nil {
 			return err
 		}
@@ -87,7 +88,7 @@ func scanEntry(row pgx.CollectableRow) (entry, error) {
 	var e entry
 	var after *[]*string
 	err := row.Scan(&e.Schema, &e.Name, &e.Class, &e.FacilityColumn, &e.RegionSchema, &e.Policy, &e.CloudColumns, &e.TenantColumn,
-		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo, &e.Unread, &e.PutBack)
+		&e.State, &e.Problems, &after, &e.RowsLoaded, &e.LoadNo, &e.Unread, &e.Whole, &e.PutBack)
 	if after != nil {
 		e.LoadAfter = make(change.Row, len(*after))
 		for i, v := range *after {
@@ -113,7 +114,7 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 				ON CONFLICT (schema_name, table_name) DO UPDATE SET class = EXCLUDED.class,
 				    facility_column = EXCLUDED.facility_column, region_schema = EXCLUDED.region_schema,
 				    state = EXCLUDED.state, problems = '[]', load_after = NULL, rows_loaded = 0, load_no = s.load_no + 1,
-				    unread = s.unread AND EXCLUDED.class = 'fact'
+				    whole = false, unread = s.unread AND EXCLUDED.class = 'fact'
 				WHERE (s.class, s.facility_column, s.region_schema)
 				    IS DISTINCT FROM (EXCLUDED.class, EXCLUDED.facility_column, EXCLUDED.region_schema)`,
 				e.Schema, e.Name, e.Class, e.FacilityColumn, e.RegionSchema)
@@ -163,7 +164,8 @@ func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
 
 const againSQL = `WITH again AS (UPDATE holdfast.synced_table s
 		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact',
-			put_back = put_back AND ($2 OR ` + passedOver + `)
+			put_back = put_back AND ($2 OR ` + passedOver + `),
+			resent = resent OR state = 'streaming' OR load_after IS NOT NULL
 		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
 	DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`
 
@@ -245,12 +247,35 @@ func (s store) setState(ctx context.Context, e proto.SyncedTable, state string, 
 			load_after = CASE WHEN $5 THEN NULL ELSE load_after END,
 			rows_loaded = CASE WHEN $5 THEN 0 ELSE rows_loaded END,
 			load_no = load_no + CASE WHEN $5 THEN 1 ELSE 0 END,
+			resent = resent OR $5,
 			unread = unread OR $5 AND class = 'fact'
 		WHERE schema_name = $1 AND table_name = $2`, e.Schema, e.Name, state, p, state == proto.TableRefused)
 	if err != nil {
 		return fmt.Errorf("store the state of %s: %w", e.ID(), err)
 	}
 	return nil
+}
+
+// whole notes that a table is whole if the way down has come so far in this very
+// database, and all of the table that came was taken. again is true when it is to be
+// sent once more, because what was sent before said nothing of rows that are gone.
+func (s store) whole(ctx context.Context, facility string, w *proto.Whole) (again bool, err error) {
+	err = s.db.QueryRow(ctx, `WITH t AS (SELECT schema_name, table_name, resent OR state = 'loading' AS again FROM holdfast.synced_table t
+			WHERE schema_name || '.' || table_name = $2 AND class = 'fact' AND state <> 'refused'
+			AND EXISTS (SELECT FROM holdfast.position WHERE facility = $1 AND (epoch, seq) >= ($3, $4))
+			AND NOT EXISTS (SELECT FROM holdfast.parked p WHERE p.facility = $1 AND p.direction = 'down' AND p.state IN ('waiting', 'discarded')
+				AND (p.schema_name, p.table_name) = (t.schema_name, t.table_name))
+			AND NOT EXISTS (SELECT FROM holdfast.parked_table p WHERE p.facility = $1 AND p.direction = 'down'
+				AND (p.schema_name, p.table_name) = (t.schema_name, t.table_name)) FOR UPDATE)
+		UPDATE holdfast.synced_table s SET whole = true, resent = false, state = CASE WHEN again THEN 'loading' ELSE state END,
+			load_after = CASE WHEN again THEN NULL ELSE load_after END, rows_loaded = CASE WHEN again THEN 0 ELSE rows_loaded END,
+			load_no = load_no + again::int
+		FROM t WHERE (s.schema_name, s.table_name) = (t.schema_name, t.table_name) RETURNING again`,
+		facility, w.Table, int64(w.Epoch), int64(w.Seq)).Scan(&again)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("note that %s is whole: %w", w.Table, err)
+	}
+	return again, nil
 }
 
 // errRestarted ends a load that was told to begin anew.

@@ -274,7 +274,8 @@ func (u *Uplink) load(ctx context.Context, e entry) error {
 	}
 	defer conn.Release()
 	began, rows := time.Now(), e.RowsLoaded
-	err = capture.LoadTable(ctx, conn.Conn(), capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, e.LoadAfter,
+	t, part := capture.Table{Schema: e.Schema, Name: e.Name, Event: e.Class == "event"}, capture.Part{Whole: e.Whole}
+	err = capture.LoadPart(ctx, conn.Conn(), t, part, e.LoadAfter,
 		func(ctx context.Context, tx pgx.Tx, after change.Row, n int64) error {
 			rows += n
 			u.noteProgress(e.ID(), rows)

@@ -44,6 +44,11 @@ type Config struct {
 	// but for tables that are Unread: rows that a range does not have are removed then.
 	// Otherwise they stay, and what a range overwrites is recorded. May be nil.
 	Restored func() (restored, whole bool)
+	// Whole reports, on the way up, whether the receiver itself knows that a box, which is
+	// not the facility's first, has all rows of a table (change.NoteWhole): what it does
+	// not have may be what the box before it wrote. Until both say so its ranges add and
+	// correct rows and remove none. It is asked in order, from one goroutine. nil is never.
+	Whole func(ctx context.Context, enrolment uint32, schema, table string) (bool, error)
 	// OnSeen is called with each position of the receiver's own stream that the
 	// sender had seen, once no crash can take that back: nobody will ask Local
 	// for what changed before it. Like OnDurable it must not block.

@@ -45,7 +45,7 @@ func scanBlockIndex(row pgx.CollectableRow) (u blockIndex, err error) {
 // unblock deletes the facility's rows from the range on that have the value of
 // another row of the range in a unique index.
 func (x *execution) unblock(ctx context.Context, sh *shape, r *change.KeyRange) error {
-	if len(r.Rows) == 0 || len(sh.key) == 0 || sh.class == Event || x.replacement {
+	if len(r.Rows) == 0 || len(sh.key) == 0 || sh.class == Event || x.facts == nil && r.Partial {
 		return nil
 	}
 	rows, err := x.session.conn.Conn().Query(ctx, uniqueIndexesSQL, sh.target.oid)

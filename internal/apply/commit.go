@@ -304,7 +304,6 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 func (a *Applier) execution(s *session, b *batch) *execution {
 	x := &execution{
 		facility: a.cfg.Facility, session: s, careful: a.pool.careful,
-		replacement: a.cfg.Direction == Up && b.to.Epoch>>32 > 1,
 	}
 	if a.cfg.Direction == Down {
 		x.facts = &facts{local: a.cfg.Local, registry: a.cfg.Registry, txs: b.decided(), now: time.Now()}

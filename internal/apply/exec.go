@@ -38,10 +38,6 @@ type execution struct {
 	careful func(*target) bool
 	search  []string     // schemas in the search_path of the transaction
 	lacking []lackingRow // rows that partial updates did not find
-	// replacement is true for a box that is not the facility's first. What it
-	// does not have may be what the box before it wrote, so its ranges add and
-	// correct rows and remove none: an empty box must not empty the region.
-	replacement bool
 
 	// facts is set on the way down.
 	facts *facts

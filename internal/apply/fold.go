@@ -159,10 +159,10 @@ func (t *tableOps) keyRange(o *op) {
 	n, r := len(t.ops), o.keyRange
 	if n > 0 && r.After != nil && o.src == nil {
 		last := t.ops[n-1]
-		if k := last.keyRange; k != nil && last.shape == o.shape && len(k.Rows)+len(r.Rows) <= joinMaxRows && slices.EqualFunc(k.UpTo, r.After, bytes.Equal) {
+		if k := last.keyRange; k != nil && last.shape == o.shape && k.Partial == r.Partial && len(k.Rows)+len(r.Rows) <= joinMaxRows && slices.EqualFunc(k.UpTo, r.After, bytes.Equal) {
 			if last.parts == nil {
 				// What the frame has is not ours to change.
-				whole := &change.KeyRange{After: k.After, Rows: slices.Clone(k.Rows)}
+				whole := &change.KeyRange{After: k.After, Rows: slices.Clone(k.Rows), Partial: k.Partial}
 				last = &op{shape: o.shape, keyRange: whole, parts: []*op{last}}
 				t.ops[n-1] = last
 			}

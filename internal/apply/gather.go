@@ -92,6 +92,9 @@ func (g *gatherer) take(ctx context.Context, f opened) error {
 		}
 		g.joined = chained && (f.more || i < len(f.body.Txs)-1)
 		g.note(&t)
+		if err := g.onlyAdd(ctx, &t); err != nil {
+			return err
+		}
 		if err := g.add(ctx, t); err != nil {
 			return err
 		}
@@ -118,6 +121,28 @@ func (g *gatherer) note(t *txRef) {
 	}
 	t.src = &source{tx: t.tx, epoch: g.a.next.Epoch, seen: g.seen}
 	t.joined = g.joined
+}
+
+// onlyAdd sees to it that a box which may lack rows of a table removes none by its
+// ranges: an empty box must not empty the region.
+func (g *gatherer) onlyAdd(ctx context.Context, t *txRef) error {
+	epoch := g.a.next.Epoch
+	if g.a.cfg.Direction != Up || epoch>>32 <= 1 {
+		return nil
+	}
+	whole := t.tx.Whole(epoch) && g.a.cfg.Whole != nil
+	for i := range t.tx.Changes {
+		if c := &t.tx.Changes[i]; whole && c.Op == change.Range {
+			var err error
+			if whole, err = g.a.cfg.Whole(ctx, uint32(epoch>>32), t.body.Tables[c.Table].Schema, t.body.Tables[c.Table].Name); err != nil {
+				return err
+			}
+		}
+	}
+	if !whole {
+		t.tx.OnlyAdd()
+	}
+	return nil
 }
 
 // waits reports whether the batch has nothing but notes, which wait for company.
@@ -273,6 +298,9 @@ func (g *gatherer) takePart(ctx context.Context, f opened) error {
 	t := txRef{tx: &f.body.Txs[0], body: f.body, bytes: f.bytes}
 	g.joined = false
 	g.note(&t)
+	if err := g.onlyAdd(ctx, &t); err != nil {
+		return err
+	}
 	b := &batch{
 		from: from, to: to, txs: []txRef{t}, changes: len(t.tx.Changes), bytes: f.bytes, seen: g.seen,
 		part: &part{first: !g.open, last: !f.header.More && !f.more, open: f.header.More}, fold: newFolded(g.a.cfg.Facility),

@@ -504,3 +504,31 @@ func TestADigestIsComparedBesideRowsThatWait(t *testing.T) {
 	}
 	wantLines(t, l.db, "SELECT key->>'id' AS id, op FROM holdfast.parked p WHERE state = 'waiting' ORDER BY p.id", "(2,insert)", "(3,insert)")
 }
+
+// What was on its way when a table was asked for again is not all of it: changes were
+// passed over until it begins with its first row.
+func TestATableComesAgainFromItsFirstRowOn(t *testing.T) {
+	t.Parallel()
+	l := newLot(t, `CREATE TABLE t (id int, facility text NOT NULL, PRIMARY KEY (facility, id));`, Table{Name: "t", FacilityColumn: "facility"})
+	s, from := l.stream("la"), newSender(t, table("public", "t", key("id", "integer"), col("facility", "text"), col("v", "text")))
+	s.push(from.frame(rangeOf(nil, row(5), row(1, "la", "a"))))
+	s.untilApplied(1)
+	passedOver := func(n string) {
+		t.Helper()
+		wantLines(t, l.db, `SELECT count(*) FROM holdfast.parked_table`, n)
+	}
+	passedOver("(1)")
+	l.db.Exec(t, `ALTER TABLE t ADD v text`)
+	select {
+	case <-l.heals:
+	case <-time.After(patience):
+		t.Fatal("the table is not asked for")
+	}
+	untilLines(t, l.db, `SELECT asked_at IS NOT NULL FROM holdfast.parked_table`, "(t)")
+	s.push(from.frame(rangeOf(row(5), nil, row(6, "la", "b"))))
+	s.untilApplied(2)
+	passedOver("(1)")
+	s.push(from.frame(rangeOf(nil, row(5), row(1, "la", "a"))))
+	s.untilApplied(3)
+	passedOver("(0)")
+}

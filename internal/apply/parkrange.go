@@ -34,7 +34,7 @@ func (r *rowRun) whole(ctx context.Context, tab *sifted, c *change.Change, n int
 		}
 		return err
 	}
-	r.sift.comesAgain(tab)
+	r.sift.comesAgain(tab, c)
 	fit, err := r.fitting(ctx, tab, c, n)
 	if err != nil {
 		return err
@@ -77,12 +77,12 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 		return fmt.Errorf("begin a range: %w", err)
 	}
 	whole := sh.trim(c).Range
-	rows := &change.KeyRange{After: whole.After, UpTo: whole.UpTo}
+	rows := &change.KeyRange{After: whole.After, UpTo: whole.UpTo, Partial: whole.Partial}
 	for _, i := range fit {
 		rows.Rows = append(rows.Rows, c.Range.Rows[i])
 	}
 	err := r.x.unblock(ctx, sh, rows)
-	if err == nil && r.authoritative(sh) {
+	if err == nil && r.authoritative(sh, whole) {
 		calls := r.x.searchFor(nil, sh.schemas)
 		_, err = r.x.pipeline(ctx, append(calls, r.x.rangeCalls(nil, sh, whole)[0])) // without its rows
 	} else if err == nil && r.x.sweeps(sh) {
@@ -114,8 +114,8 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 }
 
 // authoritative reports whether rows that a range does not have are removed.
-func (r *rowRun) authoritative(sh *shape) bool {
-	return len(sh.key) > 0 && sh.class != Event && !r.x.replacement && !r.x.decides(sh)
+func (r *rowRun) authoritative(sh *shape, k *change.KeyRange) bool {
+	return len(sh.key) > 0 && sh.class != Event && !k.Partial && !r.x.decides(sh)
 }
 
 // atRow is the place of a row of the range that is the transaction's n-th change.
@@ -158,7 +158,7 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 	if c.Op == change.Truncate {
 		return r.replaceBy(ctx, tab, fmt.Sprintf(coveredSQL, "true", "true"), args)
 	}
-	if r.authoritative(tab.shape) || r.x.sweeps(tab.shape) {
+	if r.authoritative(tab.shape, c.Range) || r.x.sweeps(tab.shape) {
 		s := r.x.session
 		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
 			return fmt.Errorf("begin to replace: %w", err)

@@ -105,7 +105,7 @@ func (p *plan) statements(sh *shape, careful bool) ([]call, *copyData) {
 }
 
 func (x *execution) rangeCalls(calls []call, sh *shape, r *change.KeyRange) []call {
-	if len(sh.key) > 0 && sh.class != Event && !x.replacement {
+	if len(sh.key) > 0 && sh.class != Event && !r.Partial {
 		args, asText := sh.packColumns(r.Rows, sh.key)
 		l := sh.limits(x.facility, r.After, r.UpTo)
 		args = l.args(sh, args, r.After, r.UpTo)

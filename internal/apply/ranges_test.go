@@ -1,6 +1,9 @@
 package apply
 
 import (
+	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/agogsaas/holdfast/internal/change"
@@ -92,6 +95,67 @@ func TestAnEmptyReplacementLeavesTheRegionsRows(t *testing.T) {
 		return at.Epoch == next.epoch && at.Seq == 2
 	})
 	wantLines(t, db, `SELECT id, v FROM t ORDER BY id`, "(1,a)", "(2,c)")
+}
+
+// A box that took another's place removes rows by a range once it says so, because it has
+// all of them, and the region knows that too. Until then it adds and corrects.
+func TestOnlyARangeOfAWholeReplacementRemovesRows(t *testing.T) {
+	t.Parallel()
+	for _, park := range []bool{false, true} {
+		t.Run(fmt.Sprintf("park=%t", park), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			db.Exec(t, coreSQL+parkedSQL+`CREATE TABLE t (id int, facility text NOT NULL, v text UNIQUE CHECK (v <> 'bad'), PRIMARY KEY (facility, id))`)
+			r := newRegion(t, db.ConnString(), Table{Name: "t", FacilityColumn: "facility"})
+			r.park = park
+			var known atomic.Bool
+			st := r.start(Config{Facility: "la", Whole: func(_ context.Context, enrolment uint32, schema, table string) (bool, error) {
+				if enrolment != 2 || schema != "public" || table != "t" {
+					return false, fmt.Errorf("asked of %d %s.%s", enrolment, schema, table)
+				}
+				return known.Load(), nil
+			}})
+			shape := table("public", "t", key("id", "integer"), col("facility", "text"), col("v", "text"))
+			first, next := newSender(t, shape), newSender(t, shape)
+			next.epoch = 2 << 32
+			if park { // what waits of the box before is in no range of this one
+				st.push(first.frame([]change.Change{ins(0, 9, "la", "bad")}))
+			}
+			st.push(first.frame(rangeOf(nil, nil, row(1, "la", "a"), row(2, "la", "b"), row(3, "la", "c"))))
+			if park {
+				st.push(first.frame([]change.Change{ins(0, 9, "la", "bad")}))
+			}
+			whole := change.Change{Op: change.Note, Row: row(change.NoteWhole, "public.t")}
+			sends := func(note bool, rows ...change.Row) {
+				t.Helper()
+				c := rangeOf(nil, nil, rows...)
+				if note {
+					c = append([]change.Change{whole}, c...)
+				}
+				st.push(next.frame(c))
+				st.until("the range is applied", func() bool { return st.Applied() == change.Position{Epoch: next.epoch, Seq: next.seq} })
+			}
+			waits := func(n int) {
+				t.Helper()
+				if park {
+					wantLines(t, db, `SELECT count(*) FROM holdfast.parked WHERE state = 'waiting'`, fmt.Sprintf("(%d)", n))
+				}
+			}
+			all := `SELECT id, v FROM t ORDER BY id`
+			known.Store(true)
+			sends(false, row(2, "la", "B"))
+			wantLines(t, db, all, "(1,a)", "(2,B)", "(3,c)")
+			waits(1)
+			known.Store(false)
+			sends(true)
+			wantLines(t, db, all, "(1,a)", "(2,B)", "(3,c)")
+			waits(1)
+			known.Store(true)
+			sends(true, row(2, "la", "a"), row(4, "la", "c"))
+			wantLines(t, db, all, "(2,a)", "(4,c)")
+			waits(0)
+		})
+	}
 }
 
 // Labels that were added one by one may have another order at each end.

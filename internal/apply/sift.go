@@ -288,7 +288,7 @@ func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at pa
 		return fateAlone, nil
 	}
 	if c.Range != nil {
-		x.comesAgain(tab)
+		x.comesAgain(tab, c)
 		if d.anyProvided() && len(c.Range.Rows) > 0 {
 			l, err := x.links(ctx, tab)
 			if err != nil {
@@ -302,9 +302,13 @@ func (x *sifter) whole(ctx context.Context, tab *sifted, c *change.Change, at pa
 	return fateApply, nil
 }
 
-// comesAgain lifts the mark of a table that is being sent again.
-func (x *sifter) comesAgain(tab *sifted) {
+// comesAgain lifts the mark of a table that is being sent again, which is from its
+// first row on: what is still on its way of the time before is not all.
+func (x *sifter) comesAgain(tab *sifted, c *change.Change) {
 	m := x.d.mark(tab.id)
+	if c.Range == nil || c.Range.After != nil {
+		return
+	}
 	if m != nil {
 		x.a.pool.came(x.a.cfg.Facility, x.a.cfg.Direction, tab.id)
 	}

@@ -36,11 +36,13 @@ const (
 	AuthorPrefix = "holdfast.author"
 	// ToPrefix says that the transaction is for one facility only.
 	ToPrefix = "holdfast.to"
+	// WholePrefix says that a range says also which rows of its table there are not.
+	WholePrefix = "holdfast.whole"
 	// BarrierPrefix marks a place in commit order; see Settled.
 	BarrierPrefix = "holdfast.barrier"
 )
 
-// maxWordBytes bounds what AuthorPrefix and ToPrefix carry.
+// maxWordBytes bounds what AuthorPrefix, ToPrefix and WholePrefix carry.
 const maxWordBytes = 256
 
 // Defaults of Config.

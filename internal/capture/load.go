@@ -96,6 +96,12 @@ type Part struct {
 	// To is the facility that the ranges are for; empty means whoever the
 	// table's changes are for.
 	To string
+	// Whole says, of a box that took another's place, that the table has all rows that
+	// its facility had then (change.NoteWhole).
+	Whole bool
+	// TooLarge is called in the transaction of a chunk that may not fit a frame, so
+	// that rows of it may be left out; nil is fine.
+	TooLarge func(ctx context.Context, tx pgx.Tx) error
 	// Between is called between two chunks, outside of a transaction; its error
 	// ends the load. nil is fine.
 	Between func(ctx context.Context) error
@@ -237,6 +243,11 @@ func (l *loader) chunk(ctx context.Context, attempt int) (done bool, err error) 
 		if err := l.write(ctx, tx, s, message); err != nil {
 			return err
 		}
+		if l.part.TooLarge != nil && len(message) > maxChangePacked {
+			if err := l.part.TooLarge(ctx, tx); err != nil {
+				return err
+			}
+		}
 		if l.progress != nil {
 			return l.progress(ctx, tx, l.after, int64(n))
 		}
@@ -284,6 +295,11 @@ func (l *loader) write(ctx context.Context, tx pgx.Tx, s *shape, message []byte)
 	if l.part.To != "" {
 		if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, ToPrefix, l.part.To); err != nil {
 			return fmt.Errorf("write the addressee to the WAL: %w", err)
+		}
+	}
+	if l.part.Whole {
+		if _, err := tx.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)`, WholePrefix, l.table.ID()); err != nil {
+			return fmt.Errorf("write to the WAL that the table is whole: %w", err)
 		}
 	}
 	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE relation = $3 AND NOT granted)

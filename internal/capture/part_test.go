@@ -68,3 +68,37 @@ func TestAPartIsReadFromItsBoundOn(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A range of a box that has all rows of a table says so, in the transaction itself. Who
+// sends rows that may not fit a frame hears of it, in the transaction that sends them.
+func TestARangeSaysThatTheTableIsWholeOrMayNotFit(t *testing.T) {
+	t.Parallel()
+	table := Table{Schema: "public", Name: "whole"}
+	db := pgtest.New(t)
+	db.Exec(t, `CREATE TABLE whole (id int PRIMARY KEY, v text); INSERT INTO whole VALUES (1, 'a')`)
+	r := newRig(t, db, "", table)
+	conn, large := db.Conn(t), 0
+	part := Part{Whole: true, TooLarge: func(context.Context, pgx.Tx) error { large++; return nil }}
+	load := func() {
+		t.Helper()
+		if err := LoadPart(t.Context(), conn, table, part, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load()
+	_, body := r.frame(t)
+	if !body.Txs[0].Whole(2<<32) || body.Txs[0].Changes[0].Op != change.Note || body.Txs[0].Changes[1].Op != change.Range {
+		t.Errorf("%+v", body.Txs[0].Changes)
+	}
+	if large > 0 {
+		t.Error("a small row may not fit")
+	}
+	if err := r.stop(); err == nil {
+		t.Error("capture ended without a reason")
+	}
+	db.Exec(t, `UPDATE whole SET v = repeat('x', $1)`, maxChangePacked)
+	load()
+	if large != 1 {
+		t.Errorf("of a row that may not fit it is heard %d times", large)
+	}
+}

@@ -103,6 +103,8 @@ func (s *stream) logicalMessage(r *reader) error {
 		s.addRow(table, c)
 	case AuthorPrefix:
 		s.note(change.NoteBy, content)
+	case WholePrefix:
+		s.note(change.NoteWhole, content)
 	case ToPrefix:
 		s.note(change.NoteTo, content)
 		s.txTo = string(content)

@@ -6,7 +6,10 @@
 // Out: internal/queue, internal/transfer and internal/apply, which keep, carry and apply them.
 package change
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Op is what happened to a row.
 type Op uint8
@@ -39,6 +42,9 @@ const (
 	// NoteEcho {"echo", facility}: the rows are what has become of changes of the
 	// facility's own that were parked in the region and are applied by now.
 	NoteEcho = "echo"
+	// NoteWhole {"whole", table}: a box that took another's place has all rows of the
+	// table that its facility had then. Only so does its range say which there are not.
+	NoteWhole = "whole"
 )
 
 // OfRows reports whether the operation is about rows: a change that is not says
@@ -134,8 +140,8 @@ type KeyRange struct {
 	// After and UpTo are key values in column order; nil is unbounded.
 	After, UpTo Row
 	Rows        []Row
-	// Partial is true of some of a range's rows that are applied by themselves:
-	// nothing is said of others. It is on no wire.
+	// Partial is true of a range that says nothing of other rows: some of its rows that
+	// are applied by themselves, and what Tx.OnlyAdd has made so. It is on no wire.
 	Partial bool `cbor:"-"`
 }
 
@@ -149,6 +155,21 @@ type Tx struct {
 	// CommitMicros is the sender's commit time in microseconds since 1970 UTC.
 	CommitMicros int64
 	Changes      []Change
+}
+
+// Whole reports whether its sender has all rows of the tables of its ranges, or is
+// the facility's first box: then a range says as well which rows there are not.
+func (t *Tx) Whole(epoch uint64) bool {
+	return epoch>>32 <= 1 || slices.ContainsFunc(t.Changes, func(c Change) bool { return c.Op == Note && string(c.Row[0]) == NoteWhole })
+}
+
+// OnlyAdd has the ranges of the transaction add and correct rows, and remove none.
+func (t *Tx) OnlyAdd() {
+	for i := range t.Changes {
+		if r := t.Changes[i].Range; r != nil {
+			r.Partial = true
+		}
+	}
 }
 
 // Position is a place in one facility's stream of one direction.
