@@ -51,6 +51,9 @@ type tx struct {
 	// untold: its row without a key may not have been sent, as its box did not know yet
 	// what is synced.
 	untold bool
+	// early: its box had not been told that it has all rows. Where it lost its slot
+	// meanwhile, what it removed unread may come down once more.
+	early bool
 }
 
 func (t *tx) on(r row) *write {

@@ -166,6 +166,9 @@ func (w *world) checkBooks(e *edge, box holding) error {
 		if w.putBack[e.id] && b.expected(r)[0] == "" && slices.ContainsFunc(b.cloud, func(t *tx) bool { return t.on(r) != nil && t.on(r).value == "" }) {
 			continue // it may come back, where nothing was changed here since the backup
 		}
+		if last := b.lastEdge(r); w.lossy && last != nil && last.on(r).value == "" && (last.early || w.comeBack[e.id]) {
+			continue // it may come back, as what nobody had read did not remove it
+		}
 		if want := b.expected(r); !slices.Contains(want, have[r]) {
 			wrong = append(wrong, fmt.Errorf("row %s of %s is %q, the books say %q:%s", r, e.id, have[r], slices.Compact(want), b.story(r)))
 		}

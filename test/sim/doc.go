@@ -14,10 +14,9 @@
 // Not in it, and so not shown by it: clocks of the programs that jump (they compare
 // monotonic time; it is the databases' that jump), clocks while a database is put back,
 // columns that are taken away, rows that change their facility where that is not of
-// the key, or whose large columns are not sent with it, more than two facilities. Nor
-// does a box that took another's place lose its slot, or its region its last rows: what
-// such a box sends of a table removes nothing in the region (internal/apply), so that what
-// it had removed unknown to the region may be there and not at the box. What there is of these is in the tests of the rooms and in test/scenario.
+// the key, or whose large columns are not sent with it, more than two facilities, a region
+// that is put back to when it did not know of a box that took another's place: it would not
+// let it in. What there is of these is in the tests of the rooms and in test/scenario.
 //
 // In:  make test, make sim.
 // Out: edge/uplink, cloud/stream, cloud/ingest, cloud/router and the rooms that they share, over cables that a step cuts.

@@ -27,8 +27,12 @@ type edge struct {
 	enrolment uint32
 	old       string
 	loads     loads // of this one, when it was enrolled
-	cable     *cable
-	log       *slog.Logger
+	// backedUp is which box of this facility the region's backup knows, 0 for none, and
+	// whole whether that was told there that it has all rows.
+	backedUp uint32
+	whole    bool
+	cable    *cable
+	log      *slog.Logger
 
 	// queueMax is how many bytes the queue takes; 0 is no limit.
 	queueMax int64

@@ -64,6 +64,7 @@ func (r *region) start(ctx context.Context) error {
 			asked, err := r.streams.Mend(facility, table, occasion)
 			return asked && err == nil
 		},
+		Whole:    func(facility string) (uint32, func(string, change.Position) error) { return r.streams.Whole(facility) },
 		Restored: func(facility string) { _ = r.streams.Restored(facility) },
 		Log:      r.log,
 	})

@@ -157,6 +157,20 @@ func (w *world) lookAtNewBox(ctx context.Context, e *edge) error {
 	return nil
 }
 
+// whole reports whether what the facility's box sends of a table removes in the region
+// what is not there: it is the first one, or was told that it has all that there was.
+func (w *world) whole(ctx context.Context, e *edge) (yes bool, err error) {
+	if e.enrolment == 1 {
+		return true, nil
+	}
+	err = w.region.pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM holdfast.synced_table t WHERE class = 'fact' AND NOT EXISTS (SELECT FROM holdfast.down_load l
+		WHERE l.facility = $1 AND (l.schema_name, l.table_name) = (t.schema_name, t.table_name) AND whole_enrolment = $2))`, e.id, int64(e.enrolment)).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s is whole: %w", e.id, err)
+	}
+	return yes, nil
+}
+
 // heard reports whether the region has something of the newest box.
 func (w *world) heard(ctx context.Context, e *edge) (yes bool, err error) {
 	err = w.region.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.position WHERE facility = $1 AND epoch >> 32 = $2)`, e.id, int64(e.enrolment)).Scan(&yes)

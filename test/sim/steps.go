@@ -115,6 +115,11 @@ func (w *world) edgeCommit(ctx context.Context, e *edge, ops []op) error {
 		return err
 	}
 	t.untold = b.clear == unclear
+	whole, err := w.whole(ctx, e)
+	if err != nil {
+		return err
+	}
+	t.early = !whole
 	b.edge = append(b.edge, t)
 	w.tell("%d (has seen %d) %v memo %v", t.n, t.saw, t.writes, t.memos)
 	return nil
@@ -275,10 +280,6 @@ const hitsSQL = `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM disk
 // What has no key does not come again.
 func (w *world) edgeSlotLost(ctx context.Context) error {
 	e := w.someEdge()
-	if e.enrolment > 1 {
-		w.tell("not where a range removes nothing")
-		return nil
-	}
 	w.lossy = true
 	w.ticksLost[e.id] = true
 	if err := e.crash(); err != nil {
@@ -316,6 +317,19 @@ func dropSlots(ctx context.Context, db *pgxpool.Pool) error {
 }
 
 func (w *world) regionBackedUp(ctx context.Context) error {
+	for _, e := range w.edges {
+		heard, err := w.heard(ctx, e)
+		if err != nil {
+			return err
+		}
+		if e.whole, err = w.whole(ctx, e); err != nil {
+			return err
+		}
+		e.backedUp = 0
+		if heard {
+			e.backedUp = e.enrolment
+		}
+	}
 	return w.replaceRegion(ctx, func(ctx context.Context, admin *pgx.Conn, name, backup string) error {
 		w.backedUp = true
 		_, err := admin.Exec(ctx, "DROP DATABASE IF EXISTS "+backup)
@@ -333,12 +347,13 @@ func (w *world) regionRestored(ctx context.Context) error {
 		w.tell("no backup")
 		return nil
 	}
-	if slices.ContainsFunc(w.edges, func(e *edge) bool { return e.enrolment > 1 }) {
-		w.tell("not where a range removes nothing")
+	if slices.ContainsFunc(w.edges, func(e *edge) bool { return e.backedUp != e.enrolment }) {
+		w.tell("it would not let the new box in")
 		return nil
 	}
 	w.lossy = true
 	for _, e := range w.edges {
+		w.comeBack[e.id] = w.comeBack[e.id] || !e.whole
 		w.ticksLost[e.id] = true
 	}
 	return w.replaceRegion(ctx, func(ctx context.Context, admin *pgx.Conn, name, backup string) error {

@@ -40,11 +40,14 @@ type world struct {
 	patience  time.Duration   // until rest
 	backedUp  bool            // there is a backup of the region
 	putBack   map[string]bool // facilities whose database was put back: history stays in the region
+	// comeBack: facilities of which the region was restored to when their box, not the
+	// first, did not have all rows. What was removed there since may come back.
+	comeBack map[string]bool
 }
 
 // newWorld starts a region and its facilities, and waits until they are joined.
 func newWorld(ctx context.Context, t testing.TB, l *lane, seed uint64, dir string, log *slog.Logger, patience time.Duration) (_ *world, err error) {
-	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}, putBack: map[string]bool{}, patience: patience}
+	w := &world{seed: seed, rand: rand.New(rand.NewPCG(seed, 0x686f6c64)), books: map[string]*book{}, t: t, ticksLost: map[string]bool{}, putBack: map[string]bool{}, comeBack: map[string]bool{}, patience: patience}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())
