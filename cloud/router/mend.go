@@ -36,7 +36,7 @@ type mend struct {
 	no              int64 // of the load
 	at              change.Position
 	done            int64 // when it was sent, in microseconds
-	whole, heal     bool // tell it that it has all of the table; ask it for the table
+	whole, heal     bool  // tell it that it has all of the table; ask it for the table
 }
 
 // occasion tells a mend from all others of its table, also from one of a database
