@@ -111,12 +111,12 @@ func (r *Router) start(ctx context.Context, f Facility, has change.Position) (at
 		return at, false, ErrAhead
 	case known && restoring && !heard && row.Epoch == epoch && row.Seq+1 >= first && has.Before(row):
 		return row, false, nil // what it lacks before is in what it is sent
-	case known && !heard && has == (change.Position{Epoch: epoch}) && row.Epoch == epoch && row.Seq+1 >= first:
+	case known && !heard && has == (change.Position{Epoch: epoch}) && row.Epoch == epoch && row.Seq > 0:
 		return row, false, nil // it knows that the epoch has begun, and has nothing of it
 	case known && has.Epoch == epoch && (!has.Before(row) || has.Seq+1 >= first):
 		return has, false, nil
 	case anew:
-	case known && !heard && has == (change.Position{}) && row.Seq+1 >= first:
+	case known && !heard && has == (change.Position{}) && (row.Seq > 0 || first <= 1): // what it lacks is held for it
 		return row, false, nil // what it lacks begins where it joined
 	case known && row.Seq == 0 && has.Epoch < epoch:
 		return row, false, nil // all of it is marked to be loaded in this epoch
@@ -189,7 +189,7 @@ func (r *Router) isNewBox(ctx context.Context, f Facility) (bool, error) {
 		return false, nil
 	}
 	begun, err := r.store.enrolment(ctx, f.ID)
-	return begun != f.Enrolments, err
+	return begun < f.Enrolments, err
 }
 
 // errUnread is returned while nobody reads the region's WAL.

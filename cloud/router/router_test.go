@@ -378,13 +378,19 @@ func TestANewBoxHasNoRowThatTheOneBeforeRemoved(t *testing.T) {
 	late.attach(t)
 	late.d.Close()
 	la := g.box("la", "foo")
-	attached := make(chan struct{})
-	go func() { defer close(attached); la.attach(t) }()
+	attached := make(chan error, 1)
+	go func() {
+		var err error
+		la.d, err = g.r.Attach(t.Context(), Facility{la.id, la.tenant, la.enrolment}, la.at)
+		attached <- err
+	}()
 	// It waits for what is not read yet, or is let in too early.
 	g.until(t, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_logical_emit_message(true, $1, $2::text)%' AND datname = current_database())
 		OR EXISTS (SELECT FROM holdfast.down_load WHERE reason = 'replaced')`)
 	signal(t, walsender, syscall.SIGCONT)
-	<-attached
+	if err := <-attached; err != nil {
+		t.Fatal(err)
+	}
 	// It has written down that the epoch began, and comes again.
 	la.d.Close()
 	la.at = change.Position{Epoch: g.r.Epoch()}

@@ -60,7 +60,7 @@ func (b *box) tryDown(ctx context.Context, h *proto.Hello) (Down, error) {
 			}
 		}
 	}
-	return b.server.Down(ctx, b.facility, uint32(h.Epoch>>32), from, b.behind)
+	return b.server.Down(ctx, b.facility, b.enrolment, from, b.behind)
 }
 
 // untilDown ends a stream that began without the way down once there is one.

@@ -153,11 +153,13 @@ func (r *Registry) Table(schema, name string) (Table, bool) {
 	return t, ok
 }
 
-// names are the receiver's tables.
+// names are the receiver's tables that all facilities have.
 func (r *Registry) names(at place) []schema.Name {
 	list := make([]schema.Name, 0, len(r.tables))
 	for _, t := range r.tables {
-		list = append(list, at.name(&t))
+		if !strings.Contains(t.TargetSchema, "{facility}") {
+			list = append(list, at.name(&t))
+		}
 	}
 	return list
 }
