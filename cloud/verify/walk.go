@@ -15,12 +15,14 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// Chunks are as large as a question may take at the box: its writers wait.
+// Chunks are as large as a question may take at the box: its writers wait. Where
+// somebody waits for the answer it may take longer, and so fewer bytes.
 const (
 	chunkTook   = 25 * time.Millisecond
+	chunkNow    = 40 * time.Millisecond
 	chunkFirst  = 2000
 	chunkMin    = 2000
-	chunkMax    = 10_000
+	chunkMax    = 20_000
 	foundMax    = 10_000 // rows that one pass keeps
 	shownMax    = 100    // rows that are stored and shown
 	idleWait    = 30 * time.Second
@@ -184,17 +186,21 @@ func (w *walk) walk(ctx context.Context, p *pass) error {
 		if err != nil {
 			return err
 		}
-		rows = nextRows(rows, a.Digest)
+		may := chunkTook
+		if w.now {
+			may = chunkNow
+		}
+		rows = nextRows(rows, may, a.Digest)
 	}
 }
 
 // nextRows is how many rows take about as long as a question may.
-func nextRows(rows uint32, d *change.DigestRecord) uint32 {
+func nextRows(rows uint32, may time.Duration, d *change.DigestRecord) uint32 {
 	took := max(time.Duration(d.TookMicros)*time.Microsecond, time.Millisecond)
-	if took > 2*chunkTook {
+	if took > 2*may {
 		return max(chunkMin, rows/2)
 	}
-	return min(chunkMax, max(chunkMin, uint32(min(2*int64(rows), int64(rows)*int64(chunkTook)/int64(took)))))
+	return min(chunkMax, max(chunkMin, uint32(min(2*int64(rows), int64(rows)*int64(may)/int64(took)))))
 }
 
 func (w *walk) tell(p *pass) {
