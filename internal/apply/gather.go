@@ -236,7 +236,7 @@ func (g *gatherer) follow(ctx context.Context, f *opened) (skip bool, err error)
 // add folds one transaction into the batch.
 func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b := g.batch
-	if b != nil && (b.full(len(t.tx.Changes)) || b.unpacked+t.unpacked > batchMaxBytes) {
+	if b != nil && (g.a.full(b, len(t.tx.Changes)) || b.unpacked+t.unpacked > batchMaxBytes) {
 		if err := g.spill(ctx); err != nil {
 			return err
 		}
@@ -269,7 +269,7 @@ func (g *gatherer) add(ctx context.Context, t txRef) error {
 	b.unpacked += t.unpacked
 	g.a.next.Seq = t.tx.Seq
 	b.to, b.seen = g.a.next, g.seen
-	if b.fold == nil && !t.joined && g.a.parked == nil || b.full(1) || isDigest(t.tx) {
+	if b.fold == nil && !t.joined && g.a.parked == nil || g.a.full(b, 1) || isDigest(t.tx) {
 		return g.spill(ctx)
 	}
 	return nil

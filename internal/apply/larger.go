@@ -8,9 +8,19 @@ package apply
 // pays. batchMaxBytes holds all the same.
 const foldMaxChanges = 3 * batchMaxChanges
 
+// beside is the part of a batch that is one while others wait: what they wait for
+// comes behind all of it.
+const beside = 4
+
 // full reports whether the batch, with more changes to come, is large enough.
-func (b *batch) full(more int) bool {
+func (a *Applier) full(b *batch, more int) bool {
 	n := b.changes + more
+	if beside*n <= batchMaxChanges {
+		return false
+	}
+	if a.cfg.GiveWay() {
+		n *= beside
+	}
 	return n > foldMaxChanges || n > batchMaxChanges && !b.folds()
 }
 

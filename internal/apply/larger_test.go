@@ -9,7 +9,7 @@ import (
 )
 
 // TestABatchGrowsWhileTheSameRowsChange, and not while each change is of
-// another row.
+// another row; nor as far where others wait behind it.
 func TestABatchGrowsWhileTheSameRowsChange(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
@@ -18,10 +18,16 @@ func TestABatchGrowsWhileTheSameRowsChange(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		keys int
+		wait bool
 		want int
-	}{{"fifty rows", 50, foldMaxChanges}, {"each its own", 1 << 30, batchMaxChanges}} {
+	}{
+		{"fifty rows", 50, false, foldMaxChanges},
+		{"each its own", 1 << 30, false, batchMaxChanges},
+		{"fifty rows, and others wait", 50, true, foldMaxChanges / beside},
+		{"each its own, and others wait", 1 << 30, true, batchMaxChanges / beside},
+	} {
 		t.Run(c.name, func(t *testing.T) {
-			a, err := New(t.Context(), r.pool, Config{Facility: "la", Registry: r.current})
+			a, err := New(t.Context(), r.pool, Config{Facility: "la", Registry: r.current, GiveWay: func() bool { return c.wait }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,7 +68,7 @@ func TestABatchGrowsWhileTheSameRowsChange(t *testing.T) {
 			if got := g.batch.changes; got != c.want {
 				t.Errorf("a batch of %d changes is full, want %d", got, c.want)
 			}
-			if !g.batch.full(1) {
+			if !a.full(g.batch, 1) {
 				t.Error("it is not full")
 			}
 		})
