@@ -211,6 +211,18 @@ func (d *Downlink) TryAgain() {
 	}
 }
 
+// WouldFit reports whether a table that was passed over would be taken if all of it came
+// while this database waits for the region's rows; false where that cannot be told now.
+func (d *Downlink) WouldFit(ctx context.Context, schema, name string) (bool, error) {
+	d.mu.Lock()
+	p := d.pool
+	d.mu.Unlock()
+	if p == nil {
+		return false, nil
+	}
+	return p.WouldFit(ctx, d.cfg.Facility, d.cfg.Registry, schema, name)
+}
+
 var errEnded = hint.Wrap(errors.New("the change does not wait at the box any more"), "holdfastctl parked list shows what does.")
 
 func (d *Downlink) order(ctx context.Context, o *proto.ParkedOrder) error {

@@ -128,6 +128,11 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	if err := u.store.reload(ctx, nil, true); err != nil {
 		return err
 	}
+	if now.Restored {
+		if err := u.store.comesAgain(ctx, u.Facility); err != nil {
+			return err
+		}
+	}
 	if now.Restored && now.Whole {
 		due, err := u.store.facts(ctx)
 		if err != nil {

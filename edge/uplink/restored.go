@@ -34,7 +34,9 @@ import (
 // A table that did not take the region's rows, because it lacks a column, say, waits
 // with its own until they have come: sent up before, they would remove them there.
 // The region sends them again when the table fits, and asks for the box's behind them.
-// Where the table was refused, too, it all begins again.
+// Where what was changed of it here is not known (it was refused, too, or is new), that
+// cannot be decided by itself: it all begins again, once, when the table would take
+// what the region sent of it.
 
 // holdsBack is what may not leave yet.
 type holdsBack struct {

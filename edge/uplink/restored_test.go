@@ -236,8 +236,15 @@ func TestATableThatDidNotFitInADatabasePutBackGetsTheRegionsRowsFirst(t *testing
 	r.until("the rows that do not fit are not passed over", r.applied)
 	r.healed()
 	now := r.u.epoch.Get()
+	r.until("the other table is not sent up", func() bool { return r.state("t") == proto.TableStreaming })
 	tail, _, _ := r.u.Queue.Tail()
-	r.db.Exec(t, `ALTER TABLE n ADD PRIMARY KEY (id)`)
+	r.db.Exec(t, `ALTER TABLE n ADD PRIMARY KEY (id); ALTER TABLE n RENAME v TO w`)
+	r.look()
+	r.look() // what the first asked for has begun
+	if e := r.u.epoch.Get(); e.Number != now.Number || r.state("n") == proto.TableStreaming {
+		t.Errorf("%+v: it begins again, or the table is sent up, before that fits what the region sent", e)
+	}
+	r.db.Exec(t, `ALTER TABLE n RENAME w TO v`)
 	r.sync("t", "n")
 	r.until("the region is not asked for its rows", func() bool {
 		e := r.u.epoch.Get()
@@ -248,6 +255,48 @@ func TestATableThatDidNotFitInADatabasePutBackGetsTheRegionsRowsFirst(t *testing
 	}
 	if got, _, _ := r.u.Queue.Tail(); got != tail {
 		t.Errorf("something of it is in the queue: it ends at %s, and ended at %s", got, tail)
+	}
+	now = r.u.epoch.Get()
+	r.again()
+	r.send("n", func(b *change.Builder, table int) {
+		b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region"), row(2, "region")}})
+	})
+	r.until("the region's rows do not come", r.applied)
+	r.want("1 region", "2 region")
+	r.conflicts("1 update_origin_differs cloud region")
+	r.healed()
+	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
+	r.send("n", update(2, "later"))
+	r.until("what comes behind is not followed", r.applied)
+	r.want("1 region", "2 later")
+	if e := r.u.epoch.Get(); e.Number != now.Number || e.Restored {
+		t.Errorf("it begins once more: %+v, and was %+v", e, now)
+	}
+}
+
+// Where it does not help that the region sends its rows once more it is not done again
+// and again.
+func TestATableThatDoesNotGetTheRegionsRowsBeginsNoEpochAfterTheOther(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.refuse(`ALTER TABLE n DROP CONSTRAINT n_pkey`)
+	r.putBack()
+	r.send("n", func(b *change.Builder, table int) { b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region")}}) })
+	r.until("the rows that do not fit are not passed over", r.applied)
+	r.healed()
+	first := r.u.epoch.Get().Number
+	r.db.Exec(t, `ALTER TABLE n ADD PRIMARY KEY (id)`)
+	r.sync("t", "n")
+	r.until("it does not begin again", func() bool { e := r.u.epoch.Get(); return e.Number > first && !e.Opening })
+	r.again()
+	r.healed() // and nothing of n came
+	for range 2 {
+		r.look()
+	}
+	if e := r.u.epoch.Get(); e.Number != first+1 {
+		t.Errorf("it begins again and again: %+v", e)
 	}
 }
 
@@ -312,6 +361,27 @@ func (r *tableRig) putBack() {
 		r.t.Fatal(err)
 	}
 	r.look()
+}
+
+// again has the region take what waits, and goes on with the session in which it sends
+// the box its rows.
+func (r *tableRig) again() {
+	r.t.Helper()
+	has := r.u.epoch.Get().After
+	r.has.Store(&has)
+	r.link.Close()
+	for {
+		select {
+		case h := <-r.hellos:
+			if r.link = <-r.links; h.Restored {
+				r.until("the way down does not go on", func() bool { return r.u.Down.State().Running })
+				return
+			}
+			r.link.Close() // it knows by now what the region has
+		case <-time.After(time.Minute):
+			r.t.Fatal("the box does not ask for the region's rows")
+		}
+	}
 }
 
 // healed tells the box that it has the region's rows.

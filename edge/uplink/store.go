@@ -226,6 +226,16 @@ func (s store) published(ctx context.Context, schemas, names []string) (all bool
 const passedOver = `EXISTS (SELECT FROM holdfast.parked_table p
 	WHERE (p.direction, p.schema_name, p.table_name) = ('down', s.schema_name, s.table_name) AND p.reason <> 'row_missing')`
 
+// comesAgain notes that all tables that were passed over are on their way, as all are
+// in an epoch that is restored: a mark ends with the first of its table that fits.
+func (s store) comesAgain(ctx context.Context, facility string) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.parked_table SET asked_at = now() WHERE facility = $1 AND direction = 'down' AND reason <> 'row_missing'`, facility)
+	if err != nil {
+		return fmt.Errorf("note that the region sends its tables: %w", err)
+	}
+	return nil
+}
+
 // putBack notes the tables that did not take the region's rows while this database
 // waited for them.
 func (s store) putBack(ctx context.Context) error {

@@ -26,6 +26,10 @@ const master = "master"
 // fact is the class of tables that both sides change.
 const fact = "fact"
 
+// beginAgainEvery is how often a table may have it all begin again. What is refused
+// though the table fits, by a constraint, say, does not come by being sent again.
+const beginAgainEvery = time.Hour
+
 // settleEvery is how often refused tables are looked at again without being asked.
 const settleEvery = 30 * time.Second
 
@@ -142,7 +146,6 @@ func (u *Uplink) settle(ctx context.Context) error {
 	}
 	var good []capture.Table
 	var masters []schema.Name
-	lacks := "" // a table that fits again
 	for i := range list {
 		e, problems := &list[i], linted[i].Problems
 		e.look(linted[i].Table)
@@ -165,9 +168,6 @@ func (u *Uplink) settle(ctx context.Context) error {
 			}
 		}
 		e.State, e.Problems = state, problems
-		if e.PutBack && e.Unread && state != proto.TableRefused {
-			lacks = e.ID()
-		}
 		switch {
 		case state == proto.TableRefused:
 		case e.Class == master:
@@ -197,9 +197,30 @@ func (u *Uplink) settle(ctx context.Context) error {
 	default:
 		close(u.settled)
 	}
-	if now := u.epoch.Get(); lacks != "" && !now.Restored {
-		// It is carried out by Capture.
-		_ = u.askEpoch(wanted{reason: lacks + " fits again, and lacks what the region sent when this database had been put back", above: now.Number, restored: true})
+	return u.beginAgain(ctx, list)
+}
+
+// beginAgain asks for another restored epoch where a table that did not take the
+// region's rows would now, and what was changed of it here is not known, so that they
+// cannot be decided by themselves. It is carried out by Capture.
+func (u *Uplink) beginAgain(ctx context.Context, list []entry) error {
+	now := u.epoch.Get()
+	if u.Down == nil || now.Restored || now.Opening {
+		return nil
+	}
+	for _, e := range list {
+		if !e.PutBack || !e.Unread || e.State == proto.TableRefused || time.Since(u.begunAgain[e.ID()]) < beginAgainEvery {
+			continue
+		}
+		fits, err := u.Down.WouldFit(ctx, e.Schema, e.Name)
+		if err != nil {
+			return err
+		}
+		if fits {
+			u.begunAgain[e.ID()] = time.Now()
+			_ = u.askEpoch(wanted{reason: e.ID() + " fits again, and lacks what the region sent when this database had been put back", above: now.Number, restored: true})
+			return nil
+		}
 	}
 	return nil
 }

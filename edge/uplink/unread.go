@@ -112,6 +112,11 @@ func (e *entry) unread() *apply.Unread {
 		return nil
 	case e.State == proto.TableRefused && len(e.Problems) > 0:
 		return &apply.Unread{Why: "is not captured at this facility, so that its people's changes would be overwritten unseen: " + e.Problems[0].Text, Remedy: e.Problems[0].Remedy}
+	case e.PutBack: // it is not read before the region's rows are there, which begins anew
+		return &apply.Unread{
+			Why:    "did not take the region's rows when this facility's database had been put back, and waits for them",
+			Remedy: "Give the table at the facility the columns and the key that it has in the region; all of it is then sent again by itself.",
+		}
 	}
 	return &apply.Unread{
 		Why:    "has rows at this facility that were changed before it was captured, and it is still being read",

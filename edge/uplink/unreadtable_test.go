@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +178,10 @@ type tableRig struct {
 	db   *pgtest.DB
 	link *transfer.Link
 	seq  uint64 // of what was sent down last
+
+	hellos <-chan *proto.Hello
+	links  <-chan *transfer.Link
+	has    atomic.Pointer[change.Position] // what the region has of the box
 }
 
 func newTableRig(t *testing.T) *tableRig {
@@ -192,11 +197,20 @@ func newTableRig(t *testing.T) *tableRig {
 		Facility: "la", ConnString: db.ConnString(), Registry: u.Registry, Local: unseen.New(u.Queue, u.Settled), Restored: u.Restored,
 		Hold: u.Queue.Hold, DB: u.DB, Log: slog.New(slog.DiscardHandler),
 	})
-	_, links := region(t, u, proto.Welcome{Version: 2, Epoch: 1 << 32, WindowBytes: 1 << 20, DownEpoch: 7, Tables: synced("t")})
+	r := &tableRig{t: t, u: u, db: db, seq: 39}
+	r.has.Store(&change.Position{Epoch: 1 << 32})
+	r.hellos, r.links = regionThat(t, u, func(h *proto.Hello) proto.Welcome {
+		has, list := r.has.Load(), synced("t")
+		if h.Restored {
+			list = synced("t", "n")
+		}
+		return proto.Welcome{Version: 2, Epoch: has.Epoch, Seq: has.Seq, WindowBytes: 1 << 20, DownEpoch: 7, Restoring: h.Restored, Tables: list}
+	})
 	for _, part := range []func(context.Context) error{u.Capture, u.Down.Run, u.Tables, u.Transfer} {
 		begin(t, part)
 	}
-	r := &tableRig{t: t, u: u, db: db, link: <-links, seq: 39}
+	<-r.hellos
+	r.link = <-r.links
 	r.until("the box is not ready", func() bool { return r.state("t") == proto.TableStreaming && u.Down.State().Running })
 	return r
 }

@@ -68,6 +68,8 @@ type Uplink struct {
 	orders  *orders
 	// obeyed wait for the list to be settled; owned by Tables.
 	obeyed []chan<- struct{}
+	// begunAgain is when a table had a restored epoch begin; owned by Tables.
+	begunAgain map[string]time.Time
 
 	// pendingGap is why a new epoch must begin before capture goes on; owned
 	// by Capture.
@@ -159,7 +161,7 @@ func New(c Config) (*Uplink, error) {
 	c.Log = base.With("part", "uplink")
 	return &Uplink{
 		Config: c, base: base, store: store{db: c.DB}, epoch: e, found: found,
-		settled: make(chan struct{}), orders: newOrders(), pendingGap: gap, changed: make(chan struct{}), free: make(chan struct{}), renewed: make(chan struct{}),
+		settled: make(chan struct{}), orders: newOrders(), begunAgain: map[string]time.Time{}, pendingGap: gap, changed: make(chan struct{}), free: make(chan struct{}), renewed: make(chan struct{}),
 		link: Link{Since: now}, captured: Captured{Since: now}, reg: apply.NewRegistry(-1, nil),
 	}, nil
 }

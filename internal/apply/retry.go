@@ -315,7 +315,7 @@ func (r *retrier) heal(ctx context.Context, s *session, facility string) error {
 	r.pool.catalog.forget()
 	for i := range tables {
 		t := &tables[i]
-		fits, err := r.fitsAgain(ctx, s, facility, t)
+		fits, err := r.pool.fitsAgain(ctx, s, Config{Facility: facility, Direction: r.cfg.Direction, Registry: r.cfg.Registry}, t)
 		if err != nil {
 			return fmt.Errorf("ask for the tables of %s: %w", facility, err)
 		}

@@ -314,7 +314,7 @@ func (r *retrier) changed(ctx context.Context, s *session, facility string, list
 }
 
 // fitsAgain reports whether the target can take the table that was passed over.
-func (r *retrier) fitsAgain(ctx context.Context, s *session, facility string, m *passedTable) (bool, error) {
+func (p *Pool) fitsAgain(ctx context.Context, s *session, c Config, m *passedTable) (bool, error) {
 	var columns []keptColumn
 	if err := json.Unmarshal(m.Columns, &columns); err != nil {
 		return false, fmt.Errorf("columns of %s.%s: %w", m.Schema, m.Name, err)
@@ -323,10 +323,38 @@ func (r *retrier) fitsAgain(ctx context.Context, s *session, facility string, m 
 	for _, c := range columns {
 		t.Columns = append(t.Columns, change.Column{Name: c.Name, Type: c.Type, Key: c.Key})
 	}
-	a := &Applier{cfg: Config{Facility: facility, Direction: r.cfg.Direction, Registry: r.cfg.Registry}, pool: r.pool, log: r.log}
-	_, err := a.shape(ctx, s, r.cfg.Registry(), t)
+	a := &Applier{cfg: c, pool: p, log: p.log}
+	_, err := a.shape(ctx, s, c.Registry(), t)
 	if errors.Is(err, ErrTable) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+const markSQL = `SELECT schema_name, table_name, columns FROM holdfast.parked_table
+WHERE facility = $1 AND direction = 'down' AND schema_name = $2 AND table_name = $3 AND reason <> '` + string(ReasonRowMissing) + `'`
+
+// WouldFit reports whether a table that was passed over on the way down would be taken
+// if all of it came to a database that was put back: whether what was changed here of
+// it is known does not matter then.
+func (p *Pool) WouldFit(ctx context.Context, facility string, registry func() *Registry, schema, name string) (bool, error) {
+	s, err := p.session(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer s.release()
+	rows, err := s.conn.Conn().Query(ctx, markSQL, facility, schema, name)
+	if err != nil {
+		return false, fmt.Errorf("read whether %s.%s is passed over: %w", schema, name, err)
+	}
+	m, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[passedTable])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil // it has come
+	}
+	if err != nil {
+		return false, fmt.Errorf("read whether %s.%s is passed over: %w", schema, name, err)
+	}
+	p.catalog.forget()
+	put := func() (restored, whole bool) { return true, false }
+	return p.fitsAgain(ctx, s, Config{Facility: facility, Direction: Down, Registry: registry, Restored: put}, &m)
 }
