@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/agogsaas/holdfast/internal/change"
 	"github.com/agogsaas/holdfast/internal/epoch"
 	"github.com/agogsaas/holdfast/internal/pgtest"
+	"github.com/agogsaas/holdfast/internal/queue"
 	"github.com/agogsaas/holdfast/internal/transfer"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -35,16 +37,43 @@ func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing
 		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
 		r.decided(has, change.Position{Epoch: has.Epoch + 1, Seq: 1}, "backup")
 	})
-	t.Run("with the queue, which has passed what the region has", func(t *testing.T) {
-		t.Parallel()
-		r := newPutBackRig(t)
-		r.start()
-		// The region has got something else by this number.
-		r.change(`UPDATE t SET v = 'early' WHERE id = 2`)
-		has, _, _ := r.u.Queue.Tail()
-		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
-		r.decided(has, change.Position{Epoch: has.Epoch, Seq: has.Seq + 1}, "early")
-	})
+	passed := func(name string, before func(r *putBackRig), after func(r *putBackRig)) {
+		t.Run("with the queue, which has passed what the region has"+name, func(t *testing.T) {
+			t.Parallel()
+			r := newPutBackRig(t)
+			before(r)
+			r.start()
+			// The region has got something else by this number.
+			r.change(`UPDATE t SET v = 'early' WHERE id = 2`)
+			has, _, _ := r.u.Queue.Tail()
+			r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
+			after(r)
+			r.decided(has, change.Position{Epoch: has.Epoch, Seq: has.Seq + 1}, "early")
+		})
+	}
+	nothing, restart := func(*putBackRig) {}, func(r *putBackRig) { r.stop(); r.start() }
+	passed("", nothing, nothing)
+	passed(", and the agent was started again", nothing, restart)
+	empty := func(r *putBackRig) {
+		q, err := queue.Open(queue.Options{Dir: filepath.Join(r.t.TempDir(), "queue")})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() { q.Close() })
+		if err := q.Remark(r.u.have()); err != nil {
+			r.t.Fatal(err)
+		}
+		r.u.Queue = q
+	}
+	passed(", and had nothing", empty, nothing)
+	passed(", and was in an epoch that had just begun", func(r *putBackRig) {
+		if err := r.u.Queue.Remark(r.u.have()); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := r.u.epoch.Set(epoch.Epoch{Number: r.u.Epoch() + 1}); err != nil {
+			r.t.Fatal(err)
+		}
+	}, nothing)
 }
 
 // putBackRig is a box whose database has the rows 1 and 2 of t as they were in a backup.
@@ -53,6 +82,16 @@ type putBackRig struct {
 	ctx context.Context
 	u   *Uplink
 	db  *pgtest.DB
+
+	stops []func()
+}
+
+// stop ends the agent.
+func (r *putBackRig) stop() {
+	for _, stop := range slices.Backward(r.stops) {
+		stop()
+	}
+	r.stops = nil
 }
 
 func newPutBackRig(t *testing.T) *putBackRig {
@@ -66,7 +105,7 @@ func newPutBackRig(t *testing.T) *putBackRig {
 	db.Exec(t, `ALTER TABLE t ADD v text`)
 	settle(t, u)
 	markedAtSlot(t, u)
-	r := &putBackRig{t, ctx, u, db}
+	r := &putBackRig{t: t, ctx: ctx, u: u, db: db}
 	stop := begin(t, u.Capture)
 	if err := u.waitForSlot(ctx); err != nil {
 		t.Fatal(err)
@@ -100,7 +139,7 @@ func (r *putBackRig) start() {
 	}
 	r.u = u
 	for _, part := range []func(context.Context) error{u.Down.Run, u.Tables, u.Capture} {
-		begin(r.t, part)
+		r.stops = append(r.stops, begin(r.t, part))
 	}
 	if err := u.waitForSlot(r.ctx); err != nil {
 		r.t.Fatal(err)

@@ -221,14 +221,13 @@ func (u *Uplink) agree(theirs change.Position, wentBack bool) (change.Position, 
 	case theirs.Epoch == ours.Epoch && theirs.Seq >= ours.Seq:
 		return theirs, u.askEpoch(wanted{reason: fmt.Sprintf(
 			"the region has transaction %d, this box's queue ends at %d: the box was restored from a backup", theirs.Seq, ours.Seq-1), above: ours.Epoch, restored: restored})
-	case u.found.Epoch == ours.Epoch && u.found.Before(theirs):
+	case u.found != (change.Position{}) && theirs.Epoch == ours.Epoch && theirs.Seq > 0 && u.found.Before(theirs):
 		return theirs, u.askEpoch(wanted{reason: fmt.Sprintf(
-			"the region has transaction %d, this box's queue ended at %d: the box was restored from a backup", theirs.Seq, u.found.Seq), above: ours.Epoch, restored: restored, after: theirs})
+			"the region has transaction %s, this box's queue ended at %s: the box was restored from a backup", theirs, u.found), above: ours.Epoch, restored: restored, after: theirs})
 	case wentBack && u.Down != nil && !u.epoch.Get().Restored:
 		return theirs, u.askEpoch(wanted{reason: "the box had more of the region's changes than it has now: its database was restored from a backup", above: ours.Epoch, restored: true})
 	}
-	u.found = change.Position{}
-	return theirs, nil
+	return theirs, u.forgetFound()
 }
 
 // send sends what the queue holds after from, and then what is added to it.

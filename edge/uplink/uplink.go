@@ -80,8 +80,9 @@ type Uplink struct {
 	// wentBack is true when the gap is that the database is older than the queue.
 	wentBack bool
 
-	// found is where the queue ended when this process began, until a session has
-	// agreed; owned by Transfer. The region can have no more than that.
+	// found is where the queue ended when this process began, or one before that no
+	// session agreed with, until one has; owned by Transfer. The region can have no
+	// more than that. See found.go.
 	found change.Position
 
 	setting sync.Mutex // held while the epoch is set
@@ -159,6 +160,12 @@ func New(c Config) (*Uplink, error) {
 	now := time.Now()
 	base := c.Log
 	c.Log = base.With("part", "uplink")
+	if !ok || found.Epoch < e.Current() {
+		found = change.Position{Epoch: e.Current()} // it has nothing of this epoch
+	}
+	if found, err = keepFound(foundFile(c.EpochFile), found); err != nil {
+		c.Log.Warn("where the queue ends is forgotten when the agent is started again", "err", err) // a full disk, say
+	}
 	return &Uplink{
 		Config: c, base: base, store: store{db: c.DB}, epoch: e, found: found,
 		settled: make(chan struct{}), orders: newOrders(), begunAgain: map[string]time.Time{}, pendingGap: gap, changed: make(chan struct{}), free: make(chan struct{}), renewed: make(chan struct{}),
