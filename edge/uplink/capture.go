@@ -89,9 +89,9 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	now := u.epoch.Get()
 	from := slot.ConfirmedFlush
 	reason, above := u.gapReason(slot), now.Number
-	restored := u.wentBack || reason != "" && u.pendingGap == "" && slot.Older(u.have())
+	older := u.wentBack || reason != "" && u.pendingGap == "" && slot.Older(u.have())
 	// The slot went back with the database: it gives all that people changed since.
-	whole := restored && u.Queue.Opened().Damaged == ""
+	restored, whole := older, older && u.Queue.Opened().Damaged == ""
 	var after change.Position
 	if reason == "" {
 		w := u.wantedEpoch()
@@ -99,12 +99,16 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 			// Nothing is missing here: what the queue has is not read twice.
 			from = max(from, u.have())
 			after = w.after
-			if after == (change.Position{}) && (now.Restored || u.Queue.Acked().Epoch < now.Number) {
-				after = now.After // nothing of this epoch has left
-			}
 		}
 	}
 	if reason != "" {
+		// Where nothing of this epoch has left, what the queue has of it is not of the
+		// time before either, unless it is only now that the database went back. A queue
+		// that was damaged may not reach that far any more.
+		none := now.Restored || u.Queue.Acked().Epoch < now.Number
+		if tail, _, ok := u.Queue.Tail(); after == (change.Position{}) && none && !older && ok && !tail.Before(now.After) {
+			after = now.After
+		}
 		next := epoch.Epoch{Number: max(now.Number, above) + 1, Opening: true, Reason: reason, Restored: restored || now.Restored, After: after}
 		next.Whole = next.Restored && whole && (now.Whole || !now.Restored)
 		next.Past = now.Past

@@ -37,6 +37,22 @@ func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing
 		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
 		r.decided(has, change.Position{Epoch: has.Epoch + 1, Seq: 1}, "backup")
 	})
+	t.Run("without its slot, which is lost once more", func(t *testing.T) {
+		t.Parallel()
+		r := newPutBackRig(t)
+		has, _, _ := r.u.Queue.Tail()
+		lose := func() {
+			if err := capture.DropSlot(t.Context(), r.db.Conn(t), Slot); err != nil {
+				t.Fatal(err)
+			}
+			r.start()
+		}
+		lose()
+		r.change(`UPDATE t SET v = 'edited' WHERE id = 1`)
+		r.stop()
+		lose()
+		r.decided(has, change.Position{Epoch: has.Epoch + 1, Seq: 1}, "backup")
+	})
 	passed := func(name string, before func(r *putBackRig), after func(r *putBackRig)) {
 		t.Run("with the queue, which has passed what the region has"+name, func(t *testing.T) {
 			t.Parallel()
