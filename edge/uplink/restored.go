@@ -79,7 +79,11 @@ func (u *Uplink) judge(w *proto.Welcome, asked bool) holdsBack {
 	defer u.mu.Unlock()
 	u.agreed = u.agreed || asked && (w.Version < proto.StreamVersionDown || w.DownEpoch != 0)
 	if u.Down != nil && (now.Restored || !u.agreed && w.Epoch < now.Number) {
-		return holdsBack{now.After, u.free}
+		after := now.After
+		if after == (change.Position{}) { // it is opening, or the build before began it
+			after.Epoch = now.Number
+		}
+		return holdsBack{after, u.free}
 	}
 	return holdsBack{}
 }

@@ -92,6 +92,28 @@ func TestWhatIsChangedBeforeTheRegionsWordOnADatabasePutBackIsDecided(t *testing
 	}, nothing)
 }
 
+// What is of the epochs before leaves while it is not known from where on it may not:
+// the epoch is opening, or was begun by the build before.
+func TestWhatIsOfTheTimeBeforeLeavesAlsoWithoutANoteOfItsEnd(t *testing.T) {
+	t.Parallel()
+	u, _ := settledAlone(t)
+	u.Down = downlink.New(downlink.Config{Facility: "la", Log: slog.New(slog.DiscardHandler)})
+	for _, now := range []epoch.Epoch{{Number: 1<<32 + 1, Opening: true}, {Number: 1<<32 + 1, Restored: true}} {
+		if err := u.epoch.Set(now); err != nil {
+			t.Fatal(err)
+		}
+		hold := u.judge(&proto.Welcome{Version: 2, Epoch: 1 << 32}, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := hold.wait(ctx, &change.Header{Epoch: 1 << 32, First: 7, Last: 9}); err != nil {
+			t.Errorf("%+v: a frame of the epoch before waits: %v", now, err)
+		}
+		if err := hold.wait(ctx, &change.Header{Epoch: 1<<32 + 1, First: 1, Last: 1}); err == nil {
+			t.Errorf("%+v: a frame of this epoch leaves", now)
+		}
+	}
+}
+
 // putBackRig is a box whose database has the rows 1 and 2 of t as they were in a backup.
 type putBackRig struct {
 	t   *testing.T
