@@ -129,13 +129,15 @@ func (u *Uplink) openStream(ctx context.Context, slot capture.SlotInfo) error {
 	if !now.Opening {
 		return nil
 	}
-	if err := u.store.reload(ctx, nil, true); err != nil {
-		return err
-	}
 	if now.Restored {
+		if err := u.store.reload(ctx, nil, true); err != nil {
+			return err
+		}
 		if err := u.store.comesAgain(ctx, u.Facility); err != nil {
 			return err
 		}
+	} else if err := u.store.reloadLost(ctx); err != nil {
+		return err
 	}
 	if now.Restored && now.Whole {
 		due, err := u.store.facts(ctx)

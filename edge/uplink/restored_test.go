@@ -150,6 +150,9 @@ func newPutBackRig(t *testing.T) *putBackRig {
 	}
 	r.change(`INSERT INTO t VALUES (1, 'la', 'backup'), (2, 'la', 'backup')`)
 	stop()
+	if err := u.forgetFound(); err != nil { // the region has agreed
+		t.Fatal(err)
+	}
 	return r
 }
 
@@ -360,7 +363,9 @@ func TestATableThatDoesNotGetTheRegionsRowsBeginsNoEpochAfterTheOther(t *testing
 	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
 	r.refuse(`ALTER TABLE n DROP CONSTRAINT n_pkey`)
 	r.putBack()
-	r.send("n", func(b *change.Builder, table int) { b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region")}}) })
+	r.send("n", func(b *change.Builder, table int) {
+		b.AddRange(table, &change.KeyRange{Rows: []change.Row{row(1, "region")}})
+	})
 	r.until("the rows that do not fit are not passed over", r.applied)
 	r.healed()
 	first := r.u.epoch.Get().Number
@@ -385,22 +390,8 @@ func TestATableThatLackedAColumnInADatabasePutBackWaitsForTheRegionsRows(t *test
 	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'backup')`)
 	r.sync("t", "n")
 	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
-	if err := r.u.setEpoch(epoch.Epoch{Number: r.u.Epoch(), Restored: true}); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.u.store.reload(t.Context(), nil, true); err != nil {
-		t.Fatal(err)
-	}
-	r.look()
-	wide := func() {
-		r.send("n", func(b *change.Builder, _ int) {
-			table := b.AddTable(change.Table{Schema: "public", Name: "n", Columns: []change.Column{
-				{Name: "id", Type: "integer", Key: true}, {Name: "facility", Type: "text"}, {Name: "v", Type: "text"}, {Name: "w", Type: "text"},
-			}})
-			b.AddRange(table, &change.KeyRange{Rows: []change.Row{append(row(1, "region"), []byte("w")), append(row(2, "region"), []byte("w"))}})
-		})
-	}
-	wide()
+	r.sendAll()
+	r.wide()
 	r.until("the rows that do not fit are not passed over", r.applied)
 	r.healed()
 	r.until("the other table is not sent up", func() bool { return r.state("t") == proto.TableStreaming })
@@ -411,13 +402,74 @@ func TestATableThatLackedAColumnInADatabasePutBackWaitsForTheRegionsRows(t *test
 	r.until("the region is not asked for the table", func() bool {
 		return slices.Equal(lines(t, r.db, `SELECT 'asked' FROM holdfast.parked_table WHERE asked_at IS NOT NULL`), []string{"asked"})
 	})
-	wide()
+	r.wide()
 	r.until("the region's rows do not come", r.applied)
 	r.want("1 region", "2 region")
 	if err := r.link.Send(proto.TypeHeal, &proto.Heal{Tables: []string{"public.n"}, Reason: "mended", Mend: "1@7"}); err != nil {
 		t.Fatal(err)
 	}
 	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
+}
+
+// What people changed in a table that waits for the region's rows, and nobody had read
+// when it was lost, is not replaced untold when they come.
+func TestWhatIsLostOfATableThatWaitsForTheRegionsRowsIsTold(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'backup')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.sendAll()
+	r.wide()
+	r.until("the rows that do not fit are not passed over", r.applied)
+	r.healed()
+	r.until("the other table is not sent up", func() bool { return r.state("t") == proto.TableStreaming })
+	r.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast', 'down la 1:1'); UPDATE n SET v = 'lost' WHERE id = 1; COMMIT`)
+	if _, err := r.u.gap(t.Context(), &queue.LostError{Epoch: 1 << 32, First: 1, Last: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.look()
+	r.until("the other table is not read", func() bool { return r.state("t") == proto.TableStreaming && !r.u.epoch.Get().Unread })
+	now := r.u.epoch.Get()
+	r.db.Exec(t, `ALTER TABLE n ADD w text`)
+	r.look()
+	r.until("the region is not asked for its rows", func() bool {
+		e := r.u.epoch.Get()
+		return e.Number > now.Number && e.Restored && !e.Opening || len(lines(t, r.db, `SELECT 'asked' FROM holdfast.parked_table WHERE asked_at IS NOT NULL`)) > 0
+	})
+	if r.u.epoch.Get().Restored {
+		r.again()
+	}
+	r.wide()
+	r.until("the region's rows do not come", r.applied)
+	r.want("1 region", "2 region")
+	r.conflicts("1 update_origin_differs cloud region")
+	r.healed()
+	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
+}
+
+// sendAll has the box wait for the region's rows, and not know all that was changed
+// since its database was put back.
+func (r *tableRig) sendAll() {
+	r.t.Helper()
+	if err := r.u.setEpoch(epoch.Epoch{Number: r.u.Epoch(), Restored: true}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.u.store.reload(r.t.Context(), nil, true); err != nil {
+		r.t.Fatal(err)
+	}
+	r.look()
+}
+
+// wide sends rows 1 and 2 of n with one column more.
+func (r *tableRig) wide() {
+	r.t.Helper()
+	r.send("n", func(b *change.Builder, _ int) {
+		table := b.AddTable(change.Table{Schema: "public", Name: "n", Columns: []change.Column{
+			{Name: "id", Type: "integer", Key: true}, {Name: "facility", Type: "text"}, {Name: "v", Type: "text"}, {Name: "w", Type: "text"},
+		}})
+		b.AddRange(table, &change.KeyRange{Rows: []change.Row{append(row(1, "region"), []byte("w")), append(row(2, "region"), []byte("w"))}})
+	})
 }
 
 // refuse makes n one that cannot be captured, and waits until it is not.

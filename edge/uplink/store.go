@@ -137,12 +137,18 @@ func (s store) replace(ctx context.Context, t proto.Tables) error {
 // reload marks tables to be sent again from their first row. What is left out of
 // them then is told anew.
 func (s store) reload(ctx context.Context, ids []string, all bool) error {
-	return s.again(ctx, ids, all, false)
+	return s.again(ctx, ids, all, false, false)
+}
+
+// reloadLost does so with all tables, where what was changed here was lost before it was
+// read. Those that wait for the region's rows will not be read before, and are noted.
+func (s store) reloadLost(ctx context.Context) error {
+	return s.again(ctx, nil, true, false, true)
 }
 
 // reloadUnread does so with tables that were not captured until now.
 func (s store) reloadUnread(ctx context.Context, ids []string) error {
-	return s.again(ctx, ids, false, true)
+	return s.again(ctx, ids, false, true, false)
 }
 
 // mend does so with a table, unless that was done on the same occasion: then its
@@ -153,7 +159,7 @@ func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
 		if begun = tag.RowsAffected() > 0; err != nil || !begun {
 			return err
 		}
-		_, err = tx.Exec(ctx, againSQL, []string{m.table}, false, false)
+		_, err = tx.Exec(ctx, againSQL, []string{m.table}, false, false, false)
 		return err
 	})
 	if err != nil {
@@ -163,14 +169,14 @@ func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
 }
 
 const againSQL = `WITH again AS (UPDATE holdfast.synced_table s
-		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR $3 AND class = 'fact',
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR ($3 OR $4 AND put_back) AND class = 'fact',
 			put_back = put_back AND ($2 OR ` + passedOver + `),
 			resent = resent OR state = 'streaming' OR load_after IS NOT NULL
 		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
 	DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`
 
-func (s store) again(ctx context.Context, ids []string, all, unread bool) error {
-	_, err := s.db.Exec(ctx, againSQL, append([]string{}, ids...), all, unread)
+func (s store) again(ctx context.Context, ids []string, all, unread, lost bool) error {
+	_, err := s.db.Exec(ctx, againSQL, append([]string{}, ids...), all, unread, lost)
 	if err != nil {
 		return fmt.Errorf("mark tables to be sent again: %w", err)
 	}

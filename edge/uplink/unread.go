@@ -25,7 +25,9 @@ import (
 // Of one table it is so while it is not captured: from when it is refused until it
 // fits again, and has been read, and of a new one until that. Then what comes down
 // of it is parked, and decided when it has been read; everything else flows. It is
-// noted with the table before that leaves the publication.
+// noted with the table before that leaves the publication. So it is of a table that
+// waits for the region's rows since its database was put back (restored.go), when what
+// was changed here is lost meanwhile.
 //
 // A database that was put back from a backup is the other case: its rows are the
 // older ones, and the region's come first (restored.go). Which of the two it is
@@ -64,12 +66,12 @@ func (u *Uplink) sameTables(ctx context.Context) error {
 func (u *Uplink) loseUnread(ctx context.Context) error {
 	u.setting.Lock()
 	defer u.setting.Unlock()
-	if err := u.store.reload(ctx, nil, true); err != nil {
-		return err
-	}
 	now := u.epoch.Get()
 	if now.Opening || now.Restored { // it will be noted, or the region's rows come first
-		return nil
+		return u.store.reload(ctx, nil, true)
+	}
+	if err := u.store.reloadLost(ctx); err != nil {
+		return err
 	}
 	now.Unread = true
 	return u.epoch.Set(now)
