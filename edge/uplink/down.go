@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/agogsaas/holdfast/edge/downlink"
@@ -51,8 +52,9 @@ func acknowledge(ctx context.Context, link *transfer.Link, down *downlink.Sessio
 	}
 }
 
-// lookWithin bounds how long a decision waits for the tables to be looked at.
-const lookWithin = 5 * time.Second
+// lookWithin bounds how long decisions wait for the tables to be looked at. Those that
+// come meanwhile wait that long once more, and who asks gives up after 10 s.
+const lookWithin = 2 * time.Second
 
 // look has the tables looked at now, and waits until they have been, if that can
 // be in time.
@@ -68,22 +70,30 @@ func (u *Uplink) look(ctx context.Context) {
 }
 
 // decide does what people in the region decide about what is parked here. Who has
-// something tried again has mended a table, perhaps, or put another in its place.
+// something tried again has mended a table, perhaps, or put another in its place: the
+// tables are looked at once for all that wait.
 func (u *Uplink) decide(ctx context.Context, link *transfer.Link, down *downlink.Session, decisions <-chan *proto.ParkedOrder) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case o := <-decisions:
-			p := &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}
-			if down != nil {
-				if o.Do == proto.ParkedRetry {
-					u.look(ctx)
-				}
-				p = down.Order(ctx, o)
+			orders := []*proto.ParkedOrder{o}
+			for len(decisions) > 0 { // nobody else takes them
+				orders = append(orders, <-decisions)
 			}
-			if err := link.Send(proto.TypeParkedDone, &proto.ParkedDone{ID: o.ID, Problem: p}); err != nil {
-				return err
+			again := func(o *proto.ParkedOrder) bool { return o.Do == proto.ParkedRetry }
+			if down != nil && slices.ContainsFunc(orders, again) {
+				u.look(ctx)
+			}
+			for _, o := range orders {
+				p := &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}
+				if down != nil {
+					p = down.Order(ctx, o)
+				}
+				if err := link.Send(proto.TypeParkedDone, &proto.ParkedDone{ID: o.ID, Problem: p}); err != nil {
+					return err
+				}
 			}
 		}
 	}

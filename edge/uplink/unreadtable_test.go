@@ -125,6 +125,40 @@ func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
 	r.conflicts("1 update_origin_differs edge late")
 }
 
+// A database in which the tables cannot be looked at now does not keep decisions from
+// being answered while somebody waits for that.
+func TestDecisionsAreAnsweredInTimeWhenTheTablesCannotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	tx, err := r.db.Pool(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE holdfast.synced_table_version`); err != nil {
+		t.Fatal(err)
+	}
+	const orders = 4
+	began := time.Now()
+	for id := range orders {
+		if err := r.link.Send(proto.TypeParkedOrder, &proto.ParkedOrder{ID: uint64(id), Do: proto.ParkedRetry, By: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for done := 0; done < orders; {
+		_, msg, err := r.link.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := msg.(*proto.ParkedDone); ok {
+			done++
+		}
+	}
+	if took := time.Since(began); took > 3*lookWithin {
+		t.Errorf("%d decisions took %s", orders, took)
+	}
+}
+
 // An agent that is started again knows which tables were not read.
 func TestATableThatWasNotReadIsKnownAfterARestart(t *testing.T) {
 	t.Parallel()
