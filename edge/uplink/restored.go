@@ -36,7 +36,8 @@ import (
 // The region sends them again when the table fits, and asks for the box's behind them.
 // Where what was changed of it here is not known (it was refused, too, or is new), that
 // cannot be decided by itself: it all begins again, once, when the table would take
-// what the region sent of it.
+// what the region sent of it. One of which the database refused single rows, and has
+// them parked, waits until they are applied, or somebody discards them.
 
 // holdsBack is what may not leave yet.
 type holdsBack struct {

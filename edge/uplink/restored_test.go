@@ -448,6 +448,33 @@ func TestWhatIsLostOfATableThatWaitsForTheRegionsRowsIsTold(t *testing.T) {
 	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
 }
 
+// A table is not sent up while a row that the region has sent waits at the box, because
+// its unique number was given anew, say: without it the region would lose it.
+func TestATableOfWhichTheRegionsRowsWaitInADatabasePutBackIsSentWithThem(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `ALTER TABLE n ADD UNIQUE (v); INSERT INTO n VALUES (1, 'la', 'one')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.sendAll()
+	r.db.Exec(t, `INSERT INTO n VALUES (5, 'la', 'seven')`)
+	r.send("n", func(b *change.Builder, table int) {
+		b.AddRange(table, &change.KeyRange{UpTo: row(2, "")[:1], Rows: []change.Row{row(1, "region"), row(2, "seven")}})
+	})
+	r.until("the row that is refused is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	r.want("1 region", "5 seven")
+	r.healed()
+	r.until("the other table is not sent up", func() bool { return r.state("t") == proto.TableStreaming })
+	if s := r.state("n"); s != proto.TableLoading {
+		t.Errorf("the table is %s while a row of the region's waits", s)
+	}
+	r.db.Exec(t, `UPDATE n SET v = 'eight' WHERE id = 5`)
+	r.until("the row does not come", func() bool { return r.u.Down.State().Parked == 0 })
+	r.want("1 region", "2 seven", "5 eight")
+	r.look()
+	r.until("the table is not sent up", func() bool { return r.state("n") == proto.TableStreaming })
+}
+
 // sendAll has the box wait for the region's rows, and not know all that was changed
 // since its database was put back.
 func (r *tableRig) sendAll() {

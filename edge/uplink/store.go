@@ -38,7 +38,7 @@ type entry struct {
 	LoadNo      int64
 	Whole       bool // all rows that its facility had when this box took another's place are here
 	Unread      bool // what was changed here is not known; see unread.go
-	PutBack     bool // the region's rows did not fit; see restored.go
+	PutBack     bool // the region's rows did not fit, or some wait; see restored.go
 }
 
 func (s store) migrate(ctx context.Context) error {
@@ -65,7 +65,7 @@ func (s store) tables(ctx context.Context) (version uint64, list []entry, remove
 			return err
 		}
 		rows, err := tx.Query(ctx, `SELECT schema_name, table_name, class, facility_column, region_schema, policy, cloud_columns, tenant_column,
-			state, problems, load_after, rows_loaded, load_no, unread, whole, put_back FROM holdfast.synced_table ORDER BY 1, 2`)
+			state, problems, load_after, rows_loaded, load_no, unread, whole, `+waits+` FROM holdfast.synced_table s ORDER BY 1, 2`)
 		if err != nil {
 			return err
 		}
@@ -169,8 +169,8 @@ func (s store) mend(ctx context.Context, m mend) (begun bool, err error) {
 }
 
 const againSQL = `WITH again AS (UPDATE holdfast.synced_table s
-		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR ($3 OR $4 AND put_back) AND class = 'fact',
-			put_back = put_back AND ($2 OR ` + passedOver + `),
+		SET state = 'loading', load_after = NULL, rows_loaded = 0, problems = '[]', load_no = load_no + 1, unread = unread OR ($3 OR $4 AND (put_back OR rows_wait)) AND class = 'fact',
+			put_back = put_back AND ($2 OR ` + passedOver + `), rows_wait = rows_wait OR put_back AND ` + parkedRows + `,
 			resent = resent OR state = 'streaming' OR load_after IS NOT NULL
 		WHERE class <> 'master' AND ($2 OR schema_name || '.' || table_name = ANY ($1)) RETURNING schema_name, table_name)
 	DELETE FROM holdfast.left_out USING again WHERE (left_out.schema_name, left_out.table_name) = (again.schema_name, again.table_name)`
@@ -187,7 +187,7 @@ func (s store) again(ctx context.Context, ids []string, all, unread, lost bool) 
 // that wait for the region's rows are not.
 func (s store) facts(ctx context.Context) (map[string]int64, error) {
 	due := map[string]int64{}
-	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, load_no FROM holdfast.synced_table WHERE class = 'fact' AND state = 'loading' AND NOT put_back`)
+	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, load_no FROM holdfast.synced_table s WHERE class = 'fact' AND state = 'loading' AND NOT (`+waits+`)`)
 	if err != nil {
 		return nil, fmt.Errorf("read the synced tables: %w", err)
 	}
@@ -242,12 +242,31 @@ func (s store) comesAgain(ctx context.Context, facility string) error {
 	return nil
 }
 
-// putBack notes the tables that did not take the region's rows while this database
-// waited for them.
+// parkedRows says of a synced table s that rows of it wait here, and waits that it is not
+// sent up before it has the region's rows. While it is unread what waits of it cannot be
+// tried again: then it is read all the same.
+const (
+	parkedRows = `EXISTS (SELECT FROM holdfast.parked p
+	WHERE (p.direction, p.state, p.schema_name, p.table_name) = ('down', 'waiting', s.schema_name, s.table_name))`
+	waits = `s.put_back OR s.rows_wait AND NOT s.unread AND ` + parkedRows
+)
+
+// putBack notes the tables that did not take the region's rows, or not all of them, while
+// this database waited for them.
 func (s store) putBack(ctx context.Context) error {
-	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET put_back = s.class = 'fact' AND `+passedOver)
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET put_back = s.class = 'fact' AND `+passedOver+`, rows_wait = s.class = 'fact' AND `+parkedRows)
 	if err != nil {
 		return fmt.Errorf("note which tables the region's rows did not fit: %w", err)
+	}
+	return nil
+}
+
+// rowsCame notes that no rows of tables wait any more that did: what is parked of them
+// later is no matter of their load's.
+func (s store) rowsCame(ctx context.Context) error {
+	_, err := s.db.Exec(ctx, `UPDATE holdfast.synced_table s SET rows_wait = false WHERE rows_wait AND (unread OR NOT `+parkedRows+`)`)
+	if err != nil {
+		return fmt.Errorf("note which tables have the region's rows: %w", err)
 	}
 	return nil
 }

@@ -132,6 +132,9 @@ func (u *Uplink) settle(ctx context.Context) error {
 	if err := u.keepLeftOut(ctx); err != nil {
 		return err
 	}
+	if err := u.store.rowsCame(ctx); err != nil {
+		return err
+	}
 	version, list, removed, err := u.store.tables(ctx)
 	if err != nil {
 		return err
