@@ -57,7 +57,7 @@ func (h *Handler) registerParked() {
 	register(h, web.Operator, huma.Operation{
 		OperationID: "edit-parked", Method: http.MethodPatch, Path: "/api/v1/parked/{id}",
 		Summary: "Correct a parked change and try it at once", Tags: tags,
-		Description: "The region's row becomes what the change says; the facility keeps its own until somebody corrects it there. A change that was edited does not wait for a row that it refers to.",
+		Description: "The row becomes what the change says, in the region and then at the facility, as a change by whoever corrects it; the facility's version is kept among the conflicts. A change that was edited does not wait for a row that it refers to.",
 	}, h.editParked)
 	register(h, web.Operator, huma.Operation{
 		OperationID: "discard-parked", Method: http.MethodPost, Path: "/api/v1/parked/{id}/discard",

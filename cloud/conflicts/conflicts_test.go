@@ -137,10 +137,36 @@ func TestEveryDecisionIsSaidInPlainWords(t *testing.T) {
 		{record{Kind: "delete_origin_differs", Policy: "cloud", Decision: "cloud", EdgeRow: some}, "In this table the region decides: the row was deleted on both sides."},
 		{record{Kind: "update_origin_differs", Policy: "columns", Decision: "edge", EdgeRow: some, CloudRow: some}, "Its version stood on both sides."},
 		{record{Kind: "update_origin_differs", Policy: "columns", Decision: "merged", Fields: []string{"a", "price", "unit"}, CloudColumns: []string{"price", "unit", "x"}}, "the region's price and unit stood, and the facility's values in all others."},
+		{record{Kind: "update_origin_differs", Policy: "corrected", Decision: "cloud", EdgeRow: some, CloudRow: some, CloudBy: "olga"}, "so that it was parked. olga corrected it there, and the corrected version stood on both sides. The facility's is kept here."},
+		{record{Kind: "update_deleted", Policy: "corrected", Decision: "cloud", CloudRow: some, CloudBy: "olga"}, "olga corrected it there, and the corrected row stood on both sides; the facility had deleted it."},
+		{record{Kind: "delete_origin_differs", Policy: "corrected", Decision: "cloud", EdgeRow: some, CloudBy: "olga"}, "olga corrected what was parked, and the row was deleted on both sides."},
 	} {
 		if got := c.r.summary(); !strings.HasSuffix(got, c.want) {
 			t.Errorf("%s %s: %q", c.r.Kind, c.r.Decision, got)
 		}
+	}
+}
+
+// What the facility had before it was corrected is written like any other version.
+func TestTheVersionBeforeACorrectionIsRestored(t *testing.T) {
+	t.Parallel()
+	d, pool := newDesk(t)
+	ctx := t.Context()
+	if _, err := pool.Exec(ctx, `UPDATE holdfast.conflict SET policy = 'corrected', decision = 'cloud', edge_row = edge_row || '{"quantity": "2400"}', cloud_row = edge_row,
+		fields = '{quantity}', edge_at = NULL WHERE id = $1`, conflictstest.Quantity); err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Show(ctx, conflictstest.Quantity)
+	if err != nil || c.Now.Changed || c.Decision != "cloud" || c.EdgeAt != nil {
+		t.Errorf("shown as %+v, %v", c, err)
+	}
+	done, err := d.Restore(ctx, conflictstest.Quantity, "omar", v1.ConflictRestore{})
+	if err != nil || done.Version != "edge" || len(done.Warnings) > 0 {
+		t.Fatalf("restored %+v, %v", done, err)
+	}
+	var quantity int
+	if err := pool.QueryRow(ctx, `SELECT quantity FROM orders WHERE id = $1`, conflictstest.QuantityOrder).Scan(&quantity); err != nil || quantity != 2400 {
+		t.Errorf("the quantity is %d, %v", quantity, err)
 	}
 }
 

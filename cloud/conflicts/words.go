@@ -17,6 +17,10 @@ const (
 	merged = "merged"
 )
 
+// corrected is a conflict's policy where a person decided: the facility's change
+// was parked in the region, and corrected there.
+const corrected = "corrected"
+
 // conflict is the record for readers of the list.
 func (r *record) conflict() v1.Conflict {
 	c := v1.Conflict{
@@ -65,6 +69,9 @@ func short(s string) string {
 
 // summary says in plain words what happened, what was decided, and why.
 func (r *record) summary() string {
+	if r.Policy == corrected {
+		return r.correction()
+	}
 	var what string
 	switch r.Kind {
 	case "insert_exists":
@@ -77,6 +84,17 @@ func (r *record) summary() string {
 		what = "The facility and the region both changed this row before either had heard of the other."
 	}
 	return what + " " + r.why()
+}
+
+func (r *record) correction() string {
+	who := cmp.Or(r.CloudBy, "Somebody in the region")
+	switch {
+	case r.CloudRow == nil:
+		return fmt.Sprintf("The region's database had refused the facility's change of this row, so that it was parked. %s corrected what was parked, and the row was deleted on both sides.", who)
+	case r.EdgeRow == nil:
+		return fmt.Sprintf("The region's database had refused the facility's change of this row, so that it was parked. %s corrected it there, and the corrected row stood on both sides; the facility had deleted it.", who)
+	}
+	return fmt.Sprintf("The region's database had refused the facility's version of this row, so that it was parked. %s corrected it there, and the corrected version stood on both sides. The facility's is kept here.", who)
 }
 
 func (r *record) why() string {

@@ -41,6 +41,9 @@ func (v conflictView) CloudStood() bool { return v.Decision == "cloud" }
 // Merged reports that each side's own columns stood.
 func (v conflictView) Merged() bool { return v.Decision == "merged" }
 
+// Corrected reports that the facility's version was corrected while it was parked.
+func (v conflictView) Corrected() bool { return v.Policy == "corrected" }
+
 // Whole reports that both sides had the row.
 func (v conflictView) Whole() bool { return v.HasEdge && v.HasCloud }
 
@@ -73,11 +76,17 @@ func (v conflictView) HistoryWord(what string) string {
 		}
 		return "Changed at the facility"
 	case "cloud_changed":
+		if v.Corrected() {
+			return "Corrected in the region"
+		}
 		if !v.HasCloud {
 			return "Deleted in the region"
 		}
 		return "Changed in the region"
 	case "decided":
+		if v.Corrected() {
+			return "The box at the facility took the correction over, and kept both versions here"
+		}
 		return "The box at the facility decided, and kept both versions here"
 	case v1.ConflictAcknowledged:
 		return "Kept as it is"

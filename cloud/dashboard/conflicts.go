@@ -271,7 +271,11 @@ func newConflictRow(c v1.Conflict, place string) conflictRow {
 	if place == "" {
 		place = c.Facility
 	}
-	return conflictRow{Conflict: c, Shown: conflictState(c.State), What: wordOf(conflictKinds, c.Kind), Place: place}
+	what := wordOf(conflictKinds, c.Kind)
+	if c.Policy == "corrected" {
+		what = "Corrected while it was parked"
+	}
+	return conflictRow{Conflict: c, Shown: conflictState(c.State), What: what, Place: place}
 }
 
 // keepMany acknowledges all open conflicts that the list shows, on all pages.

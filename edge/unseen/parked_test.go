@@ -135,3 +135,35 @@ func TestWhatTheRegionAppliesLateStandsOnBothSides(t *testing.T) {
 	}
 	r.wantConflicts(`(update_origin_differs,edge,1,bad,base,"{v,price}","","")`, `(delete_origin_differs,edge,2,bad,,{},"","")`, `(update_origin_differs,edge,30,bad,C,"{v,price}","","")`)
 }
+
+// A correction is a change by whoever made it: it stands on both sides, and what
+// the facility had is kept. What was changed there since then, unseen, stands.
+func TestACorrectionOfAParkedChangeStandsOnBothSides(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{park: true})
+	r.edge.tx(rowsSQL)
+	r.rest()
+	r.region.tx(`ALTER TABLE t ADD CONSTRAINT strict CHECK (v <> 'bad') NOT VALID`)
+	r.edge.tx(`UPDATE t SET v = 'bad' WHERE id IN (1, 2, 3)`)
+	r.edge.tx(`INSERT INTO t VALUES (30, 'la', 'bad', '1', 'b')`)
+	r.up(1000)
+	r.region.untilLines(`SELECT count(*) FROM holdfast.parked WHERE state = 'waiting'`, "(4)")
+	r.region.tx(`UPDATE t SET price = '5' WHERE id = 2`)
+	r.rest()
+	// All at once: each is of its own author all the same.
+	r.region.tx(`UPDATE holdfast.parked SET row = row || '{"v": "good"}', edited_by = CASE key->>'id' WHEN '1' THEN 'olga' ELSE 'otto' END, tried_at = NULL
+		WHERE key->>'id' IN ('1', '3', '30')`)
+	r.region.untilLines(waitingSQL, "(t,2,update,check)")
+	r.region.db.Exec(t, `ALTER TABLE t DROP CONSTRAINT strict`)
+	r.region.untilLines(waitingSQL)
+	r.edge.tx(`UPDATE t SET v = 'newer' WHERE id = 3`)
+	r.noneWait()
+	if got := fmt.Sprint(r.edge.lines(`SELECT id, v, price FROM t WHERE id IN (1, 2, 3, 30) ORDER BY id`)); got != "[(1,good,1) (2,bad,1) (3,newer,1) (30,good,1)]" {
+		t.Errorf("in the end it is %s", got)
+	}
+	r.wantConflicts(`(update_origin_differs,cloud,1,bad,good,{v},"",olga)`, `(update_origin_differs,edge,2,bad,base,"{v,price}","","")`,
+		`(update_origin_differs,edge,3,newer,good,{v},"",otto)`, `(update_origin_differs,cloud,30,bad,good,{v},"",otto)`)
+	if got := fmt.Sprint(r.region.lines(`SELECT key->>'id' AS id, policy, edge_at IS NULL AS timeless FROM holdfast.conflict ORDER BY 1`)); got != "[(1,corrected,t) (2,edge,f) (3,edge,f) (30,corrected,t)]" {
+		t.Errorf("decided by %s", got)
+	}
+}

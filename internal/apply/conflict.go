@@ -27,6 +27,10 @@ type conflict struct {
 	echo bool
 }
 
+// policyCorrected is what a record has for its policy where no table's policy
+// decided, but whoever corrected the row while it was parked.
+const policyCorrected Policy = "corrected"
+
 const conflictColumns = 15
 
 // conflictSQL takes an array of text for each of conflictColumns, then the
@@ -80,13 +84,19 @@ func (c *conflict) record() (change.Row, error) {
 		edge, cloud = cloud, edge
 		touch = &Touch{Position: e.src.seen, CommitMicros: e.src.tx.CommitMicros}
 	}
+	var edgeAt any // not known of what was parked
+	if c.policy != policyCorrected {
+		edgeAt = fmt.Sprint(touch.CommitMicros)
+	}
 	row := make(change.Row, 0, conflictColumns)
 	for _, v := range []any{
 		sh.target.schema, sh.target.name, key, string(c.verdict.kind), string(c.policy), string(c.verdict.decision),
 		edge, cloud, fields, touch.Position.String(), e.src.position().String(),
-		fmt.Sprint(touch.CommitMicros), fmt.Sprint(e.src.tx.CommitMicros), touch.By, e.src.by(),
+		edgeAt, fmt.Sprint(e.src.tx.CommitMicros), touch.By, e.src.by(),
 	} {
 		switch v := v.(type) {
+		case nil:
+			row = append(row, nil)
 		case string:
 			row = append(row, []byte(v))
 		case map[string]*string:

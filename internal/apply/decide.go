@@ -198,7 +198,7 @@ func decideUpdate(sh *shape, e *entry, local change.Row, t *Touch, policy Policy
 // because a change that was parked in the region is applied. What was changed
 // here since then stands and is no conflict. What the region's people had made
 // of the row meanwhile, which is here already, does not stand, and that is one.
-func (v *verdict) ofEcho(sh *shape, e *entry, local change.Row, t *Touch) {
+func (v *verdict) ofEcho(t *Touch) {
 	v.kind, v.fields, v.decision = "", nil, ""
 	switch {
 	case t != nil || v.do == doNothing:
@@ -208,14 +208,26 @@ func (v *verdict) ofEcho(sh *shape, e *entry, local change.Row, t *Touch) {
 	case v.do == doInsert:
 		v.kind = DeleteOriginDiffers
 	default:
-		v.kind = UpdateOriginDiffers
-		for _, c := range sh.without(e.absent) {
-			if !same(local[c], e.row[c]) {
-				v.fields = append(v.fields, c)
-			}
-		}
+		v.kind, v.fields = UpdateOriginDiffers, v.columns
 	}
 	v.decision = DecidedEdge
+}
+
+// ofCorrection is about a row that somebody in the region corrected while this
+// facility's change of it was parked there. The correction stands, and what it
+// replaces here is told.
+func (v *verdict) ofCorrection() {
+	switch v.do {
+	case doNothing:
+		return
+	case doDelete:
+		v.kind = DeleteOriginDiffers
+	case doInsert:
+		v.kind = UpdateDeleted
+	default:
+		v.kind, v.fields = UpdateOriginDiffers, v.columns
+	}
+	v.decision = DecidedCloud
 }
 
 // ofPutBack is about a row of a database that was put back, of which it is not known

@@ -15,7 +15,9 @@ import (
 //   - on the way up every fact row that was applied late goes down as an echo,
 //     behind a note of how much of the facility's stream it is made of. At the
 //     box it is no change of the region's, so that what people changed there
-//     since then stands, and is no conflict;
+//     since then stands, and is no conflict. One that somebody corrected is a
+//     change of his: it has an author, and what the facility has of the row does
+//     not stand, unless it was changed there since;
 //   - on the way down decide.go has sent what must be sent, and what is left is a
 //     change that somebody corrected: the other side has it uncorrected.
 //
@@ -24,6 +26,10 @@ import (
 // ToPrefix is the prefix of the message that names the only facility that a
 // transaction is for.
 const ToPrefix = "holdfast.to"
+
+// AuthorPrefix is the prefix of the message that says who made a transaction. An
+// echo has one when it is of a correction.
+const AuthorPrefix = "holdfast.author"
 
 // late is a parked change that is being tried.
 type late struct {
@@ -42,7 +48,7 @@ func newLate(sh *shape, p *parkedRow, d Direction) late {
 		}
 		l.src = &source{tx: tx, epoch: p.epoch, seen: p.seen}
 	}
-	if sh.class != Fact || len(sh.key) == 0 || d == Down && !p.edited {
+	if sh.class != Fact || len(sh.key) == 0 || d == Down && p.editedBy == "" {
 		return l
 	}
 	c := sh.trim(p.change)
@@ -63,7 +69,7 @@ func newLate(sh *shape, p *parkedRow, d Direction) late {
 
 // lateChange is the change as it is applied.
 func (x *execution) lateChange(l *late) *change.Change {
-	if l.row.ofRange && !l.row.edited && l.row.change.Row != nil {
+	if l.row.ofRange && l.row.editedBy == "" && l.row.change.Row != nil {
 		return x.asRange(l.shape, l.row.change)
 	}
 	return l.row.change
@@ -111,6 +117,9 @@ func (x *execution) echo(ctx context.Context, list []late, before map[rowAt]chan
 	var calls []call
 	if x.facts == nil {
 		calls = append(calls, call{sql: "SELECT pg_logical_emit_message(true, '" + ToPrefix + "', $1::text)", args: []arg{textArg(x.facility)}})
+		if by := corrector(list); by != "" {
+			calls = append(calls, call{sql: "SELECT pg_logical_emit_message(true, '" + AuthorPrefix + "', $1::text)", args: []arg{textArg(by)}})
+		}
 	}
 	told := map[rowAt]bool{}
 	for i := range list {
@@ -137,4 +146,14 @@ func (x *execution) echo(ctx context.Context, list []late, before map[rowAt]chan
 	}
 	_, err = x.pipeline(ctx, calls)
 	return err
+}
+
+// corrector is who corrected the changes last, empty when nobody did.
+func corrector(list []late) (by string) {
+	for i := range list {
+		if p := list[i].row; p.editedBy != "" {
+			by = p.editedBy
+		}
+	}
+	return by
 }

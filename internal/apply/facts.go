@@ -339,13 +339,19 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				t = x.sentWhole(w, i, &touch)
 			}
 			policy := w.policy
-			echo := w.entries[i].src.echo()
+			echo, corrected := w.entries[i].src.echo(), w.entries[i].src.corrected()
 			if echo {
 				policy = PolicyEdge
 			}
 			v := decide(w.shape, &w.entries[i], w.local[i], t, policy)
-			if echo {
-				v.ofEcho(w.shape, &w.entries[i], w.local[i], t)
+			switch {
+			case corrected && t == nil:
+				policy = policyCorrected
+				v.ofCorrection()
+			case corrected: // a conflict as any other
+				policy = w.policy
+			case echo:
+				v.ofEcho(t)
 			}
 			w.add(i, &v)
 			if t != nil {
@@ -359,11 +365,13 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				x.lacking = append(x.lacking, lackingRow{w.shape, w.keys[i]})
 			}
 			by := t
-			if t == nil && untold {
+			if policy == policyCorrected {
+				by = &Touch{Position: w.entries[i].src.seen}
+			} else if t == nil && untold {
 				by = v.ofPutBack(x.facts.now)
 			}
 			if v.kind != "" {
-				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo})
+				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo && !corrected})
 			}
 			if x.sentBack(w, i, t, &v); v.assert != nil {
 				c, err := assertCall(w.shape, v.assert)

@@ -43,12 +43,13 @@ type parkedRow struct {
 	commitMicros int64
 	cause        cause
 
-	// On the way down: what the sender had seen, who made the change, whether it
-	// is only a row of a range, and whether somebody has corrected it.
+	// On the way down: what the sender had seen, who made the change, and whether
+	// it is only a row of a range.
 	seen    change.Position
 	by      string
 	ofRange bool
-	edited  bool
+
+	editedBy string // who corrected it; empty for nobody
 }
 
 // keyHash names a row of a table, or a value that foreign keys refer to.
@@ -204,7 +205,8 @@ type kept struct {
 	SeenEpoch        int64
 	SeenSeq          int64
 	By               string
-	OfRange, Edited  bool
+	OfRange          bool
+	EditedBy         string
 }
 
 // restore makes the change again.
@@ -219,7 +221,7 @@ func (k *kept) restore() (*parkedRow, error) {
 	}
 	p := &parkedRow{id: k.ID, table: t, change: &change.Change{}, epoch: uint64(k.Epoch), seq: uint64(k.Seq)}
 	p.seen = change.Position{Epoch: uint64(k.SeenEpoch), Seq: uint64(k.SeenSeq)}
-	p.by, p.ofRange, p.edited = k.By, k.OfRange, k.Edited
+	p.by, p.ofRange, p.editedBy = k.By, k.OfRange, k.EditedBy
 	if k.Micros != nil {
 		p.commitMicros = *k.Micros
 	}

@@ -32,6 +32,7 @@ type waiting struct {
 	age             time.Duration // since it was tried
 	bytes           int
 	reason          Reason
+	edited          bool // somebody corrected it
 	schema, name    string
 	row             *parkedRow // once it is loaded
 	target          string     // the target's schema
@@ -41,6 +42,11 @@ type waiting struct {
 type chain struct {
 	rows []*waiting
 	into *chain // what it was joined with
+}
+
+// edited reports whether somebody has corrected one of the changes.
+func (c *chain) edited() bool {
+	return slices.ContainsFunc(c.rows, func(w *waiting) bool { return w.edited })
 }
 
 func (c *chain) root() *chain {
@@ -56,7 +62,7 @@ const retrySQL = `WITH p AS (SELECT epoch, seq FROM holdfast.position WHERE faci
 SELECT pg_logical_emit_message(true, '` + OriginPrefix + `', $2::text || ' ' || $1::text || ' ' || epoch || ':' || seq) FROM p`
 
 const waitingSQL = `SELECT id, schema_name, table_name, key_hash, old_key_hash, provides, CASE WHEN edited_by = '' THEN waits_for ELSE '{}' END, attempts, tried_at IS NOT NULL,
-  coalesce(extract(epoch FROM clock_timestamp() - tried_at), 0)::float8, bytes, reason
+  coalesce(extract(epoch FROM clock_timestamp() - tried_at), 0)::float8, bytes, reason, edited_by <> ''
 FROM holdfast.parked WHERE facility = $1 AND direction = $2 AND state = 'waiting' ORDER BY id`
 
 // round tries what is due of a facility in one transaction, and reports
@@ -147,7 +153,7 @@ func (r *retrier) list(ctx context.Context, s *session, a *Applier) ([]*waiting,
 		var hash, old []byte
 		var provides, waits [][]byte
 		var age float64
-		err := row.Scan(&w.id, &w.schema, &w.name, &hash, &old, &provides, &waits, &w.attempts, &w.tried, &age, &w.bytes, &w.reason)
+		err := row.Scan(&w.id, &w.schema, &w.name, &hash, &old, &provides, &waits, &w.attempts, &w.tried, &age, &w.bytes, &w.reason, &w.edited)
 		w.table, w.age = w.schema+"."+w.name, time.Duration(age*float64(time.Second))
 		if w.age < -time.Minute {
 			w.age = math.MaxInt64 // the database's clock was put back since, so that it was long ago

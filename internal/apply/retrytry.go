@@ -20,6 +20,12 @@ func (r *retrier) try(ctx context.Context, s *session, a *Applier, due []*chain,
 			provides[h]++
 		}
 	}
+	if a.cfg.Direction == Up {
+		// A correction goes in a transaction of its own, which has an author; see echo.go.
+		if n := slices.IndexFunc(due, (*chain).edited); n >= 0 && len(due) > 1 {
+			due, o.cut = due[:max(n, 1)], true
+		}
+	}
 	rows, size := 0, 0
 	for i, c := range due {
 		for _, w := range c.rows {
@@ -77,7 +83,7 @@ type trial struct {
 const (
 	keptHead = `SELECT id, schema_name, table_name, op, key, row, old_key, columns, epoch, seq, (extract(epoch FROM commit_at) * 1000000)::bigint, `
 	// Locked, so that nobody removes one by hand that is just being applied.
-	keptTail = `, edited_by <> '' FROM holdfast.parked WHERE id = ANY ($1) AND state = 'waiting' FOR UPDATE`
+	keptTail = `, edited_by FROM holdfast.parked WHERE id = ANY ($1) AND state = 'waiting' FOR UPDATE`
 	keptSQL  = keptHead + `0::bigint, 0::bigint, '', false` + keptTail
 	// keptDownSQL also reads what is decided by.
 	keptDownSQL = keptHead + `seen_epoch, seen_seq, made_by, of_range` + keptTail

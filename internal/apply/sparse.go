@@ -37,6 +37,10 @@ func (s *source) echo() bool {
 	return false
 }
 
+// corrected reports whether the rows of an echo are what somebody in the region
+// made of this facility's changes; by says who.
+func (s *source) corrected() bool { return s.echo() && s.by() != "" }
+
 func noteOf(tx *change.Tx, word string) string {
 	about := ""
 	for i := range tx.Changes {

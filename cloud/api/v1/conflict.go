@@ -19,7 +19,7 @@ type Conflict struct {
 	Key      map[string]*string `json:"key" doc:"The row's key: values as text by column"`
 	Label    string             `json:"label" doc:"What people call the row, as far as its columns tell"`
 	Kind     string             `json:"kind" enum:"insert_exists,update_origin_differs,update_deleted,delete_origin_differs" doc:"insert_exists: both added it; update_origin_differs: both changed it; update_deleted: the region changed it and the facility deleted it; delete_origin_differs: the region deleted it and the facility changed it"`
-	Policy   string             `json:"policy" enum:"edge,cloud,columns"`
+	Policy   string             `json:"policy" enum:"edge,cloud,columns,corrected" doc:"The table's policy; corrected: the facility's change was parked in the region, and somebody corrected it there"`
 	Decision string             `json:"decision" enum:"edge,cloud,merged" doc:"Whose version stands"`
 	Summary  string             `json:"summary" doc:"What happened and what was decided, in a sentence or two"`
 	Fields   []string           `json:"fields" doc:"Columns whose values differ"`

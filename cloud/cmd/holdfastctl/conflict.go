@@ -50,12 +50,17 @@ func (a *app) printConflict(d v1.ConflictDetail, zone *time.Location) {
 			stateText += ": " + oneLine(r.Note)
 		}
 	}
+	atEdge := a.whoWhen(d.EdgeBy, d.EdgeAt, zone) + ", transaction " + d.EdgeSeq
+	inCloud := [2]string{"Region changed it", a.whoWhen(d.CloudBy, d.CloudAt, zone) + ", transaction " + d.CloudSeq}
+	if d.Policy == "corrected" {
+		atEdge, inCloud[0] = "what had been parked in the region, and refused there", "Region corrected it"
+	}
 	a.pairs(a.out, [][2]string{
 		{"Conflict", d.ID},
 		{"Row", tableName(d.Schema, d.Table) + " " + oneLine(d.Label) + " of " + d.Facility},
 		{"What", d.Summary},
-		{"Facility changed it", a.whoWhen(d.EdgeBy, d.EdgeAt, zone) + ", transaction " + d.EdgeSeq},
-		{"Region changed it", a.whoWhen(d.CloudBy, d.CloudAt, zone) + ", transaction " + d.CloudSeq},
+		{"Facility changed it", atEdge},
+		inCloud,
 		{"Decided", a.whoWhen("", &d.At, zone)},
 		{"State", stateText},
 	})

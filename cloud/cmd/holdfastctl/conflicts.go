@@ -150,15 +150,18 @@ func (a *app) conflictRows(list []v1.Conflict) [][]cell {
 	rows := make([][]cell, 0, len(list))
 	for _, x := range list {
 		rows = append(rows, []cell{
-			c(a.clockTime(&x.At)), c(x.Facility), c(tableName(x.Schema, x.Table)), c(oneLine(x.Label)), c(conflictWhat(x.Kind)),
+			c(a.clockTime(&x.At)), c(x.Facility), c(tableName(x.Schema, x.Table)), c(oneLine(x.Label)), c(conflictWhat(x)),
 			c(standsWord(x.Decision)), conflictState(x.State), c(x.ID),
 		})
 	}
 	return rows
 }
 
-func conflictWhat(kind string) string {
-	switch kind {
+func conflictWhat(x v1.Conflict) string {
+	if x.Policy == "corrected" {
+		return "corrected while it was parked"
+	}
+	switch x.Kind {
 	case "insert_exists":
 		return "both added it"
 	case "update_origin_differs":
@@ -168,7 +171,7 @@ func conflictWhat(kind string) string {
 	case "delete_origin_differs":
 		return "region deleted, facility changed"
 	}
-	return kind
+	return x.Kind
 }
 
 func standsWord(decision string) string {

@@ -209,9 +209,10 @@ func (a *app) parkedEdit() *cobra.Command {
 	var set, null []string
 	cmd := a.parkedDo(&cobra.Command{
 		Use: "edit ID --set COLUMN=VALUE", Short: "Correct a parked change and try it at once",
-		Long: `Correct a parked change. The region's row becomes what it says then; the
-facility keeps its own until somebody corrects it there. Values are written as
-PostgreSQL prints them; --null sets a column to NULL.`,
+		Long: `Correct a parked change. The row becomes what it says then, in the region and
+at the facility, as a change made by you; the facility's version is kept among
+the conflicts. Values are written as PostgreSQL prints them; --null sets a
+column to NULL.`,
 		Example: "  holdfastctl parked edit 17 --set name='Bolt, long' --null note",
 	}, func(cmd *cobra.Command, cl *v1.Client, id int64) error {
 		in := v1.ParkedEdit{Set: map[string]*string{}}
