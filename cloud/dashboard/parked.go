@@ -138,6 +138,8 @@ type parkedRowView struct {
 	Columns []parkedColumn
 	CanWork bool
 	Wrong   string
+	// Outcome is what came of trying it just now.
+	Outcome string
 }
 
 // parkedColumn is a column with its field of the form.
@@ -189,7 +191,7 @@ func (u *UI) showParked(w http.ResponseWriter, r *http.Request, status int, wron
 		return
 	}
 	who, _ := web.From(r.Context())
-	v := parkedRowView{parkedLine: parkedLine{row.Parked}, Row: row, Wrong: wrong}
+	v := parkedRowView{parkedLine: parkedLine{row.Parked}, Row: row, Wrong: wrong, Outcome: r.URL.Query().Get("outcome")}
 	v.CanWork = who.Can(web.Operator) && row.State == "waiting"
 	for i, c := range row.Columns {
 		one := parkedColumn{ParkedColumn: c}
@@ -236,7 +238,8 @@ func isRefused(err error) bool {
 	return ok
 }
 
-func (u *UI) parkedForm(do func(r *http.Request, id int64, by string) error) http.Handler {
+// parkedForm does something and shows the change again, with what came of it.
+func (u *UI) parkedForm(do func(r *http.Request, id int64, by string) (outcome string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, formMaxBytes)
 		if err := r.ParseForm(); err != nil {
@@ -245,19 +248,24 @@ func (u *UI) parkedForm(do func(r *http.Request, id int64, by string) error) htt
 		}
 		who, _ := web.From(r.Context())
 		id := parkedID(r)
-		if err := do(r, id, who.Name); err != nil {
+		outcome, err := do(r, id, who.Name)
+		if err != nil {
 			u.parkedFailed(w, r, err)
 			return
 		}
-		http.Redirect(w, r, parkedPathPrefix+url.PathEscape(strconv.FormatInt(id, 10)), http.StatusSeeOther)
+		page := parkedPathPrefix + url.PathEscape(strconv.FormatInt(id, 10))
+		if outcome != "" {
+			page += "?outcome=" + url.QueryEscape(outcome)
+		}
+		http.Redirect(w, r, page, http.StatusSeeOther)
 	})
 }
 
 // editParked takes over the fields that differ from what the form showed.
-func (u *UI) editParked(r *http.Request, id int64, by string) error {
+func (u *UI) editParked(r *http.Request, id int64, by string) (outcome string, err error) {
 	row, err := u.d.Parked.Show(r.Context(), id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	set := map[string]*string{}
 	for i, c := range row.Columns {
@@ -274,22 +282,22 @@ func (u *UI) editParked(r *http.Request, id int64, by string) error {
 		}
 	}
 	if len(set) == 0 {
-		return nil
+		return "", nil
 	}
-	_, err = u.d.Parked.Edit(r.Context(), id, set, by)
-	return err
+	row, err = u.d.Parked.Edit(r.Context(), id, set, by)
+	return row.Outcome, err
 }
 
-func (u *UI) discardParked(r *http.Request, id int64, by string) error {
+func (u *UI) discardParked(r *http.Request, id int64, by string) (outcome string, err error) {
 	if r.PostFormValue("sure") == "" {
-		return &parked.InvalidError{Text: "was not discarded", Remedy: "Tick that you are sure, and press Discard again."}
+		return "", &parked.InvalidError{Text: "was not discarded", Remedy: "Tick that you are sure, and press Discard again."}
 	}
-	return u.d.Parked.Discard(r.Context(), id, by)
+	return "", u.d.Parked.Discard(r.Context(), id, by)
 }
 
-func (u *UI) retryParked(r *http.Request, id int64, by string) error {
-	_, err := u.d.Parked.Retry(r.Context(), id, by)
-	return err
+func (u *UI) retryParked(r *http.Request, id int64, by string) (outcome string, err error) {
+	row, err := u.d.Parked.Retry(r.Context(), id, by)
+	return row.Outcome, err
 }
 
 // mountParked adds the pages. Whoever may look sees them, operators decide.

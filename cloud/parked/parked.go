@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -132,7 +133,7 @@ func (r *Room) Show(ctx context.Context, id int64) (v1.ParkedRow, error) {
 	return row.beside(block)
 }
 
-// Edit gives columns of a waiting change other values and has it tried at once.
+// Edit gives columns of a waiting change other values, has it tried at once, and says what came of it.
 func (r *Room) Edit(ctx context.Context, id int64, set map[string]*string, by string) (v1.ParkedRow, error) {
 	o := proto.ParkedOrder{Do: proto.ParkedEdit}
 	for name, v := range set {
@@ -146,8 +147,7 @@ func (r *Room) Edit(ctx context.Context, id int64, set map[string]*string, by st
 	if err != nil {
 		return v1.ParkedRow{}, err
 	}
-	r.again(row)
-	return r.Show(ctx, id)
+	return r.outcome(ctx, row)
 }
 
 // Discard ends a waiting change without applying it. What waits behind it is
@@ -164,18 +164,63 @@ func (r *Room) Discard(ctx context.Context, id int64, by string) error {
 	return err
 }
 
-// Retry has a waiting change, and with it what waits of its facility, tried at once.
+// Retry has a waiting change, and with it what waits of its facility, tried at once, and
+// says what came of it.
 func (r *Room) Retry(ctx context.Context, id int64, by string) (v1.ParkedRow, error) {
 	change, err := r.changer(ctx, id, by, proto.ParkedOrder{Do: proto.ParkedRetry})
 	if err != nil {
 		return v1.ParkedRow{}, err
 	}
-	row, err := r.store.retry(ctx, id, change)
+	row, err := r.store.retry(change)
 	if err != nil {
 		return v1.ParkedRow{}, err
 	}
-	r.again(row)
-	return r.Show(ctx, id)
+	return r.outcome(ctx, row)
+}
+
+// outcomeWait is how long whoever decides waits for what comes of it, and
+// outcomeEvery how often that is looked for.
+const (
+	outcomeWait  = 5 * time.Second
+	outcomeEvery = 50 * time.Millisecond
+)
+
+// outcome has the change tried and says what came of it. before is the change as
+// it was until then.
+func (r *Room) outcome(ctx context.Context, before record) (v1.ParkedRow, error) {
+	r.again(before)
+	tick, enough := time.NewTicker(outcomeEvery), time.NewTimer(outcomeWait)
+	defer tick.Stop()
+	defer enough.Stop()
+	for late := false; ; {
+		now, err := r.store.one(ctx, before.ID)
+		if err != nil {
+			return v1.ParkedRow{}, err
+		}
+		outcome := ""
+		switch {
+		case now.State == "applied":
+			outcome = v1.ParkedApplied
+		case now.State != "waiting":
+			outcome = v1.ParkedEnded
+		case now.TriedAt != nil && (before.TriedAt == nil || !now.TriedAt.Equal(*before.TriedAt)):
+			outcome = v1.ParkedRefused
+		case late || now.WaitsFor != nil && before.EditedBy == now.EditedBy:
+			outcome = v1.ParkedWaits
+		}
+		if outcome != "" {
+			row, err := r.Show(ctx, before.ID)
+			row.Outcome = outcome
+			return row, err
+		}
+		select {
+		case <-ctx.Done():
+			return v1.ParkedRow{}, ctx.Err()
+		case <-enough.C:
+			late = true
+		case <-tick.C:
+		}
+	}
 }
 
 // RetryAll has everything that waits of a facility tried at once, or of all
@@ -235,6 +280,9 @@ func (r *record) beside(block *apply.Blocker) (v1.ParkedRow, error) {
 		return v1.ParkedRow{}, err
 	}
 	out := v1.ParkedRow{Parked: p, Behind: r.Behind, Dependants: r.Dependants, Columns: []v1.ParkedColumn{}}
+	if r.WaitsFor != nil {
+		out.WaitsFor = *r.WaitsFor
+	}
 	row := map[string]*string{}
 	if r.Row != nil {
 		if row, err = values(r.Row); err != nil {

@@ -38,11 +38,12 @@ type record struct {
 	EndedAt                 *time.Time
 	Row, Columns            []byte // JSON; nil in lists
 	Behind, Dependants      int
+	WaitsFor                *int64
 }
 
 const listSQL = `
 	SELECT id, direction, box_id, facility, schema_name, table_name, key, op, reason, code, constraint_name, message, remedy, state,
-	       epoch, seq, commit_at, parked_at, attempts, tried_at, edited_by, ended_by, ended_at, NULL::jsonb, NULL::jsonb, 0, 0
+	       epoch, seq, commit_at, parked_at, attempts, tried_at, edited_by, ended_by, ended_at, NULL::jsonb, NULL::jsonb, 0, 0, NULL::bigint
 	  FROM holdfast.parked
 	 WHERE ($1 = '' OR facility = $1) AND ($2 = '' OR schema_name = $2) AND ($3 = '' OR table_name = $3)
 	   AND ($4 = '' OR reason = $4) AND ($5 = '' OR state = $5) AND ($6::bigint = 0 OR id < $6::bigint) AND ($8 = '' OR direction = $8)
@@ -83,7 +84,11 @@ const oneSQL = `
 	       (SELECT count(*) FROM holdfast.parked b WHERE b.facility = p.facility AND b.direction = p.direction AND b.state = 'waiting'
 	           AND b.id > p.id AND (b.key_hash = p.key_hash OR b.old_key_hash = p.key_hash))::int,
 	       (SELECT count(*) FROM holdfast.parked c WHERE c.facility = p.facility AND c.direction = p.direction AND c.state = 'waiting'
-	           AND c.waits_for && p.provides)::int
+	           AND c.waits_for && p.provides)::int,
+	       (SELECT min(a.id) FROM holdfast.parked a WHERE p.state = 'waiting' AND p.reason IN ('behind', 'parent')
+	           AND a.facility = p.facility AND a.direction = p.direction AND a.state = 'waiting' AND a.id <> p.id
+	           AND (a.id < p.id AND (a.key_hash IN (p.key_hash, p.old_key_hash) OR a.old_key_hash IN (p.key_hash, p.old_key_hash))
+	                OR p.edited_by = '' AND a.provides && p.waits_for))
 	  FROM holdfast.parked p WHERE p.id = $1`
 
 func (s store) one(ctx context.Context, id int64) (record, error) { return readOne(ctx, s.db, id) }
@@ -180,6 +185,10 @@ func (s store) edit(ctx context.Context, id int64, set map[string]*string, by st
 				return nil, &InvalidError{name, "is of the key, which says which row it is", "Correct it at the facility, or discard the change."}
 			case v != nil && (len(*v) > valueMaxBytes || strings.ContainsRune(*v, 0)):
 				return nil, &InvalidError{name, fmt.Sprintf("takes text of at most %d bytes here", valueMaxBytes), "Correct it at the facility."}
+			case v != nil:
+				if err := fits(ctx, tx, columns[at], *v); err != nil {
+					return nil, err
+				}
 			}
 		}
 		was, err := values(r.Row)
@@ -192,13 +201,40 @@ func (s store) edit(ctx context.Context, id int64, set map[string]*string, by st
 				before[name] = v
 			}
 		}
-		_, err = tx.Exec(ctx, `UPDATE holdfast.parked SET row = row || $2::jsonb, edited_by = $3, attempts = 0, tried_at = NULL WHERE id = $1`, id, set, by)
+		_, err = tx.Exec(ctx, `UPDATE holdfast.parked SET row = row || $2::jsonb, edited_by = $3 WHERE id = $1`, id, set, by)
 		if err != nil {
 			return nil, fmt.Errorf("edit parked change %d: %w", id, err)
 		}
 		return map[string]any{"before": before, "after": set}, nil
 	})
 }
+
+// fits refuses a value that is not of the column's type, as far as this database
+// knows the type.
+func fits(ctx context.Context, tx pgx.Tx, c column, value string) error {
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // behind a savepoint
+		var name *string // as PostgreSQL writes it: what a box says may be anything
+		err := tx.QueryRow(ctx, `SELECT format_type(to_regtype($1), NULL)`, c.Type).Scan(&name)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code[:2] == "42" || err == nil && name == nil {
+			return errUnknownType
+		}
+		if err != nil {
+			return fmt.Errorf("look for the type of the column %s: %w", c.Name, err)
+		}
+		_, err = tx.Exec(ctx, `SELECT CAST($1::text AS `+*name+`)`, value)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code[:2] == "22" || pg.Code[:2] == "23") {
+			return &InvalidError{c.Name, fmt.Sprintf("takes values of the type %s: %s", c.Type, pg.Message), "Write it as PostgreSQL prints values of that type."}
+		}
+		return err
+	})
+	if errors.Is(err, errUnknownType) {
+		return nil
+	}
+	return err
+}
+
+// errUnknownType is for a type that only the facility has.
+var errUnknownType = errors.New("the type is not known here")
 
 func (s store) discard(ctx context.Context, id int64, by string, change changer) (record, error) {
 	return change("parked.discard", func(tx pgx.Tx, r record) (map[string]any, error) {
@@ -217,13 +253,8 @@ func orNull(raw []byte) []byte {
 	return raw
 }
 
-func (s store) retry(ctx context.Context, id int64, change changer) (record, error) {
-	return change("parked.retry", func(tx pgx.Tx, _ record) (map[string]any, error) {
-		if _, err := tx.Exec(ctx, `UPDATE holdfast.parked SET tried_at = NULL WHERE id = $1`, id); err != nil {
-			return nil, fmt.Errorf("retry parked change %d: %w", id, err)
-		}
-		return nil, nil
-	})
+func (s store) retry(change changer) (record, error) {
+	return change("parked.retry", func(pgx.Tx, record) (map[string]any, error) { return nil, nil })
 }
 
 // atBox is how many changes wait at the facility's own box.

@@ -231,15 +231,15 @@ func (d *Downlink) order(ctx context.Context, o *proto.ParkedOrder) error {
 		set[v.Column] = v.Value
 	}
 	switch o.Do {
-	case proto.ParkedRetry:
-		sql = `UPDATE holdfast.parked SET tried_at = NULL WHERE ($1::bigint = 0 OR id = $1) AND facility = $2`
+	case proto.ParkedRetry: // which TryAgain does
+		sql = `UPDATE holdfast.parked SET state = state WHERE ($1::bigint = 0 OR id = $1) AND facility = $2`
 	case proto.ParkedDiscard:
 		sql, args = `UPDATE holdfast.parked SET state = 'discarded', ended_by = $3, ended_at = now() WHERE id = $1 AND facility = $2`, append(args, o.By)
 	case proto.ParkedEdit:
 		if err := d.editable(ctx, o); err != nil {
 			return err
 		}
-		sql, args = `UPDATE holdfast.parked SET row = row || $4::jsonb, edited_by = $3, attempts = 0, tried_at = NULL WHERE id = $1 AND facility = $2`, append(args, o.By, set)
+		sql, args = `UPDATE holdfast.parked SET row = row || $4::jsonb, edited_by = $3 WHERE id = $1 AND facility = $2`, append(args, o.By, set)
 	default:
 		return fmt.Errorf("this box does not know how to %s a parked change", o.Do)
 	}

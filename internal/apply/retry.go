@@ -182,10 +182,6 @@ const parkedFacilitiesSQL = `SELECT facility, sum(n)::bigint FROM (
 // look goes through all facilities of which something waits.
 func (r *retrier) look(ctx context.Context) error {
 	p := r.pool
-	p.mu.Lock()
-	again := p.again
-	p.again = map[string]struct{}{}
-	p.mu.Unlock()
 	s, err := p.session(ctx)
 	if err != nil {
 		return err
@@ -195,6 +191,10 @@ func (r *retrier) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	again := p.again // not before it can be done
+	p.again = map[string]struct{}{}
+	p.mu.Unlock()
 	var first error
 	for _, facility := range slices.Sorted(maps.Keys(counts)) {
 		if _, ok := again[facility]; ok {

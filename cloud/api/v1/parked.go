@@ -36,7 +36,17 @@ type ParkedRow struct {
 	Blocking   string         `json:"blocking,omitempty" doc:"Table of the row that has the unique value; empty where there is none or the reason is another"`
 	Behind     int            `json:"behind" doc:"Later changes of the same row that wait"`
 	Dependants int            `json:"dependants" doc:"Changes that wait because they refer to the row"`
+	WaitsFor   int64          `json:"waits_for,omitempty" doc:"The parked change that this one follows, where the reason is behind or parent"`
+	Outcome    string         `json:"outcome,omitempty" enum:"applied,refused,waits,ended" doc:"Of an edit or a retry, what came of it. refused: again, with the message and the remedy of now; waits: it was not tried within a few seconds, or waits for another; ended: it was replaced or discarded meanwhile"`
 }
+
+// What comes of trying a parked change.
+const (
+	ParkedApplied = "applied"
+	ParkedRefused = "refused"
+	ParkedWaits   = "waits"
+	ParkedEnded   = "ended"
+)
 
 // ParkedColumn is one column of both rows.
 type ParkedColumn struct {

@@ -159,11 +159,16 @@ func (a *app) printParkedRow(p v1.ParkedRow) {
 		{"Refused", parkedAt(p.Parked)},
 		{"Key", keyText(p.Key)},
 		{"State", a.paint(a.out)(state.colour, state.text)},
-		{"Message", p.Message},
-		{"Remedy", p.Remedy},
+	}
+	if p.State == "waiting" {
+		rows = append(rows, [2]string{"Message", p.Message + waitsFor(p)}, [2]string{"Remedy", p.Remedy})
+	} else {
+		rows = append(rows, [2]string{"Was refused", p.Message})
+	}
+	rows = append(rows, [][2]string{
 		{"Transaction", fmt.Sprintf("%d:%d, committed there %s", p.Epoch, p.Seq, a.whenPtr(p.CommitAt))},
 		{"Parked", a.when(p.ParkedAt)},
-	}
+	}...)
 	if p.TriedAt != nil {
 		rows = append(rows, [2]string{"Tried again", plural(p.Attempts, "time", "times") + ", last " + a.when(*p.TriedAt)})
 	}
@@ -205,6 +210,36 @@ func waitsText(p v1.ParkedRow) string {
 	return plural(p.Behind, "later change of the row", "later changes of the row") + ", " + plural(p.Dependants, "change that refers to it", "changes that refer to it")
 }
 
+// parkedOutcome says what came of trying a change. One that was refused again is an error.
+func (a *app) parkedOutcome(p v1.ParkedRow, done string) error {
+	err := a.show(p, func() error {
+		a.printf(done, p.ID)
+		switch p.Outcome {
+		case v1.ParkedApplied:
+			a.printf(": applied.\n")
+		case v1.ParkedEnded:
+			a.printf(": it was %s meanwhile.\n", p.State)
+		case v1.ParkedRefused:
+			a.printf(".\n")
+		default:
+			a.printf(": it still waits%s. See: holdfastctl parked show %d\n", waitsFor(p), p.ID)
+		}
+		return nil
+	})
+	if err == nil && p.Outcome == v1.ParkedRefused {
+		err = hint.Wrap(fmt.Errorf("parked change %d was refused again: %s", p.ID, p.Message), "%s", p.Remedy)
+	}
+	return err
+}
+
+// waitsFor names the change that another follows.
+func waitsFor(p v1.ParkedRow) string {
+	if p.WaitsFor == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" for parked change %d", p.WaitsFor)
+}
+
 func (a *app) parkedEdit() *cobra.Command {
 	var set, null []string
 	cmd := a.parkedDo(&cobra.Command{
@@ -233,10 +268,7 @@ column to NULL.`,
 		if err != nil {
 			return err
 		}
-		return a.show(p, func() error {
-			a.printf("Corrected parked change %d; it is tried again now. See: holdfastctl parked show %d\n", id, id)
-			return nil
-		})
+		return a.parkedOutcome(p, "Corrected parked change %d")
 	})
 	cmd.Flags().StringArrayVar(&set, "set", nil, "a column and its new value; may be given more than once")
 	cmd.Flags().StringArrayVar(&null, "null", nil, "a column to set to NULL; may be given more than once")
@@ -300,7 +332,7 @@ func (a *app) parkedRetry() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.show(p, func() error { a.printf("Parked change %d is tried now.\n", id); return nil })
+				return a.parkedOutcome(p, "Tried parked change %d")
 			}
 			n, err := cl.RetryAllParked(cmd.Context(), facility)
 			if err != nil {
