@@ -35,22 +35,24 @@ func (r *record) conflict() v1.Conflict {
 	return c
 }
 
-// names are columns by which people often know a row, the best first.
-var names = []string{"number", "order_number", "order_no", "sku", "code", "name", "title", "label", "serial", "lot"}
+// LabelColumns are columns by which people often know a row, the best first.
+var LabelColumns = []string{"number", "order_number", "order_no", "sku", "code", "name", "title", "label", "serial", "lot"}
 
-// label is what people call the row: its number or name where a column says
-// so, else its key.
-func (r *record) label() string {
-	for _, n := range names {
-		for _, side := range []row{r.EdgeRow, r.CloudRow, r.Key} {
+func (r *record) label() string { return Label(r.Key, r.EdgeRow, r.CloudRow) }
+
+// Label is what people call a row: its number or name where a column of one of its
+// versions says so, else its key. Versions need to have only LabelColumns.
+func Label(key map[string]*string, versions ...map[string]*string) string {
+	for _, n := range LabelColumns {
+		for _, side := range append(versions, key) {
 			if v := side[n]; v != nil && *v != "" {
 				return short(*v)
 			}
 		}
 	}
 	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(r.Key)) {
-		if v := r.Key[k]; v != nil {
+	for _, k := range slices.Sorted(maps.Keys(key)) {
+		if v := key[k]; v != nil {
 			parts = append(parts, *v)
 		}
 	}

@@ -117,7 +117,7 @@ func New(d Deps) (*UI, error) {
 	}
 	nav = append(nav, web.NavItem{Path: "/conflicts", Word: "Conflicts", Icon: "arrows-diff", ID: badgeID, Badge: u.badge})
 	if d.Parked != nil {
-		nav = append(nav, web.NavItem{Path: "/parked", Word: "Parked", Icon: "clipboard-list"})
+		nav = append(nav, web.NavItem{Path: "/parked", Word: "Parked", Icon: "clipboard-list", ID: parkedBadgeID, Badge: u.parkedBadge})
 	}
 	var err error
 	u.site, err = web.NewSite(web.SiteOptions{

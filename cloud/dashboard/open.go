@@ -114,6 +114,10 @@ func (u *UI) badgeParts(ctx context.Context) []web.Part {
 		number, of := u.incidentBadgeOf(ctx)
 		parts = append(parts, web.Part{ID: incidentsBadge, HTML: web.BadgeHTML(incidentsBadge, number, of)})
 	}
+	if u.d.Parked != nil {
+		number, of := u.parkedBadgeOf(ctx)
+		parts = append(parts, web.Part{ID: parkedBadgeID, HTML: web.BadgeHTML(parkedBadgeID, number, of)})
+	}
 	return parts
 }
 

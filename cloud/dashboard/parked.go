@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/parked"
@@ -21,6 +22,7 @@ import (
 // Parked is what people may do about changes that were refused (cloud/parked).
 type Parked interface {
 	List(ctx context.Context, f parked.Filter) ([]v1.Parked, error)
+	Open(ctx context.Context) (int, error)
 	Show(ctx context.Context, id int64) (v1.ParkedRow, error)
 	Edit(ctx context.Context, id int64, set map[string]*string, by string) (v1.ParkedRow, error)
 	Discard(ctx context.Context, id int64, by string) error
@@ -28,6 +30,7 @@ type Parked interface {
 }
 
 const (
+	parkedBadgeID = "nav-parked"
 	parkedPerPage = 50
 	// editMaxBytes is the longest value that a form offers to correct.
 	editMaxBytes = 4096
@@ -131,6 +134,22 @@ func (u *UI) parkedPage(w http.ResponseWriter, r *http.Request) {
 	u.pages.Render(w, r, http.StatusOK, "parked", web.Page{Title: "Parked", Active: "/parked", Data: v})
 }
 
+// parkedBadge is how many changes wait, beside the navigation's entry.
+func (u *UI) parkedBadge(r *http.Request) (number, of string) { return u.parkedBadgeOf(r.Context()) }
+
+func (u *UI) parkedBadgeOf(ctx context.Context) (number, of string) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	n, err := u.d.Parked.Open(ctx)
+	switch {
+	case err != nil || n == 0:
+		return "", ""
+	case n >= parked.OpenMax:
+		return web.Count(parked.OpenMax-1) + "+", "waiting"
+	}
+	return web.Count(n), "waiting"
+}
+
 // parkedRowView is one parked change beside the row in its way.
 type parkedRowView struct {
 	parkedLine
@@ -206,7 +225,7 @@ func (u *UI) showParked(w http.ResponseWriter, r *http.Request, status int, wron
 		}
 		v.Columns = append(v.Columns, one)
 	}
-	u.pages.Render(w, r, status, "parked-row", web.Page{Title: fmt.Sprintf("Parked change %d", row.ID), Active: "/parked", Data: v})
+	u.pages.Render(w, r, status, "parked-row", web.Page{Title: "Parked: " + row.Label, Active: "/parked", Data: v})
 }
 
 // typed is the field of a column. Browsers send line ends as two characters.

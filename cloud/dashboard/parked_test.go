@@ -125,7 +125,7 @@ func TestParkedChangesAreReadSideBySideAndDecided(t *testing.T) {
 	d.wants(d.r.Viewer.Token, "/parked", "Nothing is parked")
 	first, behind := d.r.Park(t)
 	page := "/parked/" + strconv.FormatInt(first, 10)
-	d.wants(d.r.Viewer.Token, "/parked?facility=la", page, "insert public.orders", "id = 2", "unique", "behind")
+	d.wants(d.r.Viewer.Token, "/parked?facility=la", page, ">bolt</a>", "insert public.orders", "unique", "behind")
 	d.wants(d.r.Viewer.Token, "/parked?reason=unique", page)
 	d.wants(d.r.Viewer.Token, "/facilities/la", "2 changes are parked", "/parked?facility=la")
 	seen := d.wants(d.r.Viewer.Token, page, "In the way, in public.orders", "theirs", "mine", "differs", "Change one of the two.")

@@ -13,12 +13,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts"
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -50,11 +52,38 @@ type Room struct {
 	store store
 	apply Apply
 	boxes Boxes
+
+	mu        sync.Mutex
+	waiting   int       // as of the last count; guarded by mu
+	countedAt time.Time // guarded by mu
+}
+
+// OpenMax is where counting what waits ends, and openFor how long a count is shown.
+const (
+	OpenMax = 1000
+	openFor = 2 * time.Second
+)
+
+// Open is how many changes wait, in the region and at boxes, as of a few seconds
+// ago. It counts to OpenMax and no further.
+func (r *Room) Open(ctx context.Context) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.countedAt) < openFor {
+		return r.waiting, nil
+	}
+	n, err := r.store.open(ctx, OpenMax)
+	if err == nil {
+		r.waiting, r.countedAt = n, time.Now()
+	}
+	return n, err
 }
 
 // New returns a Room on the region's database. Without boxes nothing can be
 // decided about what waits there.
-func New(db *pgxpool.Pool, a Apply, boxes Boxes) *Room { return &Room{store{db}, a, boxes} }
+func New(db *pgxpool.Pool, a Apply, boxes Boxes) *Room {
+	return &Room{store: store{db}, apply: a, boxes: boxes}
+}
 
 // Filter selects parked changes; empty fields select all.
 type Filter struct {
@@ -263,6 +292,13 @@ func (r *record) parked() (v1.Parked, error) {
 	if p.Key, err = values(r.Key); err != nil {
 		return p, fmt.Errorf("key of parked change %d: %w", r.ID, err)
 	}
+	row := map[string]*string{}
+	if r.Row != nil {
+		if row, err = values(r.Row); err != nil {
+			return p, fmt.Errorf("row of parked change %d: %w", r.ID, err)
+		}
+	}
+	p.Label = conflicts.Label(p.Key, row)
 	return p, nil
 }
 

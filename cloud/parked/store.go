@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/cloud/conflicts"
 )
 
 // store is the SQL of this package.
@@ -36,21 +37,21 @@ type record struct {
 	TriedAt                 *time.Time
 	EditedBy, EndedBy       string
 	EndedAt                 *time.Time
-	Row, Columns            []byte // JSON; nil in lists
+	Row, Columns            []byte // JSON; in lists only of conflicts.LabelColumns, and nil
 	Behind, Dependants      int
 	WaitsFor                *int64
 }
 
 const listSQL = `
 	SELECT id, direction, box_id, facility, schema_name, table_name, key, op, reason, code, constraint_name, message, remedy, state,
-	       epoch, seq, commit_at, parked_at, attempts, tried_at, edited_by, ended_by, ended_at, NULL::jsonb, NULL::jsonb, 0, 0, NULL::bigint
+	       epoch, seq, commit_at, parked_at, attempts, tried_at, edited_by, ended_by, ended_at, (SELECT jsonb_object_agg(c, left(row ->> c, 200)) FROM unnest($9::text[]) c WHERE row ? c), NULL::jsonb, 0, 0, NULL::bigint
 	  FROM holdfast.parked
 	 WHERE ($1 = '' OR facility = $1) AND ($2 = '' OR schema_name = $2) AND ($3 = '' OR table_name = $3)
 	   AND ($4 = '' OR reason = $4) AND ($5 = '' OR state = $5) AND ($6::bigint = 0 OR id < $6::bigint) AND ($8 = '' OR direction = $8)
 	 ORDER BY id DESC LIMIT $7`
 
 func (s store) list(ctx context.Context, f Filter) ([]record, error) {
-	rows, err := s.db.Query(ctx, listSQL, f.Facility, f.Schema, f.Table, f.Reason, f.State, f.Before, f.Limit, f.Direction)
+	rows, err := s.db.Query(ctx, listSQL, f.Facility, f.Schema, f.Table, f.Reason, f.State, f.Before, f.Limit, f.Direction, conflicts.LabelColumns)
 	if err != nil {
 		return nil, fmt.Errorf("list parked changes: %w", err)
 	}
@@ -262,6 +263,16 @@ func (s store) atBox(ctx context.Context, facility string) (n int64, err error) 
 	err = s.db.QueryRow(ctx, `SELECT coalesce(sum(waiting), 0)::bigint FROM holdfast.parked_at_box WHERE facility = $1`, facility).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what is parked at %s: %w", facility, err)
+	}
+	return n, nil
+}
+
+// open counts what waits anywhere, to most at the highest.
+func (s store) open(ctx context.Context, most int) (n int, err error) {
+	err = s.db.QueryRow(ctx, `SELECT least($1, (SELECT count(*) FROM (SELECT FROM holdfast.parked WHERE state = 'waiting' AND direction = 'up' LIMIT $1) u)
+		+ (SELECT coalesce(sum(waiting), 0) FROM holdfast.parked_at_box))::int`, most).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count what is parked: %w", err)
 	}
 	return n, nil
 }

@@ -1,6 +1,9 @@
 package v1
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Parked is a change that the region's database refused, or a facility's. The key's later
 // changes wait behind it; everything else flows.
@@ -11,6 +14,7 @@ type Parked struct {
 	Schema     string             `json:"schema" doc:"Of the facility's table"`
 	Table      string             `json:"table"`
 	Key        map[string]*string `json:"key" doc:"The key columns as text"`
+	Label      string             `json:"label" doc:"What people call the row, as far as its columns tell"`
 	Op         string             `json:"op" enum:"insert,update,delete"`
 	Reason     string             `json:"reason" doc:"unique, check, not_null, exclusion, type, missing_table, missing_column, privilege, foreign, behind (an earlier change of the row), parent (a row that it refers to), unread (at a facility: its table is not captured there, or was not until now) or other"`
 	Code       string             `json:"code,omitempty" doc:"PostgreSQL's SQLSTATE"`
@@ -27,6 +31,12 @@ type Parked struct {
 	EditedBy   string             `json:"edited_by,omitempty"`
 	EndedBy    string             `json:"ended_by,omitempty" doc:"Who discarded it"`
 	EndedAt    *time.Time         `json:"ended_at,omitempty"`
+}
+
+// Brief is the message without the row that PostgreSQL prints behind a check's.
+func (p Parked) Brief() string {
+	m, _, _ := strings.Cut(p.Message, ": Failing row contains (")
+	return m
 }
 
 // ParkedRow is a parked change beside the row that is in its way.

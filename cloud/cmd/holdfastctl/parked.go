@@ -72,10 +72,10 @@ func (a *app) printParked(page v1.Page[v1.Parked]) {
 	rows := make([][]cell, 0, len(page.Items))
 	for _, p := range page.Items {
 		rows = append(rows, []cell{
-			c(strconv.FormatInt(p.ID, 10)), c(p.Facility), c(parkedAt(p)), c(tableName(p.Schema, p.Table)), c(keyText(p.Key)), c(p.Op), parkedCell(p), c(a.clockTime(&p.ParkedAt)), c(p.Message),
+			c(strconv.FormatInt(p.ID, 10)), c(p.Facility), c(parkedAt(p)), c(tableName(p.Schema, p.Table)), c(oneLine(p.Label)), c(p.Op), parkedCell(p), c(a.clockTime(&p.ParkedAt)), c(p.Brief()),
 		})
 	}
-	a.table(a.out, []string{"ID", "FACILITY", "REFUSED", "TABLE", "KEY", "CHANGE", "WHY", "SINCE", "MESSAGE"}, rows)
+	a.table(a.out, []string{"ID", "FACILITY", "REFUSED", "TABLE", "ROW", "CHANGE", "WHY", "SINCE", "MESSAGE"}, rows)
 	if page.Next != "" {
 		a.printf("There are more; narrow the list or raise --limit.\n")
 	}
@@ -154,14 +154,14 @@ func (a *app) parkedShow() *cobra.Command {
 func (a *app) printParkedRow(p v1.ParkedRow) {
 	state := parkedCell(p.Parked)
 	rows := [][2]string{
-		{"Change", fmt.Sprintf("%d, %s of %s", p.ID, p.Op, tableName(p.Schema, p.Table))},
+		{"Change", fmt.Sprintf("%d, %s of %s %s", p.ID, p.Op, tableName(p.Schema, p.Table), oneLine(p.Label))},
 		{"Facility", p.Facility},
 		{"Refused", parkedAt(p.Parked)},
 		{"Key", keyText(p.Key)},
 		{"State", a.paint(a.out)(state.colour, state.text)},
 	}
 	if p.State == "waiting" {
-		rows = append(rows, [2]string{"Message", p.Message + waitsFor(p)}, [2]string{"Remedy", p.Remedy})
+		rows = append(rows, [2]string{"Message", p.Message + waitsFor(p, ": ")}, [2]string{"Remedy", p.Remedy})
 	} else {
 		rows = append(rows, [2]string{"Was refused", p.Message})
 	}
@@ -222,22 +222,22 @@ func (a *app) parkedOutcome(p v1.ParkedRow, done string) error {
 		case v1.ParkedRefused:
 			a.printf(".\n")
 		default:
-			a.printf(": it still waits%s. See: holdfastctl parked show %d\n", waitsFor(p), p.ID)
+			a.printf(": it still waits%s. See: holdfastctl parked show %d\n", waitsFor(p, " for "), p.ID)
 		}
 		return nil
 	})
 	if err == nil && p.Outcome == v1.ParkedRefused {
-		err = hint.Wrap(fmt.Errorf("parked change %d was refused again: %s", p.ID, p.Message), "%s", p.Remedy)
+		err = hint.Wrap(fmt.Errorf("parked change %d was refused again: %s", p.ID, p.Brief()), "%s", p.Remedy)
 	}
 	return err
 }
 
 // waitsFor names the change that another follows.
-func waitsFor(p v1.ParkedRow) string {
+func waitsFor(p v1.ParkedRow, before string) string {
 	if p.WaitsFor == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" for parked change %d", p.WaitsFor)
+	return fmt.Sprintf("%sparked change %d", before, p.WaitsFor)
 }
 
 func (a *app) parkedEdit() *cobra.Command {

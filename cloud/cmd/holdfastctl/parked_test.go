@@ -17,7 +17,7 @@ func TestParkedChangesAreListedShownAndDecided(t *testing.T) {
 	wants(t, s.ok("parked"), "Nothing is parked")
 	first, behind := r.Park(t)
 	id := strconv.FormatInt(first, 10)
-	wants(t, s.ok("parked", "--facility", "la"), "public.orders", "id=2", "▲ unique", "▲ behind")
+	wants(t, s.ok("parked", "--facility", "la"), "public.orders", "bolt", "▲ unique", "▲ behind")
 	var list []v1.Parked
 	if err := json.Unmarshal([]byte(s.ok("parked", "list", "--reason", "unique", "--json")), &list); err != nil || len(list) != 1 || list[0].ID != first {
 		t.Errorf("list --json: %+v, %v", list, err)
