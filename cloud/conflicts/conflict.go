@@ -171,7 +171,7 @@ func (d *Desk) Show(ctx context.Context, id string) (v1.ConflictDetail, error) {
 			return err
 		})
 		out = r.detail(look, err)
-		out.History = r.history(events)
+		out.History, out.Stands = r.history(events), r.stands(events)
 		return nil
 	})
 	if err != nil {

@@ -168,6 +168,13 @@ func TestTheVersionBeforeACorrectionIsRestored(t *testing.T) {
 	if err := pool.QueryRow(ctx, `SELECT quantity FROM orders WHERE id = $1`, conflictstest.QuantityOrder).Scan(&quantity); err != nil || quantity != 2400 {
 		t.Errorf("the quantity is %d, %v", quantity, err)
 	}
+	// It stands from then on, and the other one is the correction.
+	if c, err = d.Show(ctx, conflictstest.Quantity); err != nil || c.Stands != "edge" {
+		t.Errorf("what stands is %q, %v", c.Stands, err)
+	}
+	if done, err = d.Restore(ctx, conflictstest.Quantity, "omar", v1.ConflictRestore{DryRun: true}); err != nil || done.Version != "cloud" || done.Write != "update" {
+		t.Errorf("the other version is %+v, %v", done, err)
+	}
 }
 
 // A box of the release before has other names for two kinds.

@@ -18,7 +18,7 @@ import (
 // errDry ends the transaction of a dry run.
 var errDry = errors.New("dry run")
 
-// Restore writes the version that did not stand, as an ordinary change of the
+// Restore writes the version that does not stand, as an ordinary change of the
 // region's row, which flows down. It is refused when the row has changed since
 // the decision, unless forced. A dry run carries it out and takes it back, so
 // that what the database would say is known.
@@ -34,7 +34,11 @@ func (d *Desk) Restore(ctx context.Context, id, by string, in v1.ConflictRestore
 		}
 		side := in.Version
 		if side == "" {
-			side = r.other()
+			log, err := readHistory(ctx, tx, r.ID)
+			if err != nil {
+				return err
+			}
+			side = r.other(log)
 		}
 		if side == "" {
 			return refuse("Say which version to write: the facility's (edge) or the region's (cloud).", "both versions were merged, so none of them is the other one")

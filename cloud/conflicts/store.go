@@ -162,12 +162,13 @@ type entry struct {
 	// Before is the review that this ended, if there was one.
 	BeforeAction, BeforeBy, BeforeNote string
 	BeforeAt                           *time.Time
+	Version                            string // of a restore: whose was written
 }
 
 func readHistory(ctx context.Context, tx pgx.Tx, id string) ([]entry, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT at, who, what, coalesce(detail->>'note', ''), coalesce(detail->'before'->>'action', ''), coalesce(detail->'before'->>'by', ''),
-		       coalesce(detail->'before'->>'note', ''), (detail->'before'->>'at')::timestamptz
+		       coalesce(detail->'before'->>'note', ''), (detail->'before'->>'at')::timestamptz, coalesce(detail->>'version', '')
 		  FROM holdfast.audit WHERE detail ? 'conflict' AND detail->>'conflict' = $1 ORDER BY id LIMIT 200`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read the conflict's history: %w", err)

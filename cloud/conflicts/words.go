@@ -167,9 +167,20 @@ func (r *record) stoodSide(column string) string {
 	return r.Decision
 }
 
-// other is the side whose version did not stand, "" when they were merged.
-func (r *record) other() string {
-	switch r.Decision {
+// stands is whose version was written last, by the decision or by somebody since;
+// "merged" when it was each side's own columns.
+func (r *record) stands(log []entry) string {
+	for _, e := range slices.Backward(log) {
+		if e.What == auditRestore && e.Version != "" {
+			return e.Version
+		}
+	}
+	return r.Decision
+}
+
+// other is the side whose version does not stand, "" when they were merged.
+func (r *record) other(log []entry) string {
+	switch r.stands(log) {
 	case edge:
 		return cloud
 	case cloud:

@@ -51,15 +51,27 @@ func (v conflictView) Whole() bool { return v.HasEdge && v.HasCloud }
 func (v conflictView) Others() []otherVersion {
 	edge := otherVersion{"edge", "Use the facility's version", v.HasEdge}
 	cloud := otherVersion{"cloud", "Use the region's version", v.HasCloud}
-	switch v.Decision {
+	var list []otherVersion
+	switch v.Stands {
 	case "edge":
-		cloud.Word = "Use the other version"
-		return []otherVersion{cloud}
+		list = []otherVersion{cloud}
 	case "cloud":
-		edge.Word = "Use the other version"
-		return []otherVersion{edge}
+		list = []otherVersion{edge}
+	default:
+		return []otherVersion{edge, cloud}
 	}
-	return []otherVersion{edge, cloud}
+	if v.State != v1.ConflictRestored {
+		list[0].Word = "Use the other version"
+	}
+	return list
+}
+
+// StandsWord says whose version was written last.
+func (v conflictView) StandsWord() string {
+	if v.Stands == "edge" {
+		return "facility's"
+	}
+	return "region's"
 }
 
 type otherVersion struct {

@@ -50,6 +50,7 @@ type ConflictDetail struct {
 	Columns  []ConflictColumn  `json:"columns" doc:"Both versions and the row as it is now, side by side"`
 	Now      ConflictNow       `json:"now" doc:"The row as the region has it at this moment"`
 	History  []ConflictHistory `json:"history" doc:"What happened, oldest first"`
+	Stands   string            `json:"stands" enum:"edge,cloud,merged" doc:"Whose version was written last: by the decision, or by whoever restored one since"`
 }
 
 // ConflictColumn is one column of the row in every version. A side that is
@@ -122,7 +123,7 @@ type ConflictsAcknowledged struct {
 
 // ConflictRestore writes the version of a row that did not stand.
 type ConflictRestore struct {
-	Version string `json:"version,omitempty" enum:"edge,cloud" doc:"Whose version to write; default is the one that did not stand. Needed when the versions were merged"`
+	Version string `json:"version,omitempty" enum:"edge,cloud" doc:"Whose version to write; default is the one that does not stand. Needed when the versions were merged"`
 	Note    string `json:"note,omitempty" maxLength:"500"`
 	DryRun  bool   `json:"dry_run,omitempty" doc:"Only say what would be written, and whether the database would take it"`
 	Force   bool   `json:"force,omitempty" doc:"Also when the row has changed since the decision"`
