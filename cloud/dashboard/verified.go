@@ -10,7 +10,7 @@ import (
 )
 
 const verifiedSQL = `
-	SELECT schema_name, table_name, equal_at, equal_seq, equal_rows, differing, repaired, ended_at, began_at, rows_done, problem, remedy
+	SELECT schema_name, table_name, equal_at, equal_seq, equal_rows, differing, repaired, ended_at, began_at, rows_done, problem, remedy, differences
 	FROM holdfast.verified WHERE facility = $1 LIMIT 500`
 
 func readVerified(rows pgx.Rows, by map[[2]string]*v1.Verified) error {
@@ -18,7 +18,7 @@ func readVerified(rows pgx.Rows, by map[[2]string]*v1.Verified) error {
 		var key [2]string
 		v := new(v1.Verified)
 		err := row.Scan(&key[0], &key[1], &v.EqualAt, &v.EqualSeq, &v.EqualRows, &v.Differing, &v.Repaired, &v.EndedAt, &v.BeganAt,
-			&v.RowsDone, &v.Problem, &v.Remedy)
+			&v.RowsDone, &v.Problem, &v.Remedy, &v.Rows)
 		by[key] = v
 		return struct{}{}, err
 	})

@@ -40,6 +40,7 @@ func TestTablesShowHowBothSidesCompare(t *testing.T) {
 		"first":      {&v1.Verified{BeganAt: &equalAt, RowsDone: 4000}, []string{"First comparison", "comparing: 4000 rows so far"}},
 		"equal":      {&v1.Verified{EqualAt: &equalAt, EqualSeq: "4294967296:77", EqualRows: 1200}, []string{"Equal", "equal at", "14:03:07", "1200 rows", "at transaction 77"}},
 		"differs":    {&v1.Verified{EqualAt: &equalAt, EqualSeq: "4294967296:77", Differing: 3}, []string{"3 rows differ", "holdfastctl verify la public.orders", "--repair", "equal at"}},
+		"parked":     {&v1.Verified{Differing: 1, Rows: []v1.VerifyRow{{Kind: "parked"}}}, []string{"1 row differs", `Parked: <a href="/parked?facility=la">`}},
 		"mended":     {&v1.Verified{EqualAt: &equalAt, Differing: 3, Repaired: 3}, []string{"Equal"}},
 		"untellable": {&v1.Verified{Problem: "public.orders has no key", Remedy: "Give it one."}, []string{"Cannot be compared", "has no key", "Give it one."}},
 	} {

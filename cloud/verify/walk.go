@@ -221,8 +221,11 @@ func (w *walk) end(ctx context.Context, p *pass) error {
 	}
 	if p.count > 0 {
 		w.log.Warn("rows differ between the facility and the region", "table", w.id(), "rows", p.count)
-		w.v.Event(ctx, w.facility, "difference", w.words(p.count, p.more, rows)+
-			fmt.Sprintf(". holdfastctl verify %s %s --repair sends them again", w.facility, w.id()))
+		todo := fmt.Sprintf(". holdfastctl verify %s %s --repair sends them again", w.facility, w.id())
+		if v := (v1.Verified{Differing: p.count, Rows: rows}); !p.more && v.AllParked() {
+			todo = ". They are parked: see holdfastctl parked --facility " + w.facility
+		}
+		w.v.Event(ctx, w.facility, "difference", w.words(p.count, p.more, rows)+todo)
 	}
 	w.tell(p)
 	return nil

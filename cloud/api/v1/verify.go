@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,11 @@ type Verified struct {
 
 // Open is how many rows differ and are not mended.
 func (v *Verified) Open() int64 { return max(0, v.Differing-v.Repaired) }
+
+// AllParked reports whether all that differs waits parked, so that sending it again is no help.
+func (v *Verified) AllParked() bool {
+	return v.Open() > 0 && v.Differing == int64(len(v.Rows)) && !slices.ContainsFunc(v.Rows, func(r VerifyRow) bool { return r.Kind != "parked" })
+}
 
 // VerifyRequest asks for a pass now.
 type VerifyRequest struct {
