@@ -44,7 +44,7 @@ func TestParkedChangeIsShownBesideTheRowInItsWayAndCorrected(t *testing.T) {
 		t.Fatalf("list by reason: %+v, %v", page, err)
 	}
 	p, err := r.Viewer.ParkedRow(ctx, first)
-	if err != nil || p.Blocking != "public.orders" || p.Behind != 1 || p.Dependants != 0 || len(p.Columns) != 4 {
+	if err != nil || p.Blocking != "public.orders" || p.Behind != 1 || p.Dependants != 0 || len(p.Columns) != 5 {
 		t.Fatalf("show: %+v, %v", p, err)
 	}
 	note := p.Columns[3]

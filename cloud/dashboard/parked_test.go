@@ -155,7 +155,14 @@ func TestParkedChangesAreReadSideBySideAndDecided(t *testing.T) {
 		}
 	}
 	d.untilState(first, "waiting")
-	if code, body := d.ask(d.r.Operator.Token, page+"/edit", edit); code != http.StatusOK {
+	if code, body := d.ask(d.r.Operator.Token, page+"/retry", url.Values{}); code != http.StatusOK || !strings.Contains(body, "refused again") || !strings.Contains(body, "Tried last") || !strings.Contains(body, `id="nav-parked">2`) {
+		t.Fatalf("retry: %d\n%s", code, body)
+	}
+	d.wants(d.r.Viewer.Token, "/parked/"+strconv.FormatInt(behind, 10), `href="`+page+`"`)
+	if code, body := d.ask(d.r.Operator.Token, page+"/edit", url.Values{"c4": {"amount"}, "v4": {"many"}}); code != http.StatusUnprocessableEntity || !strings.Contains(body, "values of the type integer") {
+		t.Fatalf("an edit that is no number: %d\n%s", code, body)
+	}
+	if code, body := d.ask(d.r.Operator.Token, page+"/edit", edit); code != http.StatusOK || !strings.Contains(body, "It was tried now, and applied.") {
 		t.Fatalf("edit: %d\n%s", code, body)
 	}
 	d.untilState(first, "applied")

@@ -2,7 +2,8 @@
 // or a facility's, and does what they decide about them: correct, discard, try again.
 //
 // In:  cloud/api and cloud/dashboard.
-// Out: holdfast.parked; cloud/ingest, which has internal/apply try again; cloud/stream, for what waits at boxes.
+// Out: holdfast.parked; cloud/ingest, which has internal/apply try again; cloud/stream, for what waits at boxes;
+// cloud/conflicts, for what people call a row.
 package parked
 
 import (
@@ -142,6 +143,9 @@ func (r *Room) changer(ctx context.Context, id int64, by string, o proto.ParkedO
 
 // again has what is parked in the region of a facility tried at once, after row was changed.
 func (r *Room) again(row record) {
+	r.mu.Lock()
+	r.countedAt = time.Time{}
+	r.mu.Unlock()
 	if row.Direction == "up" {
 		r.apply.RetryParked(row.Facility)
 	}

@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 	"github.com/agogsaas/holdfast/cloud/conflicts"
+	"github.com/agogsaas/holdfast/internal/apply"
 )
 
 // store is the SQL of this package.
@@ -210,32 +211,17 @@ func (s store) edit(ctx context.Context, id int64, set map[string]*string, by st
 	})
 }
 
-// fits refuses a value that is not of the column's type, as far as this database
-// knows the type.
+// fits refuses a value that is not of the column's type.
 func fits(ctx context.Context, tx pgx.Tx, c column, value string) error {
-	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // behind a savepoint
-		var name *string // as PostgreSQL writes it: what a box says may be anything
-		err := tx.QueryRow(ctx, `SELECT format_type(to_regtype($1), NULL)`, c.Type).Scan(&name)
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code[:2] == "42" || err == nil && name == nil {
-			return errUnknownType
-		}
-		if err != nil {
-			return fmt.Errorf("look for the type of the column %s: %w", c.Name, err)
-		}
-		_, err = tx.Exec(ctx, `SELECT CAST($1::text AS `+*name+`)`, value)
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && (pg.Code[:2] == "22" || pg.Code[:2] == "23") {
-			return &InvalidError{c.Name, fmt.Sprintf("takes values of the type %s: %s", c.Type, pg.Message), "Write it as PostgreSQL prints values of that type."}
-		}
-		return err
-	})
-	if errors.Is(err, errUnknownType) {
-		return nil
+	problem, err := apply.CheckValue(ctx, tx, c.Type, value)
+	if err != nil {
+		return fmt.Errorf("check the value of column %q: %w", c.Name, err)
 	}
-	return err
+	if problem != "" {
+		return &InvalidError{c.Name, fmt.Sprintf("takes values of the type %s: %s", c.Type, problem), "Write it as PostgreSQL prints values of that type."}
+	}
+	return nil
 }
-
-// errUnknownType is for a type that only the facility has.
-var errUnknownType = errors.New("the type is not known here")
 
 func (s store) discard(ctx context.Context, id int64, by string, change changer) (record, error) {
 	return change("parked.discard", func(tx pgx.Tx, r record) (map[string]any, error) {
@@ -269,7 +255,7 @@ func (s store) atBox(ctx context.Context, facility string) (n int64, err error) 
 
 // open counts what waits anywhere, to most at the highest.
 func (s store) open(ctx context.Context, most int) (n int, err error) {
-	err = s.db.QueryRow(ctx, `SELECT least($1, (SELECT count(*) FROM (SELECT FROM holdfast.parked WHERE state = 'waiting' AND direction = 'up' LIMIT $1) u)
+	err = s.db.QueryRow(ctx, `SELECT least($1::bigint, (SELECT count(*) FROM (SELECT FROM holdfast.parked WHERE state = 'waiting' AND direction = 'up' LIMIT $1::bigint) u)
 		+ (SELECT coalesce(sum(waiting), 0) FROM holdfast.parked_at_box))::int`, most).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what is parked: %w", err)

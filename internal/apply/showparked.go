@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -153,4 +154,25 @@ func (t *target) blockerSQL(u blockIndex, table *change.Table, c *change.Change)
  JOIN (SELECT %s FROM (SELECT %s) AS r) AS new ON %s JOIN %s AS t ON t.ctid = have.at AND t.tableoid = have.part LIMIT 1`,
 		strings.Join(all, ", "), strings.Join(have, ", "), t.from(), u.condition,
 		strings.Join(news, ", "), strings.Join(sent, ", "), strings.Join(same, " AND "), t.from()), args, true
+}
+
+// CheckValue returns what the database says of a text that is no value of the
+// type; nothing where it is one, or where the database has no such type.
+func CheckValue(ctx context.Context, tx pgx.Tx, typ, text string) (problem string, err error) {
+	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // behind a savepoint
+		var name *string // as PostgreSQL writes it: the facility's word may be anything
+		if err := tx.QueryRow(ctx, `SELECT format_type(to_regtype($1), NULL)`, typ).Scan(&name); err != nil || name == nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "SELECT CAST($1::text AS "+*name+")", text)
+		return err
+	})
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && len(pg.Code) == 5 && (pg.Code[:2] == "22" || pg.Code[:2] == "23"):
+		return pg.Message, nil
+	case ok && strings.HasPrefix(pg.Code, "42"):
+		return "", nil // no type's name
+	}
+	return "", err
 }

@@ -62,6 +62,8 @@ func TestAnOperatorDealsWithConflicts(t *testing.T) {
 	tb.text("4 values will be written")
 	tb.do(chromedp.Click(chromedp.CSS("form.card button.primary")))
 	tb.wait(`document.querySelector(".head .state").innerText === "Other version used"`)
+	tb.text("The region's version stands now: omar wrote it")
+	tb.wait(`document.querySelector('a[href$="/restore?version=edge"]') && !document.querySelector('a[href$="/restore?version=cloud"]')`)
 	var quantity int
 	must(t, r.pool.QueryRow(t.Context(), `SELECT quantity FROM orders WHERE id = $1`, conflictstest.QuantityOrder).Scan(&quantity))
 	if quantity != 3000 {
@@ -92,6 +94,8 @@ func TestTheConflictPagesAreReadableByEveryone(t *testing.T) {
 	see("conflict-restore-changed", "/conflicts/"+conflictstest.Quantity+"/restore?version=cloud")
 	must(t, execute(t, r, `INSERT INTO holdfast.conflict_review (conflict, action, by, note) VALUES ($1, 'acknowledged', 'omar', 'Maria called the customer: 2500 it is.')`, conflictstest.Quantity))
 	see("conflict-kept", "/conflicts/"+conflictstest.Quantity)
+	must(t, execute(t, r, `UPDATE holdfast.conflict SET policy = 'corrected', decision = 'cloud', edge_at = NULL, edge_by = '' WHERE id = $1`, conflictstest.Quantity))
+	see("conflict-corrected", "/conflicts/"+conflictstest.Quantity)
 	conflictstest.More(t, r.pool, 60)
 	see("conflicts-many", "/conflicts?facility=frankfurt")
 	tb.do(chromedp.Click(chromedp.CSS(`.pager a[href*="after="]`)))

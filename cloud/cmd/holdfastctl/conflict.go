@@ -112,6 +112,12 @@ func (a *app) printConflict(d v1.ConflictDetail, zone *time.Location) {
 	case v1.ConflictOpen:
 		a.printf("Leave it as it is:        holdfastctl conflicts ack %s --note '…'\n", d.ID)
 		a.printf("Write the other version:  holdfastctl conflicts restore %s --dry-run\n", d.ID)
+	case v1.ConflictRestored:
+		stands := "region"
+		if d.Stands == "edge" {
+			stands = "facility"
+		}
+		a.printf("The %s's version was written last. Write the other one again: holdfastctl conflicts restore %s --dry-run\n", stands, d.ID)
 	case v1.ConflictAcknowledged:
 		a.printf("Take that back:           holdfastctl conflicts reopen %s\n", d.ID)
 	}

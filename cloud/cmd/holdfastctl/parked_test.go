@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/agogsaas/holdfast/cloud/api/apitest"
@@ -36,6 +37,8 @@ func TestParkedChangesAreListedShownAndDecided(t *testing.T) {
 		{[]string{"parked", "edit", id}, exitUsage, "--set"},
 		{[]string{"parked", "edit", id, "--set", "name"}, exitUsage, "column=value"},
 		{[]string{"parked", "edit", id, "--set", "id=3"}, exitUsage, "key"},
+		{[]string{"parked", "edit", id, "--set", "amount=abc"}, exitUsage, `values of the type integer: invalid input syntax for type integer: "abc"`},
+		{[]string{"parked", "retry", id}, exitFailed, "was refused again: duplicate key value violates unique constraint"},
 		{[]string{"parked", "discard", id}, exitRefused, "--yes"},
 		{[]string{"parked", "retry", "1", "2"}, exitUsage, "1 argument"},
 	} {
@@ -45,9 +48,16 @@ func TestParkedChangesAreListedShownAndDecided(t *testing.T) {
 		}
 		wants(t, got.err, "error: ", "to do: ", c.text)
 	}
-	wants(t, s.ok("parked", "retry", id), "is tried now")
+	var again v1.ParkedRow
+	if err := json.Unmarshal([]byte(s.run("parked", "retry", id, "--json").out), &again); err != nil || again.Outcome != v1.ParkedRefused || again.Attempts < 2 || again.TriedAt == nil {
+		t.Errorf("retry --json: %+v, %v", again, err)
+	}
+	wants(t, s.ok("parked", "show", strconv.FormatInt(behind, 10)), ": parked change "+id)
 	wants(t, s.ok("parked", "discard", id, "--yes"), "Discarded the insert of public.orders id=2")
-	wants(t, s.ok("parked", "edit", strconv.FormatInt(behind, 10), "--set", "name=nut", "--null", "note"), "Corrected parked change")
+	wants(t, s.ok("parked", "edit", strconv.FormatInt(behind, 10), "--set", "name=nut", "--null", "note"), "Corrected parked change", ": applied.")
+	if shown := s.ok("parked", "show", strconv.FormatInt(behind, 10)); strings.Contains(shown, "Remedy") || !strings.Contains(shown, "Was refused") {
+		t.Errorf("one that is applied is shown as\n%s", shown)
+	}
 	wants(t, s.ok("parked", "retry"), "tried now")
 	wants(t, s.ok("parked", "list", "--state", "discarded"), "○ discarded")
 }
