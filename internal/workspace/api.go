@@ -1,12 +1,14 @@
 package workspace
 
 import (
+	"bytes"
 	_ "embed" // openapi.json
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,20 +30,58 @@ type call struct {
 	pattern string
 	role    web.Role
 	serve   http.HandlerFunc
+	query   []string // the parameters it takes
 }
 
 func (ws *Workspace) calls() []call {
 	const root = "/api/workspace/v1"
 	return []call{
-		{"GET " + root + "/orders", web.Viewer, ws.apiOrders},
-		{"POST " + root + "/orders", web.Operator, ws.apiCreateOrder},
-		{"GET " + root + "/orders/{id}", web.Viewer, ws.apiOrder},
-		{"PATCH " + root + "/orders/{id}", web.Operator, ws.apiPatchOrder},
-		{"POST " + root + "/orders/{id}/lines", web.Operator, ws.apiAddLine},
-		{"GET " + root + "/inventory", web.Viewer, ws.apiInventory},
-		{"POST " + root + "/inventory", web.Operator, ws.apiCreateItem},
-		{"POST " + root + "/inventory/{id}/adjust", web.Operator, ws.apiAdjust},
+		{"GET " + root + "/orders", web.Viewer, ws.apiOrders, []string{"after", "limit", "q", "status"}},
+		{"POST " + root + "/orders", web.Operator, ws.apiCreateOrder, nil},
+		{"GET " + root + "/orders/{id}", web.Viewer, ws.apiOrder, nil},
+		{"PATCH " + root + "/orders/{id}", web.Operator, ws.apiPatchOrder, nil},
+		{"POST " + root + "/orders/{id}/lines", web.Operator, ws.apiAddLine, nil},
+		{"GET " + root + "/inventory", web.Viewer, ws.apiInventory, []string{"low", "q"}},
+		{"POST " + root + "/inventory", web.Operator, ws.apiCreateItem, nil},
+		{"POST " + root + "/inventory/{id}/adjust", web.Operator, ws.apiAdjust, nil},
 	}
+}
+
+// mountAPI adds the calls. What a path does not take is said, with what it takes.
+func (ws *Workspace) mountAPI(mux *web.Mux) {
+	methods := map[string][]string{}
+	for _, c := range ws.calls() {
+		method, path, _ := strings.Cut(c.pattern, " ")
+		methods[path] = append(methods[path], method)
+		mux.Handle(c.pattern, ws.auth.Require(c.role, c))
+	}
+	for path, list := range methods {
+		allow := strings.Join(list, ", ")
+		mux.Handle(path, ws.auth.Require(web.Viewer, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allow)
+			web.Problem(w, http.StatusMethodNotAllowed, "this address does not take "+r.Method, "It takes "+allow+"; /api/workspace/v1/openapi.json describes them.")
+		})))
+	}
+}
+
+// ServeHTTP refuses a parameter that the call does not know, as a field is
+// refused: it was meant to do something.
+func (c call) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p := problems{}
+	for name := range r.URL.Query() {
+		if slices.Contains(c.query, name) {
+			continue
+		}
+		p[name] = "There is no such parameter here."
+		if len(c.query) > 0 {
+			p[name] += " There are " + strings.Join(c.query, ", ") + "."
+		}
+	}
+	if len(p) > 0 {
+		refuse(w, p)
+		return
+	}
+	c.serve(w, r)
 }
 
 // apiDescription serves the description of the API to those who may use it.
@@ -140,7 +180,7 @@ func (ws *Workspace) apiOrder(w http.ResponseWriter, r *http.Request) {
 
 func (ws *Workspace) apiCreateOrder(w http.ResponseWriter, r *http.Request) {
 	var in orderInput
-	key, ok := begin(w, r, &in)
+	req, ok := begin(w, r, &in)
 	if !ok {
 		return
 	}
@@ -153,7 +193,7 @@ func (ws *Workspace) apiCreateOrder(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wrong)
 		return
 	}
-	o, made, err := ws.create(r, o, key)
+	o, made, err := ws.create(r, o, req)
 	if err != nil {
 		ws.apiFail(w, r, err)
 		return
@@ -164,7 +204,7 @@ func (ws *Workspace) apiCreateOrder(w http.ResponseWriter, r *http.Request) {
 
 func (ws *Workspace) apiPatchOrder(w http.ResponseWriter, r *http.Request) {
 	var in orderInput
-	if !decode(w, r, &in) {
+	if _, ok := decode(w, r, &in); !ok {
 		return
 	}
 	old, err := ws.store.order(r.Context(), r.PathValue("id"))
@@ -203,7 +243,7 @@ type lineInput struct {
 
 func (ws *Workspace) apiAddLine(w http.ResponseWriter, r *http.Request) {
 	var in lineInput
-	key, ok := begin(w, r, &in)
+	req, ok := begin(w, r, &in)
 	if !ok {
 		return
 	}
@@ -215,8 +255,8 @@ func (ws *Workspace) apiAddLine(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wrong)
 		return
 	}
-	l.ID = keyID(ws.store.facility, "line", key)
-	l, made, err := ws.store.addLine(r.Context(), r.PathValue("id"), l)
+	l.ID = keyID(ws.store.facility, "line", req.key)
+	l, made, err := ws.store.addLine(r.Context(), r.PathValue("id"), l, req)
 	if err != nil {
 		ws.apiFail(w, r, err)
 		return
@@ -245,7 +285,7 @@ type itemInput struct {
 
 func (ws *Workspace) apiCreateItem(w http.ResponseWriter, r *http.Request) {
 	var in itemInput
-	key, ok := begin(w, r, &in)
+	req, ok := begin(w, r, &in)
 	if !ok {
 		return
 	}
@@ -263,8 +303,8 @@ func (ws *Workspace) apiCreateItem(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wrong)
 		return
 	}
-	i.ID = keyID(ws.store.facility, "item", key)
-	i, made, err := ws.store.createItem(r.Context(), i)
+	i.ID = keyID(ws.store.facility, "item", req.key)
+	i, made, err := ws.store.createItem(r.Context(), i, req)
 	if violates(err, "inventory_items_facility_id_sku_key") {
 		refuse(w, problems{"sku": skuTaken})
 		return
@@ -284,12 +324,12 @@ type movementInput struct {
 
 func (ws *Workspace) apiAdjust(w http.ResponseWriter, r *http.Request) {
 	var in movementInput
-	key, ok := begin(w, r, &in)
+	req, ok := begin(w, r, &in)
 	if !ok {
 		return
 	}
 	who, _ := web.From(r.Context())
-	m := Movement{ID: keyID(ws.store.facility, "movement", key), ItemID: r.PathValue("id"), Delta: in.Delta.String(), Reason: strings.TrimSpace(in.Reason), Worker: strings.TrimSpace(in.Worker)}
+	m := Movement{ID: keyID(ws.store.facility, "movement", req.key), ItemID: r.PathValue("id"), Delta: in.Delta.String(), Reason: strings.TrimSpace(in.Reason), Worker: strings.TrimSpace(in.Worker)}
 	if m.Worker == "" {
 		m.Worker = who.Name
 	}
@@ -297,7 +337,7 @@ func (ws *Workspace) apiAdjust(w http.ResponseWriter, r *http.Request) {
 		refuse(w, wrong)
 		return
 	}
-	i, err := ws.store.adjust(r.Context(), m)
+	i, err := ws.store.adjust(r.Context(), m, req)
 	if err != nil {
 		ws.apiFail(w, r, err)
 		return
@@ -307,43 +347,59 @@ func (ws *Workspace) apiAdjust(w http.ResponseWriter, r *http.Request) {
 
 // begin reads the body and the Idempotency-Key of a POST. Without a key each
 // call counts.
-func begin(w http.ResponseWriter, r *http.Request, into any) (key string, ok bool) {
-	key = r.Header.Get("Idempotency-Key")
+func begin(w http.ResponseWriter, r *http.Request, into any) (request, bool) {
+	key := r.Header.Get("Idempotency-Key")
 	if len(key) > keyMaxBytes {
 		web.Problem(w, http.StatusBadRequest, "the Idempotency-Key is too long", fmt.Sprintf("Use at most %d bytes, such as a UUID.", keyMaxBytes))
-		return "", false
+		return request{}, false
+	}
+	body, ok := decode(w, r, into)
+	if !ok {
+		return request{}, false
 	}
 	if key == "" {
-		key = newKey()
+		return request{key: newKey()}, true
 	}
-	return key, decode(w, r, into)
+	req, err := requestOf(key, r.URL.Path, body)
+	if err != nil { // it was decoded before
+		malformed(w, err)
+	}
+	return req, err == nil
 }
 
-func decode(w http.ResponseWriter, r *http.Request, into any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, bodyMaxBytes))
+// decode reads the body, and returns it too.
+func decode(w http.ResponseWriter, r *http.Request, into any) ([]byte, bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMaxBytes))
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	if err == nil {
+		err = d.Decode(into)
+	}
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("there is more after the first JSON value")
 		}
 	}
 	if err == nil {
-		return true
+		return body, true
 	}
 	if _, tooBig := errors.AsType[*http.MaxBytesError](err); tooBig {
 		web.Problem(w, http.StatusRequestEntityTooLarge, "the body is too large", "Send at most 64 KiB.")
-		return false
+		return nil, false
 	}
+	malformed(w, err)
+	return nil, false
+}
+
+func malformed(w http.ResponseWriter, err error) {
 	web.Problem(w, http.StatusBadRequest, "the body is not what was expected", strings.TrimPrefix(err.Error(), "json: ")+". Send one JSON object with the fields of /api/workspace/v1/openapi.json.")
-	return false
 }
 
 // refuse answers with everything that is wrong, by field.
 func refuse(w http.ResponseWriter, p problems) {
 	answer(w, http.StatusUnprocessableEntity, map[string]any{
 		"status": http.StatusUnprocessableEntity, "title": "some values are wrong",
-		"detail": "Correct the fields named in errors and send it again.", "errors": p,
+		"detail": "Correct what is named in errors and send it again.", "errors": p,
 	})
 }
 
@@ -353,6 +409,9 @@ func (ws *Workspace) apiFail(w http.ResponseWriter, r *http.Request, err error) 
 		web.Problem(w, http.StatusNotFound, "there is no such thing here", "Look for its id in the list.")
 	case errors.Is(err, errChanged):
 		web.Problem(w, http.StatusConflict, "it was changed by someone else meanwhile", "Read it again, then send the change with its updated_at.")
+	case errors.Is(err, errReused):
+		web.Problem(w, http.StatusUnprocessableEntity, "this Idempotency-Key was used for another request",
+			"Nothing was changed. Send this with a key of its own. To send the earlier one again, send exactly what was sent then.")
 	case errors.Is(err, errNegative):
 		refuse(w, problems{"delta": "Less than nothing would be left in stock."})
 	default:

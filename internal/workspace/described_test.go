@@ -139,7 +139,7 @@ func TestEveryCallAnswersAsDescribed(t *testing.T) {
 	line := `{"description":"Cut","quantity":12.5,"unit":"sheets"}`
 	var item workspace.Item
 	expect(p.worker, "POST", "/inventory", `{"sku":"A","name":"Film","quantity":10,"unit":"rolls","reorder_level":"4.5","location":"B2"}`, "k", 201).into(t, &item)
-	expect(p.worker, "POST", "/inventory", `{"sku":"A","name":"Film"}`, "k", 200)
+	expect(p.worker, "POST", "/inventory", `{"sku":"A","name":"Film","quantity":10,"unit":"rolls","reorder_level":"4.5","location":"B2"}`, "k", 200)
 	move := `{"delta":-1.5,"reason":"Used","worker":"ben"}`
 	expect(p.worker, "GET", "/orders/{order}", "", "", 404)
 	expect(p.worker, "PATCH", "/orders/{order}", `{}`, "", 404)
@@ -149,7 +149,7 @@ func TestEveryCallAnswersAsDescribed(t *testing.T) {
 
 	var first, again workspace.Line
 	expect(p.worker, "POST", "/orders/{order}/lines", line, "k", 201).into(t, &first)
-	expect(p.worker, "POST", "/orders/{order}/lines", `{"description":"Other","quantity":1}`, "k", 200).into(t, &again)
+	expect(p.worker, "POST", "/orders/{order}/lines", line, "k", 200).into(t, &again)
 	if first.Position != 1 || first != again {
 		t.Errorf("the line is %+v, and once more %+v", first, again)
 	}
@@ -158,6 +158,8 @@ func TestEveryCallAnswersAsDescribed(t *testing.T) {
 	expect(p.look, "GET", "/orders/{order}", "", "", 200)
 	expect(p.look, "GET", "/orders?limit=1&status=open&q=acme", "", "", 200)
 	expect(p.look, "GET", "/orders?limit=0&status=eaten&after="+gone, "", "", 422)
+	expect(p.look, "GET", "/orders/{order}?lines=1", "", "", 422)
+	expect(p.look, "GET", "/inventory?lwo=1", "", "", 422)
 	expect(p.look, "GET", "/inventory?low=1", "", "", 200)
 	expect(p.look, "GET", "/inventory?q=film", "", "", 200)
 	expect(p.worker, "POST", "/inventory/{item}/adjust", move, "", 200)

@@ -20,21 +20,33 @@ func TestTheDescriptionTellsEachCallAndItsRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := map[string]string{} // pattern: description
+	takes := map[string][]string{}
 	for path, item := range doc.Paths {
 		for method, raw := range item {
 			if method == "parameters" {
 				continue
 			}
-			var op struct{ Description string }
+			var op struct {
+				Description string
+				Parameters  []struct{ Name, In string }
+			}
 			if err := json.Unmarshal(raw, &op); err != nil {
 				t.Fatal(err)
 			}
 			told[strings.ToUpper(method)+" "+path] = op.Description
+			for _, p := range op.Parameters {
+				if p.In == "query" {
+					takes[strings.ToUpper(method)+" "+path] = append(takes[strings.ToUpper(method)+" "+path], p.Name)
+				}
+			}
 		}
 	}
 	for _, c := range (&Workspace{}).calls() {
 		if !strings.HasSuffix(told[c.pattern], "Needs role "+c.role.String()+".") {
 			t.Errorf("%s needs role %s and is described as %q", c.pattern, c.role, told[c.pattern])
+		}
+		if slices.Sort(takes[c.pattern]); !slices.Equal(takes[c.pattern], c.query) {
+			t.Errorf("%s takes %v and is described with %v", c.pattern, c.query, takes[c.pattern])
 		}
 		delete(told, c.pattern)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1" //nolint:gosec // RFC 9562 names it for version 5; nothing secret depends on it
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -139,12 +140,12 @@ func (f orderForm) check() (Order, problems) {
 	p.text("customer", "Customer", f.Customer, true, shortMaxChars)
 	p.text("product", "Product", f.Product, true, shortMaxChars)
 	p.text("notes", "Notes", f.Notes, false, notesMaxChars)
-	if n, err := strconv.Atoi(strings.NewReplacer(" ", "", "\u202f", "", "'", "").Replace(f.Quantity)); f.Quantity == "" {
+	if n, err := strconv.Atoi(ungrouped(f.Quantity)); f.Quantity == "" {
 		p["quantity"] = "Quantity is missing."
 	} else if err != nil {
-		p["quantity"] = "Quantity must be a whole number, for example 2500."
+		p["quantity"] = "Quantity must be a whole number, for example 2500 or 2,500."
 	} else if n < 1 || n > quantityMax {
-		p["quantity"] = fmt.Sprintf("Quantity must be from 1 to %d.", quantityMax)
+		p["quantity"] = "Quantity must be from 1 to 10,000,000."
 	} else {
 		o.Quantity = n
 	}
@@ -156,6 +157,23 @@ func (f orderForm) check() (Order, problems) {
 	}
 	p.status(f.Status)
 	return o, p
+}
+
+// groups are thousands: a comma with other than three digits behind it may be
+// meant as a decimal point.
+var groups = regexp.MustCompile(`^[0-9]{1,3}([,'\x{2019}\x{00a0}\x{202f} ][0-9]{3})+$`)
+
+// ungrouped is a whole number without what separates its thousands.
+func ungrouped(s string) string {
+	if !groups.MatchString(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 func (p problems) unit(u string) {

@@ -110,7 +110,12 @@ func (ws *Workspace) createOrderForm(w http.ResponseWriter, r *http.Request) {
 		ws.orderForm(w, r, http.StatusUnprocessableEntity, orderFormData{Form: f, Wrong: wrong})
 		return
 	}
-	o, _, err := ws.create(r, o, f.Key)
+	o, _, err := ws.create(r, o, formRequest(r, f.Key))
+	if errors.Is(err, errReused) {
+		f.Key = newKey()
+		ws.orderForm(w, r, http.StatusUnprocessableEntity, orderFormData{Form: f, Wrong: problems{"": formReused}})
+		return
+	}
 	if err != nil {
 		ws.log.Error("order not saved", "err", err)
 		ws.orderForm(w, r, http.StatusServiceUnavailable, orderFormData{Form: f, Wrong: problems{"": "The order could not be saved. Press Save again in a moment; it will be saved once."}})
@@ -119,18 +124,25 @@ func (ws *Workspace) createOrderForm(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
 }
 
+// formReused is what somebody reads who goes back to a form that was saved.
+const formReused = "This form was saved already, with other values. Press the button again to save these as well."
+
+func formRequest(r *http.Request, key string) request {
+	return digested(key, r.URL.Path, []byte(r.PostForm.Encode()))
+}
+
 // create gives the order its id, its number and its author, and saves it once
 // however often the key comes.
-func (ws *Workspace) create(r *http.Request, o Order, key string) (Order, bool, error) {
+func (ws *Workspace) create(r *http.Request, o Order, req request) (Order, bool, error) {
 	who, _ := web.From(r.Context())
-	o.ID = keyID(ws.store.facility, "order", key)
+	o.ID = keyID(ws.store.facility, "order", req.key)
 	if o.CreatedBy == "" {
 		o.CreatedBy = who.Name
 	}
 	if o.Number == "" {
 		o.Number = orderNumber(ws.store.facility, o.ID, ws.now().In(ws.site.Zone()))
 	}
-	return ws.store.create(r.Context(), o)
+	return ws.store.create(r.Context(), o, req)
 }
 
 type orderData struct {
@@ -142,6 +154,8 @@ type orderData struct {
 	Key      string
 	Units    []string
 	Wrong    problems
+	// Saved is the status that was just saved, for whoever pressed its button.
+	Saved string
 }
 
 func (ws *Workspace) orderPage(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +170,9 @@ func (ws *Workspace) showOrder(w http.ResponseWriter, r *http.Request, status in
 	if err != nil {
 		ws.fail(w, r, err)
 		return
+	}
+	if r.URL.Query().Get("saved") == d.Order.Status {
+		d.Saved = d.Order.Status
 	}
 	d.Statuses, d.Units, d.CanWork = Statuses, Units, ws.canWork(r)
 	ws.pages.Render(w, r, status, "order", web.Page{Title: "Order " + d.Order.Number, Active: "/orders", Data: d})
@@ -220,7 +237,7 @@ func (ws *Workspace) statusForm(w http.ResponseWriter, r *http.Request) {
 		ws.fail(w, r, err)
 		return
 	}
-	http.Redirect(w, r, "/orders/"+o.ID, http.StatusSeeOther)
+	http.Redirect(w, r, "/orders/"+o.ID+"?saved="+o.Status, http.StatusSeeOther)
 }
 
 func checkLine(l *Line) problems {
@@ -247,7 +264,12 @@ func (ws *Workspace) addLineForm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.ID = keyID(ws.store.facility, "line", key)
-	if _, _, err := ws.store.addLine(r.Context(), r.PathValue("id"), l); err != nil {
+	_, _, err := ws.store.addLine(r.Context(), r.PathValue("id"), l, formRequest(r, key))
+	if errors.Is(err, errReused) {
+		ws.showOrder(w, r, http.StatusUnprocessableEntity, orderData{Line: l, Key: newKey(), Wrong: problems{"": formReused}})
+		return
+	}
+	if err != nil {
 		ws.fail(w, r, err)
 		return
 	}

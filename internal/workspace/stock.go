@@ -81,14 +81,17 @@ func (s store) item(ctx context.Context, id string) (Item, error) {
 }
 
 // createItem adds the item under its ID, once.
-func (s store) createItem(ctx context.Context, i Item) (_ Item, made bool, err error) {
+func (s store) createItem(ctx context.Context, i Item, req request) (_ Item, made bool, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 		INSERT INTO inventory_items (id, facility_id, sku, name, quantity, unit, reorder_level, location)
 		VALUES ($1, $2, $3, $4, $5::text::numeric, $6, $7::text::numeric, $8)
 		ON CONFLICT (id) DO NOTHING`, i.ID, s.facility, i.SKU, i.Name, i.Quantity, i.Unit, i.ReorderLevel, i.Location)
+		if err != nil {
+			return err
+		}
 		made = tag.RowsAffected() == 1
-		return err
+		return req.remember(ctx, tx, i.ID, made)
 	})
 	if err != nil {
 		return Item{}, false, fmt.Errorf("save item: %w", err)
@@ -121,7 +124,7 @@ var errNegative = errors.New("less than nothing would be left")
 // adjust records a movement under its ID and changes the item's quantity in
 // the same transaction. A movement that is there already changes nothing, so
 // that a double tap counts once.
-func (s store) adjust(ctx context.Context, m Movement) (Item, error) {
+func (s store) adjust(ctx context.Context, m Movement, req request) (Item, error) {
 	if !isUUID(m.ItemID) {
 		return Item{}, errNotFound
 	}
@@ -143,8 +146,9 @@ func (s store) adjust(ctx context.Context, m Movement) (Item, error) {
 		if err != nil {
 			return fmt.Errorf("record movement: %w", err)
 		}
-		if tag.RowsAffected() == 0 {
-			return nil
+		made := tag.RowsAffected() == 1
+		if err := req.remember(ctx, tx, m.ID, made); err != nil || !made {
+			return err
 		}
 		if !enough {
 			return errNegative

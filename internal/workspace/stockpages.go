@@ -92,7 +92,10 @@ func (ws *Workspace) adjustForm(w http.ResponseWriter, r *http.Request) {
 		ws.showItem(w, r, http.StatusUnprocessableEntity, d)
 		return
 	}
-	switch _, err := ws.store.adjust(r.Context(), m); {
+	switch _, err := ws.store.adjust(r.Context(), m, formRequest(r, d.Key)); {
+	case errors.Is(err, errReused):
+		d.Key, d.Wrong = newKey(), problems{"": formReused}
+		ws.showItem(w, r, http.StatusUnprocessableEntity, d)
 	case errors.Is(err, errNegative):
 		d.Wrong = problems{"delta": "There is less than that in stock. Count again, or correct the count first."}
 		ws.showItem(w, r, http.StatusUnprocessableEntity, d)
@@ -152,7 +155,10 @@ func (ws *Workspace) createItemForm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	i.ID = keyID(ws.store.facility, "item", d.Key)
-	switch made, _, err := ws.store.createItem(r.Context(), i); {
+	switch made, _, err := ws.store.createItem(r.Context(), i, formRequest(r, d.Key)); {
+	case errors.Is(err, errReused):
+		d.Key, d.Wrong = newKey(), problems{"": formReused}
+		ws.itemForm(w, r, http.StatusUnprocessableEntity, d)
 	case violates(err, "inventory_items_facility_id_sku_key"):
 		d.Wrong = problems{"sku": skuTaken}
 		ws.itemForm(w, r, http.StatusUnprocessableEntity, d)

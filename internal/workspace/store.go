@@ -119,15 +119,18 @@ func (s store) order(ctx context.Context, id string) (Order, error) {
 
 // create adds the order under its ID. made is false if that ID is there
 // already: then the order that is there is returned.
-func (s store) create(ctx context.Context, o Order) (_ Order, made bool, err error) {
+func (s store) create(ctx context.Context, o Order, req request) (_ Order, made bool, err error) {
 	err = s.write(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 		INSERT INTO orders (id, facility_id, number, customer, product, quantity, unit, due_date, status, notes, created_by)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, '')::date, $9, $10, $11)
 		ON CONFLICT (id) DO NOTHING`,
 			o.ID, s.facility, o.Number, o.Customer, o.Product, o.Quantity, o.Unit, o.DueDate, o.Status, o.Notes, o.CreatedBy)
+		if err != nil {
+			return err
+		}
 		made = tag.RowsAffected() == 1
-		return err
+		return req.remember(ctx, tx, o.ID, made)
 	})
 	if err != nil {
 		return Order{}, false, fmt.Errorf("save order: %w", err)
@@ -185,7 +188,7 @@ func (s store) lines(ctx context.Context, orderID string) ([]Line, error) {
 
 // addLine adds the line under its ID at the end of the order, once, and returns
 // the one that is there.
-func (s store) addLine(ctx context.Context, orderID string, l Line) (_ Line, made bool, err error) {
+func (s store) addLine(ctx context.Context, orderID string, l Line, req request) (_ Line, made bool, err error) {
 	if !isUUID(orderID) {
 		return Line{}, false, errNotFound
 	}
@@ -199,6 +202,9 @@ func (s store) addLine(ctx context.Context, orderID string, l Line) (_ Line, mad
 			return err
 		}
 		made = tag.RowsAffected() == 1
+		if err := req.remember(ctx, tx, l.ID, made); err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx, `
 			SELECT position, description, trim_scale(quantity)::text, unit
 			FROM order_lines WHERE facility_id = $1 AND id = $2`, s.facility, l.ID).Scan(&l.Position, &l.Description, &l.Quantity, &l.Unit)

@@ -91,7 +91,5 @@ func (ws *Workspace) Mount(mux *web.Mux) {
 	work("POST /inventory", ws.createItemForm)
 
 	look("GET /api/workspace/v1/openapi.json", apiDescription)
-	for _, c := range ws.calls() {
-		mux.Handle(c.pattern, ws.auth.Require(c.role, c.serve))
-	}
+	ws.mountAPI(mux)
 }

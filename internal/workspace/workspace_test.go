@@ -49,6 +49,7 @@ func newPool(t *testing.T) *pgxpool.Pool {
 	db.Exec(t, `CREATE SCHEMA holdfast`)
 	db.Exec(t, `CREATE TABLE holdfast.api_token (token_sha256 bytea PRIMARY KEY, name text NOT NULL UNIQUE, role text NOT NULL,
 		created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz)`)
+	db.Exec(t, `CREATE TABLE holdfast.request (row_id uuid PRIMARY KEY, sha256 bytea NOT NULL, created_at timestamptz NOT NULL DEFAULT now())`)
 	return db.Pool(t)
 }
 
@@ -89,6 +90,7 @@ type answer struct {
 	status int
 	body   string
 	to     string
+	allow  string
 }
 
 // into decodes the answer's JSON.
@@ -120,7 +122,7 @@ func (p *plant) ask(token, method, path, kind, body, key string) answer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return answer{resp.StatusCode, string(b), resp.Header.Get("Location")}
+	return answer{resp.StatusCode, string(b), resp.Header.Get("Location"), resp.Header.Get("Allow")}
 }
 
 func (p *plant) json(method, path string, v any, key string) answer {
@@ -160,7 +162,7 @@ func TestADoubleTapMakesOneOrder(t *testing.T) {
 	if key == nil {
 		t.Fatalf("the form has no key: %s", page.body)
 	}
-	f := url.Values{"key": {key[1]}, "customer": {"Acme"}, "product": {"Mailer box"}, "quantity": {"2 500"}, "unit": {"pcs"}, "status": {"new"}}
+	f := url.Values{"key": {key[1]}, "customer": {"Acme"}, "product": {"Mailer box"}, "quantity": {"2,500"}, "unit": {"pcs"}, "status": {"new"}}
 	first, second := p.form("/orders", f), p.form("/orders", f)
 	want(t, "first tap", first.status, http.StatusSeeOther)
 	want(t, "both lead to the same order", second.to, first.to)
@@ -186,6 +188,61 @@ func TestADoubleTapMakesOneOrder(t *testing.T) {
 	want(t, "orders", p.count(`SELECT count(*) FROM orders WHERE product = 'Flyer'`), 2)
 }
 
+// Whoever uses a key twice by mistake must not believe that both were taken.
+func TestAKeyThatWasUsedForSomethingElseIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPlant(t, newPool(t), "la")
+	order := func(customer string) answer {
+		return p.json("POST", "/orders", map[string]any{"customer": customer, "product": "Flyer", "quantity": 10}, "k")
+	}
+	var first workspace.Order
+	order("Acme").into(t, &first)
+	refused := order("Beta")
+	want(t, "another order", refused.status, http.StatusUnprocessableEntity)
+	if !strings.Contains(refused.body, "Send this with a key of its own") {
+		t.Errorf("it does not say what to do: %s", refused.body)
+	}
+	same := p.ask(p.worker, "POST", "/api/workspace/v1/orders", "application/json", `{ "quantity": 10, "product":"Flyer", "customer": "Acme" }`, "k")
+	want(t, "the same order, written differently", same.status, http.StatusOK)
+
+	var other workspace.Order
+	p.json("POST", "/orders", map[string]any{"customer": "C", "product": "P", "quantity": 1}, "").into(t, &other)
+	line := map[string]any{"description": "Cut", "quantity": 1}
+	want(t, "a line", p.json("POST", "/orders/"+first.ID+"/lines", line, "k").status, http.StatusCreated)
+	want(t, "the line of another order", p.json("POST", "/orders/"+other.ID+"/lines", line, "k").status, http.StatusUnprocessableEntity)
+	var item workspace.Item
+	p.json("POST", "/inventory", map[string]any{"sku": "A", "name": "Film", "quantity": 9}, "k").into(t, &item)
+	want(t, "another item", p.json("POST", "/inventory", map[string]any{"sku": "B", "name": "Film"}, "k").status, http.StatusUnprocessableEntity)
+	move := "/inventory/" + item.ID + "/adjust"
+	want(t, "a movement", p.json("POST", move, map[string]any{"delta": -1, "reason": "Used"}, "k").status, http.StatusOK)
+	want(t, "another movement", p.json("POST", move, map[string]any{"delta": -2, "reason": "Used"}, "k").status, http.StatusUnprocessableEntity)
+	want(t, "stock", p.count(`SELECT quantity::int FROM inventory_items`), 8)
+
+	// A key of before nothing was kept, or of a box that was replaced.
+	if _, err := p.pool.Exec(t.Context(), `UPDATE holdfast.request SET created_at = now() - interval '91 days'`); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // each takes two old ones with it
+		p.json("POST", "/orders", map[string]any{"customer": "C", "product": "P", "quantity": 1}, fmt.Sprint(rand.Int())) //nolint:gosec // any key
+	}
+	want(t, "kept", p.count(`SELECT count(*) FROM holdfast.request`), 2)
+	want(t, "another order under an old key", order("Beta").status, http.StatusOK)
+
+	// Back to a form that was saved, and on with other values.
+	f := url.Values{"key": {first.ID}, "customer": {"Acme"}, "product": {"Tube"}, "quantity": {"1"}}
+	want(t, "form", p.form("/orders", f).status, http.StatusSeeOther)
+	f.Set("customer", "Beta")
+	again := p.form("/orders", f)
+	want(t, "form with other values", again.status, http.StatusUnprocessableEntity)
+	key := regexp.MustCompile(`name="key" value="([0-9a-f-]{36})"`).FindStringSubmatch(again.body)
+	if key == nil || !strings.Contains(again.body, "saved already") {
+		t.Fatalf("the form does not say it: %s", again.body)
+	}
+	f.Set("key", key[1])
+	want(t, "once more", p.form("/orders", f).status, http.StatusSeeOther)
+	want(t, "orders", p.count(`SELECT count(*) FROM orders WHERE product = 'Tube'`), 2)
+}
+
 func TestWrongValuesAreNamedAndNothingTypedIsLost(t *testing.T) {
 	t.Parallel()
 	p := newPlant(t, newPool(t), "la")
@@ -193,7 +250,7 @@ func TestWrongValuesAreNamedAndNothingTypedIsLost(t *testing.T) {
 	want(t, "status", got.status, http.StatusUnprocessableEntity)
 	for _, s := range []string{
 		"A&amp;B &#34;quoted&#34; &lt;i&gt;", `value="-3"`, `value="2026-02-31"`, "ring twice",
-		"Product is too long: 121 characters", "Quantity must be from 1", "Due date must be a day", "Please correct 3 things",
+		"Product is too long: 121 characters", "Quantity must be from 1 to 10,000,000", "Due date must be a day", "Please correct 3 things",
 	} {
 		if !strings.Contains(got.body, s) {
 			t.Errorf("the page lacks %q", s)
@@ -215,6 +272,25 @@ func TestWrongValuesAreNamedAndNothingTypedIsLost(t *testing.T) {
 	want(t, "key too long", p.json("POST", "/orders", map[string]any{}, strings.Repeat("k", 129)).status, http.StatusBadRequest)
 	want(t, "orders", p.count(`SELECT count(*) FROM orders`), 0)
 }
+
+// What was meant to do something must not be passed over without a word.
+func TestWhatTheAPIDoesNotTakeIsSaid(t *testing.T) {
+	t.Parallel()
+	p := newPlant(t, newPool(t), "la")
+	misspelt := p.json("GET", "/orders?limt=1", nil, "")
+	want(t, "a misspelt parameter", misspelt.status, http.StatusUnprocessableEntity)
+	if !strings.Contains(misspelt.body, `"limt"`) || !strings.Contains(misspelt.body, "after, limit, q, status") {
+		t.Errorf("it does not say which there are: %s", misspelt.body)
+	}
+	for path, allow := range map[string]string{"/orders": "GET, POST", "/orders/" + uuid: "GET, PATCH", "/inventory": "GET, POST", "/inventory/" + uuid + "/adjust": "POST"} {
+		got := p.json("DELETE", path, nil, "")
+		want(t, "DELETE "+path, got.status, http.StatusMethodNotAllowed)
+		want(t, "Allow", got.allow, allow)
+	}
+	want(t, "no such address", p.json("GET", "/nothing", nil, "").status, http.StatusNotFound)
+}
+
+const uuid = "00000000-0000-4000-8000-000000000000"
 
 func TestTwoPeopleWhoEditTheSameOrderAreTold(t *testing.T) {
 	t.Parallel()

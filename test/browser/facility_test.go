@@ -122,6 +122,10 @@ func TestAWorkerOrdersByKeyboardOnlyWhileTheInternetIsDown(t *testing.T) {
 	if n != 1 {
 		t.Fatalf("the order was saved %d times", n)
 	}
+	tabTo(`document.activeElement.value === "planned"`)
+	press(kb.Enter)
+	tb.wait(`document.activeElement?.value === "planned" && document.activeElement.getAttribute("aria-pressed") === "true"`)
+	tb.wait(`document.querySelector("main").innerText.includes("Saved: Planned.")`)
 	tb.allow = append(tb.allow, "422") // the browser logs the refused form
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	regionschema "github.com/agogsaas/holdfast/cloud/migrations"
+	accounts "github.com/agogsaas/holdfast/edge/localui/migrations"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/internal/web"
@@ -35,7 +35,7 @@ func facilityPages(t *testing.T) (url string, pool *pgxpool.Pool) {
 	pool = pgtest.New(t).Pool(t)
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close()
-	if err := regionschema.Up(ctx, db); err != nil { // for accounts and sessions
+	if err := accounts.Up(ctx, db); err != nil { // for accounts and sessions
 		t.Fatal(err)
 	}
 	if err := migrations.Up(ctx, db); err != nil {

@@ -1,4 +1,4 @@
-// Package migrations holds the tables of the box's own sign-in, in order.
+// Package migrations holds the tables of the box's own sign-in and API, in order.
 //
 // In:  edge, at start.
 // Out: the local PostgreSQL, schema holdfast.
