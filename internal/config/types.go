@@ -101,6 +101,12 @@ func (d Duration) String() string {
 	return s
 }
 
+// Set and Type make it a flag of a command line.
+func (d *Duration) Set(s string) error { return d.UnmarshalText([]byte(s)) }
+
+// Type is what a command's help calls such a value.
+func (d *Duration) Type() string { return "duration" }
+
 // MarshalText returns what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 

@@ -29,7 +29,7 @@ func main() {
 		if advice := hint.Of(err); advice != "" {
 			fmt.Fprintln(os.Stderr, advice)
 		}
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -40,12 +40,15 @@ func command() *cobra.Command {
 		Short:         "The Holdfast agent on a facility's box",
 		SilenceErrors: true, SilenceUsage: true,
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return exit(exitUsage, hint.Wrap(err, "See %s --help.", cmd.CommandPath()))
+	})
 	root.PersistentFlags().StringVarP(&file, "config", "c", "/etc/holdfast/edge.yaml", "configuration file")
 	root.AddCommand(
 		&cobra.Command{
-			Use: "run", Short: "Run the agent until it is told to stop", Args: cobra.NoArgs,
+			Use: "run", Short: "Run the agent until it is told to stop", Args: takes(0),
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				c, err := edge.LoadConfig(file)
+				c, err := load(file)
 				if err != nil {
 					return err
 				}
@@ -59,14 +62,14 @@ func command() *cobra.Command {
 		enrolCommand(&file),
 		tokenCommand(&file),
 		&cobra.Command{
-			Use: "config", Short: "Print the configuration file with its defaults and what each setting means", Args: cobra.NoArgs,
+			Use: "config", Short: "Print the configuration file with its defaults and what each setting means", Args: takes(0),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c := edge.DefaultConfig()
 				return config.Print(cmd.OutOrStdout(), &c)
 			},
 		},
 		&cobra.Command{
-			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+			Use: "version", Short: "Print the version", Args: takes(0),
 			Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.String()) },
 		},
 	)
@@ -81,9 +84,9 @@ func enrolCommand(file *string) *cobra.Command {
 		Long: "Make this box a facility's. The keys are made here and never leave the box.\n" +
 			"The token is read from --token-file, or from standard input, so that it does not show in a process list.",
 		Example: "  echo hf1_… | holdfast-edge enrol -c /etc/holdfast/edge.yaml",
-		Args:    cobra.NoArgs,
+		Args:    takes(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conf, err := edge.LoadConfig(*file)
+			conf, err := load(*file)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agogsaas/holdfast/edge"
+	"github.com/agogsaas/holdfast/internal/config"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/web"
 )
@@ -39,13 +40,13 @@ func tokenCommand(file *string) *cobra.Command {
 	// with opens the store for a command; show prints v as JSON, or as words.
 	with := func(do func(cmd *cobra.Command, args []string, store web.PGStore) error) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error {
-			conf, err := edge.LoadConfig(*file)
+			conf, err := load(*file)
 			if err != nil {
 				return err
 			}
 			store, end, err := edge.Access(cmd.Context(), conf)
 			if err != nil {
-				return err
+				return exit(exitUnreachable, err)
 			}
 			defer end()
 			return do(cmd, args, store)
@@ -70,19 +71,19 @@ type (
 
 func tokenAdd(with withStore, show shower) *cobra.Command {
 	var role, out string
-	var ttl time.Duration
+	var ttl config.Duration
 	c := &cobra.Command{
-		Use: "add NAME", Short: "Let a program in; prints the token, once", Args: cobra.ExactArgs(1),
+		Use: "add NAME", Short: "Let a program in; prints the token, once", Args: takes(1),
 		Long:    "Let a program in. A viewer may read, an operator also write. Only a hash of the token is kept, so that it is shown once.",
-		Example: "  holdfast-edge token add shop --role operator --ttl 8760h --out shop.token",
+		Example: "  holdfast-edge token add shop --role operator --ttl 365d --out shop.token",
 	}
 	c.RunE = with(func(cmd *cobra.Command, args []string, store web.PGStore) error {
 		r, err := web.ParseRole(role)
 		if err != nil {
-			return hint.Wrap(err, "Use --role viewer, operator or admin.")
+			return exit(exitUsage, hint.Wrap(err, "Use --role viewer, operator or admin."))
 		}
 		if n := len(args[0]); n == 0 || n > nameMaxBytes || ttl < 0 {
-			return hint.Wrap(errors.New("the token's name or its --ttl is out of range"), "A name has 1 to %d bytes, and a token is good for some time.", nameMaxBytes)
+			return exit(exitUsage, hint.Wrap(errors.New("the token's name or its --ttl is out of range"), "A name has 1 to %d bytes, and a token is good for some time.", nameMaxBytes))
 		}
 		list, err := store.Tokens(cmd.Context())
 		if err != nil {
@@ -90,14 +91,14 @@ func tokenAdd(with withStore, show shower) *cobra.Command {
 		}
 		for _, t := range list {
 			if t.Name == args[0] {
-				return hint.Wrap(fmt.Errorf("there is a token %q already", t.Name), "Choose another name, or revoke that one first: holdfast-edge token revoke %s", t.Name)
+				return exit(exitRefused, hint.Wrap(fmt.Errorf("there is a token %q already", t.Name), "Choose another name, or revoke that one first: holdfast-edge token revoke %s", t.Name))
 			}
 		}
 		secret, sum := web.NewToken()
 		var until time.Time
 		t := token{Name: args[0], Role: r.String(), Secret: secret}
 		if ttl > 0 {
-			until = time.Now().Add(ttl)
+			until = time.Now().Add(time.Duration(ttl))
 			t.ExpiresAt = &until
 		}
 		if out != "" { // first: a token that cannot be handed over is not made
@@ -122,7 +123,7 @@ func tokenAdd(with withStore, show shower) *cobra.Command {
 		})
 	})
 	c.Flags().StringVar(&role, "role", web.Viewer.String(), "viewer, operator or admin")
-	c.Flags().DurationVar(&ttl, "ttl", 0, "how long it is good (default: for ever)")
+	c.Flags().Var(&ttl, "ttl", "how long it is good, such as 12h or 90d; 0 is for ever")
 	c.Flags().StringVar(&out, "out", "", "write it to this file, closed to others, instead of showing it")
 	return c
 }
@@ -143,7 +144,7 @@ func writeToken(path, secret string) error {
 
 func tokenList(with withStore, show shower) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List API tokens, without their secrets", Aliases: []string{"ls"}, Args: cobra.NoArgs,
+		Use: "list", Short: "List API tokens, without their secrets", Aliases: []string{"ls"}, Args: takes(0),
 		RunE: with(func(cmd *cobra.Command, _ []string, store web.PGStore) error {
 			entries, err := store.Tokens(cmd.Context())
 			if err != nil {
@@ -159,9 +160,12 @@ func tokenList(with withStore, show shower) *cobra.Command {
 				for _, t := range list {
 					until := "for ever"
 					if t.ExpiresAt != nil {
-						until = t.ExpiresAt.Local().Format(time.DateTime)
+						until = when(*t.ExpiresAt)
+						if t.ExpiresAt.Before(time.Now()) {
+							until = "over since " + until
+						}
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, t.Role, t.CreatedAt.Local().Format(time.DateTime), until)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, t.Role, when(*t.CreatedAt), until)
 				}
 				return w.Flush()
 			})
@@ -169,13 +173,23 @@ func tokenList(with withStore, show shower) *cobra.Command {
 	}
 }
 
+// when is a time with its zone, and how long ago or ahead it is.
+func when(t time.Time) string {
+	far := time.Until(t)
+	how := "in " + web.Span(far)
+	if far < 0 {
+		how = web.Span(-far) + " ago"
+	}
+	return t.Local().Format("2006-01-02 15:04:05 MST") + " (" + how + ")"
+}
+
 func tokenRevoke(with withStore, show shower) *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke NAME", Short: "End an API token at once", Aliases: []string{"remove"}, Args: cobra.ExactArgs(1),
+		Use: "revoke NAME", Short: "End an API token at once", Aliases: []string{"remove"}, Args: takes(1),
 		RunE: with(func(cmd *cobra.Command, args []string, store web.PGStore) error {
 			err := store.RemoveToken(cmd.Context(), args[0])
 			if errors.Is(err, web.ErrUnknown) {
-				return hint.Wrap(fmt.Errorf("there is no token %q", args[0]), "holdfast-edge token list shows the tokens.")
+				return exit(exitNotFound, hint.Wrap(fmt.Errorf("there is no token %q", args[0]), "holdfast-edge token list shows the tokens."))
 			}
 			if err != nil {
 				return err

@@ -74,6 +74,10 @@ func TestATokenLetsAProgramInUntilItIsRevoked(t *testing.T) {
 		t.Errorf("another token of the name: %v", err)
 	}
 
+	if _, err := do("add", "day", "--ttl", "1d"); err != nil {
+		t.Error(err)
+	}
+	must("revoke", "day")
 	file := filepath.Join(dir, "scale.token")
 	if out := must("add", "scale", "--ttl", "1h", "--out", file); strings.Contains(out, "hf_") {
 		t.Errorf("a token that goes into a file is shown: %s", out)
@@ -98,6 +102,31 @@ func TestATokenLetsAProgramInUntilItIsRevoked(t *testing.T) {
 	var list []token
 	if err := json.Unmarshal([]byte(must("list", "--json")), &list); err != nil || len(list) != 2 || list[0].Name != "scale" || list[0].ExpiresAt == nil || list[0].Secret != "" {
 		t.Errorf("%+v, %v", list, err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"add"}, exitUsage},
+		{[]string{"add", "x", "--role", "boss"}, exitUsage},
+		{[]string{"add", "x", "--ttl", "soon"}, exitUsage},
+		{[]string{"revoke", "nobody"}, exitNotFound},
+		{[]string{"add", "shop"}, exitRefused},
+		{[]string{"list", "-c", filepath.Join(dir, "none.yaml")}, exitUsage},
+	} {
+		_, err := do(c.args...)
+		if exitCode(err) != c.code || hint.Of(err) == "" {
+			t.Errorf("%v: exit %d, want %d: %v", c.args, exitCode(err), c.code, err)
+		}
+		if c.args[0] == "list" && !strings.Contains(hint.Of(err), "-c FILE") {
+			t.Errorf("where the configuration is named: %s", hint.Of(err))
+		}
+	}
+	if _, err := db.Pool(t).Exec(t.Context(), `UPDATE holdfast.api_token SET expires_at = now() - interval '1 hour' WHERE name = 'scale'`); err != nil {
+		t.Fatal(err)
+	}
+	if out := must("list"); !strings.Contains(out, "over since 2") || !strings.Contains(out, "(1 h ago)") {
+		t.Errorf("a token that is over is listed as\n%s", out)
 	}
 	if out := must("list"); !strings.Contains(out, "shop") || !strings.Contains(out, "for ever") || strings.Contains(out, "hf_") {
 		t.Errorf("the list is\n%s", out)
