@@ -81,6 +81,34 @@ func TestTheBoxsPageSaysWhetherItsWatchdogIsArmed(t *testing.T) {
 	}
 }
 
+// What is left is what this box has to send, which has nothing to do with what
+// waits to be taken in.
+func TestTheBannerCountsOnlyWhatIsLeftToSend(t *testing.T) {
+	t.Parallel()
+	cfg, err := pgxpool.ParseConfig("postgres://nobody@127.0.0.1:1/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	u := newUI(t, pool, true)
+	r := Report{Link: Link{Enrolled: true, Up: true, Parked: 1, ParkedWhy: "null value in column"}, Database: Database{Up: true}}
+	r.judge(time.Now())
+	if got := string(u.draw("link-banner", r, true)); !strings.Contains(got, "1 change from the region waits") || strings.Contains(got, "left") {
+		t.Errorf("the banner is\n%s", got)
+	}
+	r.Queue.Changes = 3
+	if got := string(u.draw("link-banner", r, true)); !strings.Contains(got, "3 changes left to send.") {
+		t.Errorf("the banner is\n%s", got)
+	}
+	if got := string(u.draw("status-cards", r, true)); !strings.Contains(got, `<dd class="full">1 change from the region waits`) {
+		t.Errorf("the reason has no room in\n%s", got)
+	}
+}
+
 func newUI(t *testing.T, pool *pgxpool.Pool, up bool) *UI {
 	t.Helper()
 	u, err := New(Deps{
