@@ -162,7 +162,7 @@ func TestAnOperatorOfThisSiteAcknowledges(t *testing.T) {
 			t.Errorf("%v: %d", c.header, code)
 		}
 	}
-	d.posts(http.StatusOK, path+"/acknowledge", form, "operator takes care: acknowledged on this dashboard", "&lt;b&gt;I drive there", "Nobody, while operator takes care",
+	d.posts(http.StatusOK, path+"/acknowledge", form, "operator takes care: acknowledged on this dashboard", "&lt;b&gt;I drive there", "Nobody but these, while operator takes care:", "with the offer of cloud fallback",
 		"not sent any more, because somebody has answered", "it is told again")
 	d.posts(http.StatusOK, path+"/acknowledge", url.Values{}, "operator takes care") // twice does no harm
 	d.posts(http.StatusConflict, fmt.Sprintf("/incidents/%d/acknowledge", d.ids.Old), url.Values{}, "The incident is over", "Nothing is left to do")

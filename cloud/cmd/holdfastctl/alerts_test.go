@@ -199,6 +199,7 @@ func TestIncidentsAreSeenAndTakenOnFromTheCommandLine(t *testing.T) {
 	wants(t, s.ok("incidents", "show", "1"), "1, offline", "there 20", "- the tunnel does not answer", "opened", "Ana Lopez", "◐ accepted", "by test", "Next step")
 	wants(t, s.ok("ack", "1", "--note", "the provider is on it"), "test operator has incident 1", "told again")
 	wants(t, s.ok("incidents"), "◆ test operator has it")
+	wants(t, s.ok("incidents", "show", "1"), "it makes an offer, and is taken though test operator takes care")
 	s.fails(exitRefused, "incidents show 1", "ack", "1")
 	s.fails(exitNotFound, "incidents --all", "ack", "99")
 	s.fails(exitUsage, "incidents shows", "ack", "la")

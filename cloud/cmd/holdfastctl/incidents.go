@@ -192,7 +192,11 @@ func (a *app) printIncident(d v1.IncidentDetail) {
 		rows = append(rows, [2]string{"Acknowledged", fmt.Sprintf("by %s by %s, %s", d.AckedBy, d.AckedHow, a.when(*d.AckedAt))})
 	}
 	if d.ResolvedAt == nil && d.NextAt != nil {
-		rows = append(rows, [2]string{"Next step", a.when(*d.NextAt)})
+		text := a.when(*d.NextAt)
+		if d.AckedAt != nil && d.Facility != "" {
+			text += ": it makes an offer, and is taken though " + d.AckedBy + " takes care"
+		}
+		rows = append(rows, [2]string{"Next step", text})
 	}
 	if d.ResolvedAt == nil && d.RemindAt != nil {
 		rows = append(rows, [2]string{"Told again", a.when(*d.RemindAt)})
