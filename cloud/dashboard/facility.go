@@ -108,6 +108,14 @@ func (t tableAt) Shown() web.State {
 	return web.State{Kind: "waiting", Word: "Waiting"}
 }
 
+// TableState is a table's state; one that streams does so only while there is a stream.
+func (v facilityView) TableState(t tableAt) web.State {
+	if t.State == "streaming" && (v.Old() || !v.FacilityStatus.Stream) {
+		return web.State{Kind: "waiting", Word: "Waits for the stream"}
+	}
+	return t.Shown()
+}
+
 // Shown is a stream event's kind as people see it.
 func (e streamEvent) Shown() web.State {
 	switch e.Kind {
