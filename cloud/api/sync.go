@@ -166,7 +166,7 @@ type tableAtRow struct {
 }
 
 func (r tableAtRow) tableAt() v1.TableAt {
-	t := v1.TableAt{Facility: r.Facility, Schema: r.Schema, Table: r.Table, State: "waiting", UpdatedAt: r.UpdatedAt}
+	t := v1.TableAt{Facility: r.Facility, Schema: r.Schema, Table: r.Table, Class: r.Class, State: "waiting", UpdatedAt: r.UpdatedAt}
 	if r.State != nil {
 		t.State, t.Problem, t.Remedy = *r.State, *r.Problem, *r.Remedy
 		t.RowsLoaded, t.Changes, t.LastSeq = *r.RowsLoaded, *r.Changes, *r.LastSeq

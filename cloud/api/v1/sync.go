@@ -52,6 +52,7 @@ type TableAt struct {
 	Facility   string     `json:"facility"`
 	Schema     string     `json:"schema"`
 	Table      string     `json:"table"`
+	Class      string     `json:"class,omitempty" enum:"fact,event,master"`
 	State      string     `json:"state" doc:"loading, streaming or refused; waiting when the facility has not answered yet"`
 	Problem    string     `json:"problem,omitempty"`
 	Remedy     string     `json:"remedy,omitempty"`

@@ -54,6 +54,9 @@ func (a *app) accountAdd() *cobra.Command {
 		Use: "add NAME", Short: "Let a person sign in", Args: takes(1),
 		Example: "  holdfastctl account add maria --role operator",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf("--role", in.Role, roles...); err != nil {
+				return err
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,8 +40,36 @@ func (a *app) auditCmd() *cobra.Command {
 func detailText(d map[string]any) string {
 	parts := make([]string, 0, len(d))
 	for k, v := range d {
-		parts = append(parts, fmt.Sprintf("%s=%v", k, v))
+		if text := readable(v); text != "" {
+			parts = append(parts, k+"="+text)
+		}
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, " ")
+}
+
+// readable is a value of JSON as people write it; "" for what is empty.
+func readable(v any) string {
+	var parts []string
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case []any:
+		for _, one := range v {
+			parts = append(parts, readable(one))
+		}
+		return strings.Join(parts, ", ")
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			if text := readable(v[k]); text != "" {
+				parts = append(parts, k+" "+text)
+			}
+		}
+		return "(" + strings.Join(parts, ", ") + ")"
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
 }

@@ -21,6 +21,9 @@ func (a *app) conflictsShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Both versions of one row side by side, and the row as it is now", Args: takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := conflictID(args[0]); err != nil {
+				return err
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -212,6 +215,11 @@ at once; how many they are is shown first, and asked for.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, id := range args { // all of them, before the first is changed
+				if err := conflictID(id); err != nil {
+					return err
+				}
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -251,6 +259,11 @@ func (a *app) ackAll(cmd *cobra.Command, cl *v1.Client, f *conflictFlags, note s
 	if err != nil {
 		return err
 	}
+	if n.Open == 0 && filter.Table != "" {
+		if err := checkTable(cmd.Context(), cl, filter.Table); err != nil {
+			return err
+		}
+	}
 	if n.Open == 0 {
 		return a.show(v1.ConflictsAcknowledged{}, func() error { a.printf("No open conflicts match.\n"); return nil })
 	}
@@ -271,6 +284,9 @@ func (a *app) conflictsReopen() *cobra.Command {
 	return &cobra.Command{
 		Use: "reopen ID", Short: "Take an acknowledgement back", Args: takes(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := conflictID(args[0]); err != nil {
+				return err
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err
@@ -308,6 +324,9 @@ the decision it is refused, and --force is needed.`,
 				in.Version = "cloud"
 			default:
 				return usageError{hint.Wrap(fmt.Errorf("--version %q is neither side", version), "Say --version facility or --version region.")}
+			}
+			if err := conflictID(args[0]); err != nil {
+				return err
 			}
 			cl, err := a.client()
 			if err != nil {

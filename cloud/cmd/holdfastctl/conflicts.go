@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -44,9 +46,22 @@ func (f *conflictFlags) register(cmd *cobra.Command, withState bool) {
 	}
 }
 
-// filter reads the times and the table's name.
+// filter reads the times and the table's name. What can match nothing is
+// refused: an empty list would be taken for good news.
 func (f *conflictFlags) filter(now time.Time) (v1.ConflictFilter, error) {
 	out := f.ConflictFilter
+	for _, c := range []struct {
+		flag, value string
+		list        []string
+	}{
+		{"--state", f.State, []string{v1.ConflictOpen, v1.ConflictAcknowledged, v1.ConflictRestored, "all"}},
+		{"--kind", f.Kind, []string{"insert_exists", "update_origin_differs", "update_deleted", "delete_origin_differs"}},
+		{"--decision", f.Decision, []string{"edge", "cloud", "merged"}},
+	} {
+		if err := oneOf(c.flag, c.value, c.list...); err != nil {
+			return out, err
+		}
+	}
 	if f.Table != "" {
 		schema, table, err := parseTable(f.Table)
 		if err != nil {
@@ -58,8 +73,45 @@ func (f *conflictFlags) filter(now time.Time) (v1.ConflictFilter, error) {
 	if out.From, err = parseMoment("--since", f.from, now); err != nil {
 		return out, err
 	}
-	out.To, err = parseMoment("--until", f.to, now)
-	return out, err
+	if out.To, err = parseMoment("--until", f.to, now); err != nil {
+		return out, err
+	}
+	return out, checkSpan(out.From, out.To, now)
+}
+
+// checkSpan refuses a span in which nothing can have happened.
+func checkSpan(from, to, now time.Time) error {
+	switch {
+	case from.After(now):
+		return usageError{hint.Wrap(fmt.Errorf("--since %s has not come yet", from.Local().Format(time.RFC3339)), "Give a time that is over, such as --since 12h.")}
+	case !from.IsZero() && !to.IsZero() && !from.Before(to):
+		return usageError{hint.Wrap(errors.New("--since is not before --until"), "Give the earlier one to --since: --since 20h --until 12h is from 20 to 12 hours ago.")}
+	}
+	return nil
+}
+
+// checkTable refuses a table that is not synced and of which nothing was found.
+func checkTable(ctx context.Context, cl *v1.Client, name string) error {
+	list, err := cl.Tables(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, t := range list {
+		if t.Schema+"."+t.Table == name {
+			return nil
+		}
+	}
+	return notFoundError{hint.Wrap(fmt.Errorf("no table %s is synced", name), "holdfastctl tables list shows those that are.")}
+}
+
+var uuidShape = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// conflictID checks what is to be a conflict's id.
+func conflictID(s string) error {
+	if !uuidShape.MatchString(s) {
+		return usageError{hint.Wrap(fmt.Errorf("%q is not a conflict's id", s), "holdfastctl conflicts --state all shows the ids, in the last column.")}
+	}
+	return nil
 }
 
 // parseMoment reads a time, a day of this computer's zone, or how long ago.
@@ -111,6 +163,11 @@ func (a *app) conflictsCmd() *cobra.Command {
 			page, err := cl.Conflicts(cmd.Context(), filter, limit, "")
 			if err != nil {
 				return err
+			}
+			if len(page.Items) == 0 && filter.Table != "" {
+				if err := checkTable(cmd.Context(), cl, filter.Table); err != nil {
+					return err
+				}
 			}
 			if len(page.Items) == 0 && filter.Facility != "" {
 				// A misspelt facility must not look like one without conflicts.

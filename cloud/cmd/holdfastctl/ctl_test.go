@@ -92,6 +92,10 @@ func TestEveryFailureHasItsExitCodeAndSaysWhatToDo(t *testing.T) {
 		{"facility add x --time-zone Mars", exitUsage, "Europe/Berlin"},
 		{"tables add public.orders", exitUsage, "--class"},
 		{"tables add a.b.c --class fact", exitUsage, "not a table's name"},
+		{"tables add public.orders --class evnt", exitUsage, "Give --class fact, event or master."},
+		{"tables add public.orders --class fact --policy god", exitUsage, "Give --policy edge, cloud or columns."},
+		{"token add shop --role god", exitUsage, "Give --role viewer, operator or admin."},
+		{"account add maria --role god", exitUsage, "Give --role viewer, operator or admin."},
 		{"facility show nowhere", exitNotFound, "facility list"},
 		{"sync status nowhere", exitNotFound, "facility list"},
 		{"tables remove public.nothing --yes", exitNotFound, "tables list"},
@@ -166,7 +170,7 @@ func TestFleetIsShownWithWordsAndWithoutColourInPipes(t *testing.T) {
 		v1.FacilityStatus{ID: "la", Name: "Los Angeles", State: v1.StateOnline, Heartbeat: true, Tunnel: true, Stream: true, LastHeardAt: &now, ReportedAt: &now, Lag: &lag},
 	)
 	out := s.ok("fleet")
-	wants(t, out, "✖ offline", "● online", "12 345 tx, 3.0 MiB now", "7 ms", "1 of 2 facilities online in region us-east", "nothing was heard")
+	wants(t, out, "✖ offline", "● online", "not known; 12 345 tx, 3.0 MiB at ", "7 ms", "1 of 2 facilities online in region us-east", "nothing was heard")
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("colours in a pipe: %q", out)
 	}
@@ -187,6 +191,51 @@ func TestFleetIsShownWithWordsAndWithoutColourInPipes(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.ok("fleet", "--json")), &f); err != nil || len(f.Facilities) != 2 {
 		t.Errorf("--json: %+v, %v", f, err)
 	}
+}
+
+// While there is no stream no table streams, and what only the region changes is
+// not compared at all.
+func TestATablesStateIsNotSaidBetterThanItIs(t *testing.T) {
+	t.Parallel()
+	r := apitest.Start(t)
+	s := signedIn(t, r.URL, r.Operator.Token)
+	s.ok("facility", "add", "la")
+	if _, err := r.DB.Exec(t.Context(), `
+		INSERT INTO holdfast.synced_table (schema_name, table_name, class, added_by) VALUES ('public', 'customers', 'master', 'olga'), ('public', 'orders', 'fact', 'olga');
+		INSERT INTO holdfast.facility_table (facility, schema_name, table_name, state) VALUES ('la', 'public', 'customers', 'streaming'), ('la', 'public', 'orders', 'streaming')`); err != nil {
+		t.Fatal(err)
+	}
+	r.Below.Show(v1.FacilityStatus{ID: "la", State: v1.StateOffline})
+	off := s.ok("sync", "status", "la")
+	wants(t, off, "○ waits for the stream", "– not compared", "○ not yet")
+	if strings.Contains(off, "● streaming") {
+		t.Errorf("a table streams without a stream:\n%s", off)
+	}
+	wants(t, s.ok("tables", "list"), "– not compared", "○ not yet")
+}
+
+func TestTheAuditIsReadable(t *testing.T) {
+	t.Parallel()
+	var detail map[string]any
+	if err := json.Unmarshal([]byte(`{"name": "night", "wait": 1500000, "note": "", "tenant": null, "on": true, "steps": [{"after_s": 0, "contacts": [4, 5]}, {"after_s": 120, "offer": ""}]}`), &detail); err != nil {
+		t.Fatal(err)
+	}
+	want := "name=night on=true steps=(after_s 0, contacts 4, 5), (after_s 120) wait=1500000"
+	if got := detailText(detail); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestATokenThatIsOverSaysSo(t *testing.T) {
+	t.Parallel()
+	r := apitest.Start(t)
+	s := signedIn(t, r.URL, r.Admin.Token)
+	s.ok("token", "add", "shop", "--ttl", "90d")
+	wants(t, s.ok("token", "list"), "(in 89 days)")
+	if _, err := r.DB.Exec(t.Context(), `UPDATE holdfast.api_token SET expires_at = now() - interval '3 days' WHERE name = 'shop'`); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, s.ok("token", "list"), "over since 2", "(3 days ago)")
 }
 
 func TestUnsuitableTableIsRefusedWithEveryRemedy(t *testing.T) {

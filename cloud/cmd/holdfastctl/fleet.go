@@ -161,7 +161,7 @@ func (a *app) queueOf(s v1.FacilityStatus) string {
 	if s.Heartbeat {
 		return queueText(s.Queue)
 	}
-	return queueText(s.Queue) + " " + relative(*s.ReportedAt, a.clock())
+	return "not known; " + queueText(s.Queue) + " at " + a.clockTime(s.ReportedAt)
 }
 
 // lagOf is unknown while nothing can arrive: the last figure would look good

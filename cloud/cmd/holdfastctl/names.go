@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -142,6 +143,18 @@ func numberOf(what, arg, cmd string) (int64, error) {
 		return 0, usageError{hint.Wrap(fmt.Errorf("%q is not the number of %s", arg, what), "holdfastctl %s shows the numbers.", cmd)}
 	}
 	return id, nil
+}
+
+// roles are those of accounts and tokens.
+var roles = []string{v1.RoleViewer, v1.RoleOperator, v1.RoleAdmin}
+
+// oneOf refuses a flag's value that is none of those that there are; none is right too.
+func oneOf(flag, value string, list ...string) error {
+	if value == "" || slices.Contains(list, value) {
+		return nil
+	}
+	last := len(list) - 1
+	return usageError{hint.Wrap(fmt.Errorf("%s %q: there is no such value", flag, value), "Give %s %s or %s.", flag, strings.Join(list[:last], ", "), list[last])}
 }
 
 // limited gives a command that lists something the flag --limit.

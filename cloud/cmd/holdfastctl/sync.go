@@ -95,7 +95,7 @@ func (a *app) printSync(s v1.SyncStatus) {
 		a.printf("No tables are synced. Add one with: holdfastctl tables add public.orders --class fact\n")
 		return
 	}
-	a.printTablesAt(s.Tables, false)
+	a.printTablesAt(s)
 	a.printDown(s.Down)
 }
 
@@ -116,21 +116,17 @@ func fullText(q v1.Queue, now time.Time) string {
 	return fmt.Sprintf("in about %s at this rate (%s/h of %s)", span(left), size(q.FillRate*3600), size(q.LimitBytes))
 }
 
-func (a *app) printTablesAt(list []v1.TableAt, withFacility bool) {
-	header := []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "VERIFIED", "PROBLEM"}
-	if withFacility {
-		header[0] = "FACILITY"
-	}
-	rows := make([][]cell, 0, len(list))
-	for _, t := range list {
-		first := tableName(t.Schema, t.Table)
-		if withFacility {
-			first = t.Facility
+func (a *app) printTablesAt(s v1.SyncStatus) {
+	rows := make([][]cell, 0, len(s.Tables))
+	for _, t := range s.Tables {
+		state := tableStateCell(t.State)
+		if t.State == "streaming" && !s.Connected {
+			state = cell{"○ waits for the stream", grey}
 		}
-		rows = append(rows, []cell{c(first), tableStateCell(t.State), c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), a.verifiedCell(t.Verified), problemCell(t)})
+		rows = append(rows, []cell{c(tableName(t.Schema, t.Table)), state, c(count(t.RowsLoaded)), c(count(t.Changes)), c(strconv.FormatInt(t.LastSeq, 10)), a.verifiedCell(t), problemCell(t)})
 	}
-	a.table(a.out, header, rows)
-	a.printDifferences(list)
+	a.table(a.out, []string{"TABLE", "STATE", "LOADED", "CHANGES", "LAST SEQ", "VERIFIED", "PROBLEM"}, rows)
+	a.printDifferences(s.Tables)
 }
 
 // problemCell says in a table what is wrong; how columns differ follows below it.

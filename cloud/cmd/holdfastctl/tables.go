@@ -48,6 +48,9 @@ what to do about each; --dry-run only looks.`,
 			if in.Class == "" {
 				return usageError{hint.Wrap(errors.New("--class is not given"), "Say --class fact for rows that change, --class event for rows that are only added, or --class master for rows that the region changes and the facilities read.")}
 			}
+			if err := errors.Join(oneOf("--class", in.Class, "fact", "event", "master"), oneOf("--policy", in.Policy, "edge", "cloud", "columns")); err != nil {
+				return err
+			}
 			var err error
 			if in.Schema, in.Table, err = parseTable(args[0]); err != nil {
 				return usageError{err}
@@ -156,11 +159,8 @@ func (a *app) printTables(list []v1.Table) {
 			rows = append(rows, []cell{c(name), c(class), c(place), c("–"), c("–"), c(""), c(""), c("")})
 		}
 		for _, at := range t.Facilities {
-			verified := a.verifiedCell(at.Verified)
-			if t.Class == "master" {
-				verified = cell{"– not compared", grey} // the region owns its rows
-			}
-			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), verified, problemCell(at)})
+			at.Class = t.Class // also of a region that does not say it at each facility
+			rows = append(rows, []cell{c(name), c(class), c(place), c(at.Facility), tableStateCell(at.State), c(count(at.Changes)), a.verifiedCell(at), problemCell(at)})
 			name, class, place = "", "", ""
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
+	"github.com/agogsaas/holdfast/internal/config"
 )
 
 func (a *app) tokenCmd() *cobra.Command {
@@ -14,17 +15,20 @@ func (a *app) tokenCmd() *cobra.Command {
 
 func (a *app) tokenAdd() *cobra.Command {
 	var in v1.APITokenAdd
-	var ttl time.Duration
+	var ttl config.Duration
 	var out string
 	cmd := &cobra.Command{
 		Use: "add NAME", Short: "Let a program in; prints the token, once", Args: takes(1),
-		Example: "  holdfastctl token add grafana --role viewer --ttl 8760h --out grafana.token",
+		Example: "  holdfastctl token add grafana --role viewer --ttl 365d --out grafana.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOf("--role", in.Role, roles...); err != nil {
+				return err
+			}
 			cl, err := a.client()
 			if err != nil {
 				return err
 			}
-			in.Name, in.TTL = args[0], int(ttl.Seconds())
+			in.Name, in.TTL = args[0], int(time.Duration(ttl).Seconds())
 			t, err := cl.AddAPIToken(cmd.Context(), in)
 			if err != nil {
 				return err
@@ -43,7 +47,7 @@ func (a *app) tokenAdd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.Role, "role", v1.RoleViewer, "viewer, operator or admin")
-	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it is good (default: for ever)")
+	cmd.Flags().Var(&ttl, "ttl", "how long it is good, such as 12h or 90d; 0 is for ever")
 	cmd.Flags().StringVar(&out, "out", "", "write it to this file, closed to others, instead of showing it")
 	return cmd
 }
@@ -66,6 +70,9 @@ func (a *app) tokenList() *cobra.Command {
 					until := "for ever"
 					if t.ExpiresAt != nil {
 						until = a.when(*t.ExpiresAt)
+						if t.ExpiresAt.Before(a.clock()) {
+							until = "over since " + until
+						}
 					}
 					rows = append(rows, []cell{c(t.Name), c(t.Role), c(a.when(t.CreatedAt)), c(until)})
 				}

@@ -245,8 +245,11 @@ func verifyError(r v1.VerifyRun) error {
 }
 
 // verifiedCell is what the continuous comparison of a table has come to.
-func (a *app) verifiedCell(v *v1.Verified) cell {
+func (a *app) verifiedCell(t v1.TableAt) cell {
+	v := t.Verified
 	switch {
+	case v == nil && t.Class == "master":
+		return cell{"– not compared", grey} // the region owns its rows
 	case v == nil || v.EndedAt == nil && v.Differing == 0:
 		if v != nil && v.BeganAt != nil {
 			return cell{"○ first pass, " + count(v.RowsDone) + " rows", grey}
