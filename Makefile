@@ -50,6 +50,10 @@ demo-up: demo-build ## The same in the background
 demo-down: ## Stop what demo-up has started
 	@if [ -x bin/holdfast-demo ]; then bin/holdfast-demo down; else echo "There is no demo here."; fi
 
+.PHONY: demo-clean
+demo-clean: demo-down ## Remove the demo's data, .demo
+	rm -rf .demo
+
 .PHONY: demo-build
 demo-build: demo-setup build
 	$(GOBUILD) -o bin/holdfast-demo ./test/demo
@@ -153,5 +157,5 @@ fuzz: ## Run each fuzz target for FUZZTIME (10s)
 	scripts/fuzz $(FUZZTIME)
 
 .PHONY: clean
-clean: ## Remove what was built; keeps the demo's data
+clean: ## Remove what was built; keeps the demo's data (demo-clean removes it)
 	rm -rf bin

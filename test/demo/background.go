@@ -155,7 +155,7 @@ func down(ctx context.Context, p place, out io.Writer) error {
 	if err := sweep(ctx, p, out); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "The demo is stopped. Its data stays in "+p.Demo+"; make demo-up goes on with it.")
+	fmt.Fprintln(out, "The demo is stopped. Its data stays in "+p.Demo+": make demo-up goes on with it, make demo-clean removes it.")
 	return nil
 }
 
