@@ -62,6 +62,10 @@ func TestAReplacedBoxGoesOnCountingWhereItWas(t *testing.T) {
 	}
 	same(t, db, region, counted...)
 
+	// Until the box has been asked for its tables once more, behind what it was sent,
+	// what is made in the region meanwhile is a conflict.
+	count(t, region, `SELECT count(*) FROM holdfast.down_load WHERE reason = 'resync' AND done_at IS NOT NULL AND mend_epoch IS NULL`, 3)
+
 	// The same where the region adds rows while the box works.
 	for _, table := range counted {
 		write(t, region, fmt.Sprintf(`INSERT INTO la_public.%s (id, code) OVERRIDING SYSTEM VALUE VALUES (600, 'made in the region')`, table.Name))
