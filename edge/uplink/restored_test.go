@@ -523,18 +523,20 @@ func (r *tableRig) putBack() {
 // the box its rows.
 func (r *tableRig) again() {
 	r.t.Helper()
-	has := r.u.epoch.Get().After
-	r.has.Store(&has)
-	r.link.Close()
+	late := time.After(time.Minute)
 	for {
+		// Where it is to go on is known once its epoch is open.
+		has := r.u.epoch.Get().After
+		r.has.Store(&has)
+		r.link.Close()
 		select {
 		case h := <-r.hellos:
 			if r.link = <-r.links; h.Restored {
 				r.until("the way down does not go on", func() bool { return r.u.Down.State().Running })
 				return
 			}
-			r.link.Close() // it knows by now what the region has
-		case <-time.After(time.Minute):
+			// It knows by now what the region has.
+		case <-late:
 			r.t.Fatal("the box does not ask for the region's rows")
 		}
 	}

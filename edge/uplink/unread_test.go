@@ -186,7 +186,9 @@ func sendRange(t *testing.T, link *transfer.Link, seq uint64, seen string, rows 
 
 func lines(t *testing.T, db *pgtest.DB, sql string) []string {
 	t.Helper()
-	rows, err := db.Pool(t).Query(t.Context(), sql)
+	pool := db.Pool(t)
+	defer pool.Close() // whoever waits for something asks often
+	rows, err := pool.Query(t.Context(), sql)
 	if err != nil {
 		t.Fatal(err)
 	}
