@@ -136,11 +136,13 @@ func New(c Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+proto.StreamPath, s.serve)
-	var streams sync.WaitGroup
+	var streams gate
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			streams.Add(1)
-			defer streams.Done()
+			if !streams.enter() {
+				return // accepted just before the end
+			}
+			defer streams.leave()
 			mux.ServeHTTP(w, r)
 		}),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -151,7 +153,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // streams end by ctx
 	defer stop()
 	err := srv.Serve(s.Listener)
-	streams.Wait() // hijacked connections are not the server's to wait for
+	streams.close() // hijacked connections are not the server's to wait for
 	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
 		return ctx.Err()
 	}
