@@ -131,7 +131,7 @@ func (r *Router) start(ctx context.Context, f Facility, has change.Position) (at
 		// What the box before it sent is not sent down to its facility. So what was
 		// changed here before that must not come to this box by the log: it would
 		// have the rows, and nobody would take them from it again.
-		if tail, err = r.readUntilNow(ctx); err != nil {
+		if tail, err = r.readUntilNow(ctx, f); err != nil {
 			return at, false, err
 		}
 		if tail.Epoch != epoch {
@@ -195,16 +195,38 @@ func (r *Router) isNewBox(ctx context.Context, f Facility) (bool, error) {
 // errUnread is returned while nobody reads the region's WAL.
 var errUnread = errors.New("the region's WAL is not read now")
 
-// readUntilNow waits until all that is committed has been read, and returns the end
-// of the log.
-func (r *Router) readUntilNow(ctx context.Context) (at change.Position, err error) {
-	if read, err := r.upToNow(ctx); err != nil {
-		return at, err
-	} else if !read {
-		return at, errUnread
+// replacing is where the WAL ended when a box first came that took another's place.
+type replacing struct {
+	enrolments int
+	lsn        uint64
+}
+
+// readUntilNow waits until all has been read that was committed when the box of f first
+// asked for it, and returns the end of the log. A box that is let in no sooner than that
+// comes again and again while the WAL is read late.
+func (r *Router) readUntilNow(ctx context.Context, f Facility) (at change.Position, err error) {
+	r.mu.Lock()
+	from := r.replacing[f.ID]
+	r.mu.Unlock()
+	if from.enrolments != f.Enrolments {
+		from.enrolments = f.Enrolments
+		if from.lsn, err = r.store.walEnd(ctx); err != nil {
+			return at, err
+		}
+		r.mu.Lock()
+		r.replacing[f.ID] = from
+		r.mu.Unlock()
+	}
+	if r.Stats().LSN < from.lsn {
+		if read, err := r.upToNow(ctx); err != nil {
+			return at, err
+		} else if !read {
+			return at, errUnread
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.replacing, f.ID)
 	return change.Position{Epoch: r.index.epoch, Seq: r.index.tail}, nil
 }
 

@@ -145,6 +145,8 @@ type Router struct {
 	behind  map[string]bool  // facilities of which this region has less than it had
 	// restoring are the facilities that came last with a database that was put back.
 	restoring map[string]*restoring
+	// replacing are the facilities whose new box has not begun.
+	replacing map[string]replacing
 	// announced is what the facilities are told of tables.
 	announced announced
 	acked     map[string]change.Position // positions in the current epoch
@@ -220,7 +222,7 @@ func New(c Config) (*Router, error) {
 		c: c, log: c.Log.With("part", "router"), store: store{c.DB}, queue: q, epoch: e,
 		settled: make(chan struct{}), look: make(chan struct{}, 1), loadLook: make(chan struct{}, 1),
 		noteLook: make(chan struct{}, 1), pruneLook: make(chan struct{}, 1), opened: make(chan struct{}), untold: map[string]bool{},
-		announced: announced{changed: make(chan struct{})}, behind: map[string]bool{}, restoring: map[string]*restoring{}, heard: map[string]bool{},
+		announced: announced{changed: make(chan struct{})}, behind: map[string]bool{}, restoring: map[string]*restoring{}, replacing: map[string]replacing{}, heard: map[string]bool{},
 		routes: newRoutes(nil, nil), acked: map[string]change.Position{}, dirty: map[string]bool{}, online: map[string]int{}, attached: map[string]time.Time{}, tenants: map[string]string{},
 	}
 	r.sink = newSink(r)

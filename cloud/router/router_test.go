@@ -1,6 +1,8 @@
 package router
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/fault"
 )
 
 // wantHeard compares what came table by table: among tables the order within
@@ -403,6 +406,49 @@ func TestANewBoxHasNoRowThatTheOneBeforeRemoved(t *testing.T) {
 		t.Errorf("the new box is sent what the old one had removed: %v", la.heard)
 	}
 	la.equal(t)
+}
+
+// A box comes again every few seconds until it is let in: what it waits for does not
+// grow meanwhile, or it would never be while the WAL is read late.
+func TestANewBoxWaitsForWhatWasThereWhenItFirstCame(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.c.AppendFault = new(fault.Point)
+	g.start(t)
+	g.replace()
+	g.c.AppendFault.Hold()
+	t.Cleanup(g.c.AppendFault.Heal)
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 1, 'cloud')`)
+	var end uint64
+	g.scan(t, &end, `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint`)
+	ctx, giveUp := context.WithCancel(t.Context())
+	refused := make(chan error, 1)
+	go func() {
+		_, err := g.r.Attach(ctx, Facility{"la", "foo", 2}, change.Position{})
+		refused <- err
+	}()
+	g.until(t, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE '%pg_logical_emit_message(true, $1, $2::text)%' AND datname = current_database())`)
+	giveUp()
+	if err := <-refused; !errors.Is(err, context.Canceled) {
+		t.Fatalf("it was let in before anything was read: %v", err)
+	}
+	g.c.AppendFault.Heal()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); g.r.Stats().LSN < end; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("the WAL is not read: %+v", g.r.Stats())
+		}
+	}
+	g.c.AppendFault.Hold()
+	g.db.Exec(t, `INSERT INTO orders VALUES ('la', 2, 'cloud')`)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	d, err := g.r.Attach(ctx, Facility{"la", "foo", 2}, change.Position{})
+	if err != nil {
+		t.Fatalf("it waits for what came later: %v", err)
+	}
+	d.Close()
 }
 
 // A box may be replaced before it has said that it had anything.

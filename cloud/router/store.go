@@ -365,6 +365,14 @@ func (s store) enrolment(ctx context.Context, facility string) (n int, err error
 	return n, nil
 }
 
+// walEnd is where the region's WAL ends now: what is committed is before it.
+func (s store) walEnd(ctx context.Context) (lsn uint64, err error) {
+	if err = s.db.QueryRow(ctx, `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint`).Scan(&lsn); err != nil {
+		return 0, fmt.Errorf("read where the WAL ends: %w", err)
+	}
+	return lsn, nil
+}
+
 // eventOnce keeps an event, unless the facility has the same one already.
 func (s store) eventOnce(ctx context.Context, facility, kind, detail string) error {
 	_, err := s.db.Exec(ctx, `INSERT INTO holdfast.stream_event (facility, kind, detail) SELECT $1::text, $2::text, $3::text

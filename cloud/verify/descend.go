@@ -10,12 +10,14 @@ import (
 	"github.com/agogsaas/holdfast/proto"
 )
 
-// A chunk that differs is divided into parts, and the parts that differ are
-// listed row by row. What is found counts only if it is still there, and still
-// the same, at a second look: a row that was changed in the region is different
-// until the facility has heard of it.
+// A chunk that differs is divided into parts, those that differ are divided again,
+// and the small ones are listed row by row: a question costs as many bytes as some
+// thirty parts, or rows that are listed. What is found counts only if it is still
+// there, and still the same, at a second look: a row that was changed in the region is
+// different until the facility has heard of it.
 const (
-	fanOut   = 64
+	fanOut   = 32
+	fewRows  = 40
 	listRows = 4000
 )
 
@@ -40,13 +42,13 @@ type suspicion struct {
 
 // suspect looks for the rows of a chunk that differ. They are looked at again
 // while the walk goes on.
-func (w *walk) suspect(ctx context.Context, p *pass, in interval) error {
-	parts, err := w.suspects(ctx, in)
+func (w *walk) suspect(ctx context.Context, p *pass, chunk part) error {
+	parts, err := w.suspects(ctx, chunk)
 	if err != nil {
 		return err
 	}
-	for _, part := range parts {
-		first, around, _, err := w.list(ctx, part)
+	for _, in := range parts {
+		first, around, _, err := w.list(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -86,8 +88,35 @@ func (w *walk) lookAgain(ctx context.Context, p *pass, all bool) error {
 	return nil
 }
 
-// suspects are the parts of an interval that differ, neighbours as one.
-func (w *walk) suspects(ctx context.Context, in interval) (list []interval, err error) {
+// part is an interval, and how many rows the facility has in it.
+type part struct {
+	interval
+	rows uint64
+}
+
+// suspects are the small parts of a part that differ. What differs in most of its
+// parts is not divided further.
+func (w *walk) suspects(ctx context.Context, whole part) (list []interval, err error) {
+	parts, err := w.divide(ctx, whole.interval)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		if p.rows <= fewRows || p.rows > whole.rows/2 {
+			list = append(list, p.interval)
+			continue
+		}
+		smaller, err := w.suspects(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, smaller...)
+	}
+	return list, nil
+}
+
+// divide returns the parts of an interval that differ, neighbours as one.
+func (w *walk) divide(ctx context.Context, in interval) (list []part, err error) {
 	for at := in.after; ; {
 		a, err := w.ask(ctx, &proto.Verify{After: at, UpTo: in.upTo, Rows: proto.VerifyMaxRows, Parts: fanOut})
 		if err != nil {
@@ -97,8 +126,9 @@ func (w *walk) suspects(ctx context.Context, in interval) (list []interval, err 
 			if !a.Mine[i].Same(p) {
 				if n := len(list); n > 0 && sameKey(list[n-1].upTo, at) {
 					list[n-1].upTo = p.UpTo
+					list[n-1].rows += p.Count
 				} else {
-					list = append(list, interval{at, p.UpTo})
+					list = append(list, part{interval{at, p.UpTo}, p.Count})
 				}
 			}
 			at = p.UpTo
@@ -181,9 +211,9 @@ func name(key change.Row) string {
 // repair has rows sent again by the facility, and looks what became of them.
 func (w *walk) repair(ctx context.Context, found []finding) (left []finding, err error) {
 	const batch = 200
-	for part := range slices.Chunk(found, batch) {
+	for some := range slices.Chunk(found, batch) {
 		q := &proto.Verify{Schema: w.schema, Name: w.table}
-		for _, f := range part {
+		for _, f := range some {
 			q.Mend = append(q.Mend, f.Key)
 		}
 		q.ID = w.v.ids.Add(1)
@@ -193,7 +223,7 @@ func (w *walk) repair(ctx context.Context, found []finding) (left []finding, err
 		// The answer to the next question comes behind the rows.
 		still := map[string]bool{}
 		var seen []interval
-		for _, f := range part {
+		for _, f := range some {
 			if slices.ContainsFunc(seen, func(i interval) bool { return sameKey(i.after, f.in.after) && sameKey(i.upTo, f.in.upTo) }) {
 				continue
 			}
@@ -206,7 +236,7 @@ func (w *walk) repair(ctx context.Context, found []finding) (left []finding, err
 				still[name(d.Key)] = true
 			}
 		}
-		for _, f := range part {
+		for _, f := range some {
 			if still[name(f.Key)] {
 				left = append(left, f)
 			}

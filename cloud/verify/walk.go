@@ -162,7 +162,7 @@ func (w *walk) walk(ctx context.Context, p *pass) error {
 		}
 		in := interval{p.after, a.Digest.UpTo()}
 		if !a.Equal() {
-			if err := w.suspect(ctx, p, in); err != nil {
+			if err := w.suspect(ctx, p, part{in, a.Digest.Parts[0].Count}); err != nil {
 				return err
 			}
 		}
