@@ -137,6 +137,8 @@ func (e streamEvent) Shown() web.State {
 		return web.State{Kind: "bad", Word: "Stuck"}
 	case "parked":
 		return web.State{Kind: "warn", Word: "Parked"}
+	case "load_waits":
+		return web.State{Kind: "warn", Word: "Load waits"}
 	case "passed_over":
 		return web.State{Kind: "bad", Word: "Passed over"}
 	case "refused":

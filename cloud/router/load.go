@@ -203,6 +203,10 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		if parked, err := r.store.parked(ctx, l, allBoxes); err != nil {
 			return err
 		} else if parked {
+			waits := fmt.Sprintf("%s is sent again when what is parked of it is decided: see holdfastctl parked --facility %s", t.ID(), l.Facility)
+			if err := r.store.eventOnce(ctx, l.Facility, "load_waits", waits); err != nil {
+				return err
+			}
 			return errParked
 		}
 	}

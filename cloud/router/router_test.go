@@ -176,6 +176,7 @@ func TestATableThatWaitsHoldsUpNoOther(t *testing.T) {
 			}
 		}
 		if slices.Equal(waiting, []string{"orders"}) {
+			g.until(t, `SELECT count(*) = 1 FROM holdfast.stream_event WHERE facility = 'la' AND kind = 'load_waits' AND detail LIKE 'public.orders %parked%'`)
 			return
 		}
 		if n > 60 {

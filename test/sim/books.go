@@ -255,8 +255,8 @@ func (b *book) losers() map[row][]string {
 				continue
 			}
 			by := v.refusedBy(t, r)
-			if by == nil || by.on(r).value == w.value {
-				continue // a row that came from another facility may be just what was made here
+			if by == nil {
+				continue
 			}
 			cloud := t
 			if v.clouds {

@@ -177,7 +177,8 @@ var writeSQL = map[string]struct{ update, insert, remove string }{
 // write1 takes one row from what it is to what it is to be, by the plainest
 // statement that does.
 func write1(ctx context.Context, q pgx.Tx, side sideWork, facility string, t *tx, o op) error {
-	value, sql := fmt.Sprintf("%s-%d-%d", side.name, t.n, o.key), writeSQL[o.table]
+	// No two are the same, also of rows that move to another facility.
+	value, sql := fmt.Sprintf("%s-%s-%d-%d", facility, side.name, t.n, o.key), writeSQL[o.table]
 	if o.delete {
 		tag, err := q.Exec(ctx, sql.remove, facility, o.key)
 		if err != nil || tag.RowsAffected() == 0 {
