@@ -11,13 +11,13 @@ import (
 )
 
 // A chunk that differs is divided into parts, those that differ are divided again,
-// and the small ones are listed row by row: a question costs as many bytes as some
-// thirty parts, or rows that are listed. What is found counts only if it is still
-// there, and still the same, at a second look: a row that was changed in the region is
-// different until the facility has heard of it.
+// and the small ones are listed row by row: a question and its answer cost as many bytes
+// as some hundred rows that are listed. What is found counts only if it is still there,
+// and still the same, at a second look: a row that was changed in the region is different
+// until the facility has heard of it.
 const (
 	fanOut   = 32
-	fewRows  = 40
+	fewRows  = 120
 	listRows = 4000
 )
 
