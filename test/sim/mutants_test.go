@@ -71,19 +71,10 @@ const mutantSeeds = 30
 // taken out and runs it: it must find that something is wrong.
 func TestEachMutantDies(t *testing.T) {
 	t.Parallel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel() // most of a mutant's time is waiting for it to come to rest
-			bin := m.build(t, root)
-			cmd := exec.CommandContext(t.Context(), bin, "-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m",
-				fmt.Sprintf("-sim.from=%d", m.from), fmt.Sprintf("-sim.seeds=%d", mutantSeeds), "-sim.lanes=2", "-sim.patience=8s")
-			cmd.Dir = filepath.Join(root, "test", "sim")
-			out, err := cmd.CombinedOutput()
-			told := "\n" + string(out)
+			told, err := simulate(t, build(t, append([]edit{m.edit}, m.more...)...), m.from, mutantSeeds, "-sim.patience=8s")
 			if err == nil {
 				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
 			}
@@ -94,13 +85,27 @@ func TestEachMutantDies(t *testing.T) {
 	}
 }
 
-// build compiles this package's tests with the mutant's file in place of the
-// engine's.
-func (m *mutant) build(t *testing.T, root string) string {
+// simulate runs seeds in a program of their own, and returns what it said.
+func simulate(t *testing.T, bin string, from, seeds uint64, more ...string) (told string, err error) {
 	t.Helper()
+	args := []string{
+		"-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m", fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.seeds=%d", seeds), "-sim.lanes=2",
+	}
+	out, err := exec.CommandContext(t.Context(), bin, append(args, more...)...).CombinedOutput()
+	return "\n" + string(out), err
+}
+
+// build compiles this package's tests, with a mutant's files in place of the
+// engine's and without the race detector.
+func build(t *testing.T, edits ...edit) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	replace := map[string]string{}
-	for i, e := range append([]edit{m.edit}, m.more...) {
+	for i, e := range edits {
 		file := filepath.Join(root, filepath.FromSlash(e.file))
 		from := file
 		if broken, twice := replace[file]; twice {
@@ -127,10 +132,10 @@ func (m *mutant) build(t *testing.T, root string) string {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(dir, "sim.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay="+list, "-o", bin, "./test/sim")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the mutant: %v\n%s", err, out)
+	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay="+list, "-o", bin, "./test/sim")
+	compile.Dir = root
+	if out, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("build the simulator: %v\n%s", err, out)
 	}
 	return bin
 }

@@ -15,7 +15,7 @@ import (
 
 var (
 	from  = flag.Uint64("sim.from", 1, "the first seed")
-	seeds = flag.Uint64("sim.seeds", 60, "how many seeds; 0 is for ever")
+	seeds = flag.Uint64("sim.seeds", 16, "how many seeds; 0 is for ever")
 	times = flag.Uint64("sim.times", 1, "how many times each seed is run: how the threads interleave is not the seed's to say")
 	lanes = flag.Int("sim.lanes", 2, "how many seeds run side by side")
 	moves = flag.Int("sim.steps", 30, "how many steps a seed has")
@@ -46,6 +46,18 @@ func TestBothSidesComeOutAsTheBooksSay(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("%d seeds in %s", ran.Load(), time.Since(began).Round(time.Second))
+}
+
+// raceless is how many seeds are run without the race detector, behind those that
+// are run with it: for it a seed costs about four times as much.
+const raceless = 240
+
+// TestHundredsOfSeedsComeOutAsTheBooksSay runs seeds as make sim does.
+func TestHundredsOfSeedsComeOutAsTheBooksSay(t *testing.T) {
+	t.Parallel()
+	if told, err := simulate(t, build(t), *from+*seeds, raceless); err != nil {
+		t.Fatalf("%v:\n%s", err, told)
+	}
 }
 
 const seedWithin = 3 * time.Minute
