@@ -122,7 +122,7 @@ func (l *line) blips(until time.Time) {
 
 func TestALossyLineWithBlipsIsNoCut(t *testing.T) {
 	t.Parallel()
-	const runs, long = 30, 30 * time.Minute
+	const runs, long = 15, 30 * time.Minute
 	blips := 0
 	for seed := range uint64(runs) {
 		l := newLine(seed, 0.02, 300*time.Millisecond)
@@ -182,7 +182,7 @@ func TestACutIsKnownInTime(t *testing.T) {
 // steps that come late and a region that goes deaf in between.
 func TestNothingIsOfflineThatWasHeard(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		d := New(Config{}, start)
 		b := &box{Facts: Facts{ID: "la"}}

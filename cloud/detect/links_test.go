@@ -113,7 +113,7 @@ func TestASecondTimeOfManyIsAnother(t *testing.T) {
 		for _, b := range w.boxes[1:20] {
 			way(b, false)
 		}
-		w.run(time.Hour)
+		w.run(2 * massKept)
 		began := w.now
 		w.broken(w.boxes[20:32], way)
 		w.until(3*time.Minute, "all are told", func() bool { return w.count(kind) == 14 })

@@ -309,9 +309,9 @@ func TestFewerThanAFifthAreEachTold(t *testing.T) {
 func TestWhoIsToldFirstJoinsTheOutageThatIsFoundLater(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
-		w := newMass(t, seed, 1000, paces["sparing"])
+		w := newMass(t, seed, 400, paces["sparing"])
 		w.idle(start.Add(70 * time.Second))
-		gone := w.pull(250, 1)
+		gone := w.pull(100, 1)
 		w.run(w.cut.Add(5 * time.Second))
 		if w.pages != 1 || w.told[gone[0].ID].IsZero() {
 			t.Fatalf("seed %d: the visible one was told with %d pages at %s", seed, w.pages, w.told[gone[0].ID])
@@ -327,9 +327,9 @@ func TestAnotherSilenceIsNoPartOfTheOutage(t *testing.T) {
 	t.Parallel()
 	for name, pace := range paces {
 		for seed := range uint64(2) {
-			w := newMass(t, seed, 200, pace)
+			w := newMass(t, seed, 80, pace)
 			w.idle(start.Add(70 * time.Second))
-			w.pull(100, 50)
+			w.pull(40, 20)
 			other := w.sites[slices.IndexFunc(w.sites, func(s *site) bool { return s.gone.IsZero() && s.pace <= 10*time.Second })]
 			w.run(w.cut.Add(40 * time.Second))
 			other.gone, other.reset = w.now, seed%2 == 0
@@ -353,9 +353,9 @@ func TestASecondMassSilenceIsAnotherOutage(t *testing.T) {
 	t.Parallel()
 	for name, pace := range paces {
 		for seed := range uint64(2) {
-			w := newMass(t, seed, 200, pace)
+			w := newMass(t, seed, 80, pace)
 			w.idle(start.Add(70 * time.Second))
-			dead := w.pull(100, 50)[0]
+			dead := w.pull(40, 20)[0]
 			w.run(w.cut.Add(foundWithin(w.sites)))
 			for _, s := range w.sites {
 				if s != dead && !s.gone.IsZero() {
@@ -366,7 +366,7 @@ func TestASecondMassSilenceIsAnotherOutage(t *testing.T) {
 			slices.SortFunc(w.sites, func(a, b *site) int { return strings.Compare(a.ID, b.ID) })
 			w.sites = slices.DeleteFunc(w.sites, func(s *site) bool { return s == dead })
 			w.sites = append(w.sites, dead)
-			gone := w.pull(100, 50)
+			gone := w.pull(40, 20)
 			w.run(w.cut.Add(foundWithin(gone)))
 			for _, f := range w.word.Findings {
 				switch {
@@ -393,7 +393,7 @@ func TestACutSoonAfterAStartIsOneOutage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(massSeeds) {
-				w := newMass(t, seed, 200, pace)
+				w := newMass(t, seed, 100, pace)
 				for _, s := range w.sites {
 					s.Heard = start.Add(-10*time.Second - w.upTo(s.pace)) // by the process before
 					s.next = start.Add(w.upTo(30 * time.Second))
@@ -401,7 +401,7 @@ func TestACutSoonAfterAStartIsOneOutage(t *testing.T) {
 					s.packet = s.tunnel
 				}
 				w.run(start.Add(5*time.Second + w.upTo(30*time.Second)))
-				gone := w.pull(120, []int{0, 60, 120}[seed%3])
+				gone := w.pull(60, []int{0, 30, 60}[seed%3])
 				w.run(w.cut.Add(time.Minute + foundWithin(gone)))
 				w.check(fmt.Sprintf("seed %d: cut %s after the start", seed, w.cut.Sub(start)), gone, 1)
 			}

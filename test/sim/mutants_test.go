@@ -132,7 +132,7 @@ func build(t *testing.T, edits ...edit) string {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(dir, "sim.test")
-	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay="+list, "-o", bin, "./test/sim")
+	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-w", "-overlay="+list, "-o", bin, "./test/sim")
 	compile.Dir = root
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build the simulator: %v\n%s", err, out)
