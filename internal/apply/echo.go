@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -20,6 +21,9 @@ import (
 //     not stand, unless it was changed there since;
 //   - on the way down decide.go has sent what must be sent, and what is left is a
 //     change that somebody corrected: the other side has it uncorrected.
+//
+// While a later change of the row is parked still, that is what the other side has, and
+// it is told of nothing: what the row comes to is sent when the last of them is applied.
 //
 // It is in the transaction of the change itself, so that no crash parts them.
 
@@ -51,9 +55,16 @@ func newLate(sh *shape, p *parkedRow, d Direction) late {
 	if sh.class != Fact || len(sh.key) == 0 || d == Down && p.editedBy == "" {
 		return l
 	}
-	c := sh.trim(p.change)
+	l.keys = sh.rowsOf(p.change)
+	return l
+}
+
+// rowsOf are the keys of the rows that a change is of: one, or two where it gives a row
+// another key.
+func (sh *shape) rowsOf(of *change.Change) (keys []change.Row) {
+	c := sh.trim(of)
 	if c.Key != nil {
-		l.keys = append(l.keys, c.Key)
+		keys = append(keys, c.Key)
 	}
 	if c.Row != nil {
 		row := c.Row
@@ -61,10 +72,17 @@ func newLate(sh *shape, p *parkedRow, d Direction) late {
 			row, _, _ = sh.restoreKey(c)
 		}
 		if key := sh.rowKey(row); c.Key == nil || string(keyID(key)) != string(keyID(c.Key)) {
-			l.keys = append(l.keys, key)
+			keys = append(keys, key)
 		}
 	}
-	return l
+	return keys
+}
+
+// but has the other side not told of rows.
+func (l *late) but(rows []change.Row) {
+	l.keys = slices.DeleteFunc(l.keys, func(key change.Row) bool {
+		return slices.ContainsFunc(rows, func(r change.Row) bool { return string(keyID(r)) == string(keyID(key)) })
+	})
 }
 
 // lateChange is the change as it is applied.

@@ -179,6 +179,34 @@ func TestLaterVersionsWaitBehindAParkedRow(t *testing.T) {
 	untilLines(t, l.db, "SELECT name FROM orders WHERE id = 2", "(newer)")
 }
 
+// Of two changes that were parked the first may go alone. The facility has the second,
+// which must not be undone there.
+func TestAFacilityIsNotToldOfAVersionThatItHasALaterOneOf(t *testing.T) {
+	t.Parallel()
+	l := ordersLot(t)
+	s, from := l.stream("la"), newSender(t, orders)
+	s.push(from.frame([]change.Change{ins(0, 1, "la", "a", nil), ins(0, 3, "la", "c", nil)}),
+		from.frame([]change.Change{ins(0, 2, "la", "a", nil)}), from.frame([]change.Change{upd(0, 2, "la", "c", nil)}))
+	s.untilApplied(3)
+	untilLines(t, l.db, waitingLines, "(2,insert,unique)", "(2,update,behind)")
+	l.db.Exec(t, `SELECT pg_create_logical_replication_slot('look', 'test_decoding')`)
+	told := func() []string {
+		l.db.Exec(t, `SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')`) // only what is on the disk is decoded
+		return lines(t, l.db, `SELECT data FROM pg_logical_slot_get_changes('look', NULL, NULL) WHERE data LIKE '%prefix: `+RowPrefix+`,%'`)
+	}
+	l.db.Exec(t, `DELETE FROM orders WHERE id = 1`)
+	untilLines(t, l.db, waitingLines, "(2,update,unique)")
+	wantLines(t, l.db, "SELECT name FROM orders WHERE id = 2", "(a)")
+	if got := told(); len(got) > 0 {
+		t.Errorf("the facility is told of a version that it has a later one of: %q", got)
+	}
+	l.db.Exec(t, `DELETE FROM orders WHERE id = 3`)
+	untilLines(t, l.db, waitingLines)
+	if got := told(); len(got) != 1 {
+		t.Errorf("the facility is told %q of what the row came to", got)
+	}
+}
+
 // TestFacilityCorrectsTheRowItself: a later version that fits makes way for
 // all of them, as it would have in one batch.
 func TestFacilityCorrectsTheRowItself(t *testing.T) {

@@ -222,7 +222,7 @@ func (t *trial) one(ctx context.Context, c *chain) error {
 			t.tried(rows[i:])
 			return nil
 		}
-		why, err := t.apply(ctx, rows[i:i+1])
+		why, err := t.apply(ctx, rows[i:i+1], rows[i+1:]...)
 		if err != nil {
 			return err
 		}
@@ -274,8 +274,9 @@ func (t *trial) done(rows ...*waiting) {
 	}
 }
 
-// apply applies changes behind a savepoint. It returns why they are refused.
-func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
+// apply applies changes behind a savepoint. It returns why they are refused. What of the
+// same rows comes later is what the other side has of them: these are told of with that.
+func (t *trial) apply(ctx context.Context, rows []*waiting, later ...*waiting) (*cause, error) {
 	list := make([]late, len(rows))
 	for i, w := range rows {
 		tab, err := t.sift.table(ctx, w.row.table)
@@ -290,6 +291,9 @@ func (t *trial) apply(ctx context.Context, rows []*waiting) (*cause, error) {
 			return &c, nil
 		}
 		list[i] = newLate(tab.shape, w.row, t.a.cfg.Direction)
+		for _, w := range later {
+			list[i].but(tab.shape.rowsOf(w.row.change))
+		}
 	}
 	s, lacking := t.x.session, len(t.x.lacking)
 	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
