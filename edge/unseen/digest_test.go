@@ -33,3 +33,43 @@ func TestADigestTouchesNothing(t *testing.T) {
 		t.Errorf("touched: %+v", got)
 	}
 }
+
+// What was sent back to the region is nobody's change here, unless somebody changed
+// the row as well.
+func TestWhatWasSentBackIsNobodysChange(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t, queue.Options{})
+	var b change.Builder
+	pos := 0
+	for i, tx := range []struct {
+		back bool
+		keys []int
+	}{{true, []int{7, 8}}, {false, []int{8}}, {true, []int{8}}} {
+		b.Begin(uint64(i+1), 1)
+		if tx.back {
+			b.AddNote(change.NoteBack, "1")
+		}
+		pos = b.AddTable(tables[0])
+		for _, k := range tx.keys {
+			b.Add(change.Update, pos, nil, full(0, row(k), "b"), nil)
+		}
+		b.Commit(uint64(9 + i))
+	}
+	f, err := b.Seal(change.Header{Kind: change.Changes, Epoch: epoch1}, 0, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Append(f); err != nil {
+		t.Fatal(err)
+	}
+	x := New(q, settled)
+	for seq, want := range map[uint64][2]bool{0: {true, false}, 2: {false, true}} { // of 7, of 8
+		got, err := x.Touched(t.Context(), change.Position{Epoch: epoch1, Seq: seq}, asks(0, row(7), row(8)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[0].SentBack != want[0] || got[1].SentBack != want[1] {
+			t.Errorf("behind %d: %+v", seq, got)
+		}
+	}
+}

@@ -142,19 +142,22 @@ func (x *Index) look(ctx context.Context, b *block, n uint16, seen change.Positi
 		if !tx.Whole(at.Epoch) {
 			tx.OnlyAdd()
 		}
-		by := ""
+		by, back := "", false
 		for j := range tx.Changes {
 			c := &tx.Changes[j]
 			if c.Op == change.Note {
-				if string(c.Row[0]) == change.NoteBy {
+				switch string(c.Row[0]) {
+				case change.NoteBy:
 					by = string(c.Row[1])
+				case change.NoteBack:
+					back = true
 				}
 			}
 			if !c.Op.OfRows() {
 				continue
 			}
 			if t := tables[c.Table]; t != nil {
-				a.change(t, &f.body.Tables[c.Table], c, apply.Touch{Position: at, CommitMicros: tx.CommitMicros, By: by})
+				a.change(t, &f.body.Tables[c.Table], c, apply.Touch{Position: at, CommitMicros: tx.CommitMicros, By: by, SentBack: back})
 			}
 		}
 	}
@@ -281,7 +284,7 @@ func (a *asked) touch(i int, is apply.Touch, made bool, absent []string) {
 	delete(a.swept, i)
 	is.Inserted = made
 	if known {
-		is.Inserted, is.Unsure = t.Inserted, is.Unsure || t.Unsure
+		is.Inserted, is.Unsure, is.SentBack = t.Inserted, is.Unsure || t.Unsure, is.SentBack && t.SentBack
 		is.Moved = append(slices.Clip(t.Moved), is.Moved...)
 		if is.Position == t.Position {
 			is.By = cmp.Or(is.By, t.By) // the parts of a transaction share its author

@@ -338,6 +338,14 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if touch, ok := w.touched[i]; ok {
 				t = x.sentWhole(w, i, &touch)
 			}
+			again := false // what was sent back makes way for this, and this is sent back
+			if t != nil && t.SentBack && !w.ofRange {
+				if again = !follow(w.shape, &w.entries[i], w.local[i]).lacking; again {
+					t = nil
+				} else {
+					t.Unsure = true
+				}
+			}
 			policy := w.policy
 			echo, corrected := w.entries[i].src.echo(), w.entries[i].src.corrected()
 			if echo {
@@ -357,7 +365,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
 			}
-			if _, sent := x.facts.sent[w.sentRow(i)]; w.filled && i == 0 && (t != nil || sent) {
+			if _, sent := x.facts.sent[w.sentRow(i)]; w.filled && i == 0 && (t != nil || sent || again) {
 				// The cloud took it from the row as it was there.
 				w.elsewhere = append(w.elsewhere, w.keys[1])
 			}
@@ -373,7 +381,7 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if v.kind != "" {
 				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo && !corrected})
 			}
-			if x.sentBack(w, i, t, &v); v.assert != nil {
+			if x.sentBack(w, i, t, &v, again); v.assert != nil {
 				c, err := assertCall(w.shape, v.assert)
 				if err != nil {
 					return err

@@ -60,4 +60,7 @@ type Touch struct {
 	// with that, or it was removed with all rows of a range. The row as it is here,
 	// or that there is none, is then sent again where it stands.
 	Unsure bool
+	// SentBack is true when none of them was made here: what was decided about
+	// a change of the other side's was sent back to it, no more (change.NoteBack).
+	SentBack bool
 }

@@ -132,3 +132,23 @@ func TestTheRemedyNamesTheRightSide(t *testing.T) {
 		s.release()
 	}
 }
+
+// The region's people change a row while what a facility decided about their last change
+// of it is on its way to them: nobody changed it at the facility, so that theirs stands.
+// It is sent back, for what is on its way replaces it there.
+func TestWhatTheCloudChangesBehindADecisionStands(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+parkedSQL+boxSQL+boxTablesSQL+`INSERT INTO f VALUES (1, 'here'), (2, 'here too')`)
+	r := newRegion(t, db.ConnString(), Table{Name: "f", TargetSchema: "{schema}_{facility}"})
+	s := r.start(Config{Facility: "la", Direction: Down, Local: backLocal{}})
+	db.Exec(t, `SELECT pg_create_logical_replication_slot('back', 'test_decoding')`)
+	from := newSender(t, boxTables...)
+	s.push(from.frame([]change.Change{upd(1, 1, "theirs"), del(1, 2), ins(1, 3, "made")}))
+	s.untilDurable(1)
+	wantLines(t, db, "SELECT id, v FROM f ORDER BY id", "(1,theirs)", "(3,made)")
+	db.Exec(t, `SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')`)
+	if got := lines(t, db, `SELECT data FROM pg_logical_slot_get_changes('back', NULL, NULL) WHERE data LIKE '%prefix: `+RowPrefix+`,%'`); len(got) != 3 {
+		t.Errorf("sent back: %q", got)
+	}
+}

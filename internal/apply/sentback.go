@@ -9,17 +9,18 @@ import (
 // What the other side must be sent back beside what decide.go says of single
 // rows: rows that are sent back already, and rows that got another key here.
 
-// sentBack has a row sent back again that was sent back before in the same
-// transaction: the cloud's later change of it had not seen that, and has been,
-// or will be, overwritten by it there.
-func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict) {
+// sentBack has a row sent back again that was sent back before, in the same
+// transaction or in one before: the cloud's later change of it had not seen that, and
+// has been, or will be, overwritten by it there.
+func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict, again bool) {
 	at := w.sentRow(i)
-	if _, sent := x.facts.sent[at]; sent && v.assert == nil && t == nil {
+	if _, sent := x.facts.sent[at]; (sent || again) && v.assert == nil && t == nil {
 		switch {
 		case v.row != nil && v.do != doDelete:
 			v.assert = &change.Change{Op: change.Update, Row: v.row}
 		case v.do == doNothing && w.local[i] != nil:
 			v.assert = &change.Change{Op: change.Update, Row: w.local[i]}
+		case v.do == doNothing && !sent: // gone on both sides, as what was sent back says
 		default:
 			v.assert = &change.Change{Op: change.Delete, Key: w.keys[i]}
 		}

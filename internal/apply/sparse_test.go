@@ -20,6 +20,17 @@ func (quietLocal) Touched(context.Context, change.Position, Keys) (map[int]Touch
 	return nil, nil
 }
 
+// backLocal is a receiver that has sent everything back, and where nobody else writes.
+type backLocal struct{ quietLocal }
+
+func (backLocal) Touched(_ context.Context, seen change.Position, keys Keys) (map[int]Touch, error) {
+	all := map[int]Touch{}
+	for i := range keys.Rows {
+		all[i] = Touch{Position: change.Position{Epoch: seen.Epoch, Seq: seen.Seq + 1}, SentBack: true}
+	}
+	return all, nil
+}
+
 const sparseSQL = coreSQL + `CREATE TABLE m (id int PRIMARY KEY, v text)`
 
 var sparseTable = table("public", "m", key("id", "integer"), col("v", "text"))

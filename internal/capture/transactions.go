@@ -127,10 +127,12 @@ func (s *stream) tag(origin string) {
 			s.part = 0
 		}
 	}
-	if s.c.c.Origins {
-		s.begin()
-		s.pending.AddNote(change.NoteOrigin, origin)
+	if !s.c.c.Origins {
+		s.note(change.NoteBack, []byte("1")) // what is left of it
+		return
 	}
+	s.begin()
+	s.pending.AddNote(change.NoteOrigin, origin)
 }
 
 // note says something of the open transaction, at its beginning or where it is

@@ -90,8 +90,8 @@ func TestKeptTablesAndMessagesStayIn(t *testing.T) {
 	r.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast.author', 'nobody'); COMMIT`)
 	r.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, 'holdfast.author', 'Ann'); SELECT pg_logical_emit_message(true, 'holdfast.to', 'la'); INSERT INTO t VALUES (3);
 		SELECT pg_logical_emit_message(true, 'holdfast.author', 'Bob'); COMMIT`)
-	wantWords(t, r.words(t, 9),
-		"1 insert public.kept (1)", "1 insert public.other (1|a)", "1 update public.other (2|NULL) -v", "1 delete public.other [1]", "1 update public.kept [1] (2)",
+	wantWords(t, r.words(t, 10),
+		"1 note back|1", "1 insert public.kept (1)", "1 insert public.other (1|a)", "1 update public.other (2|NULL) -v", "1 delete public.other [1]", "1 update public.kept [1] (2)",
 		"2 note by|Ann", "2 note to|la", "2 insert public.t (3)", "2 note by|Bob")
 }
 

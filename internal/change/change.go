@@ -42,6 +42,9 @@ const (
 	// NoteEcho {"echo", facility}: the rows are what has become of changes of the
 	// facility's own that were parked in the region and are applied by now.
 	NoteEcho = "echo"
+	// NoteBack {"back", "1"}: the transaction has no change of this side's own. What it
+	// decided about the other side's is sent back to that.
+	NoteBack = "back"
 	// NoteWhole {"whole", table}: a box that took another's place has all rows of the
 	// table that its facility had then. Only so does its range say which there are not.
 	NoteWhole = "whole"
