@@ -285,11 +285,13 @@ func (c *Cloud) Run(ctx context.Context) (err error) {
 		Event:      event,
 		Unverified: func(facility string, u *proto.Unverified) { compared.Unverified(facility, u) },
 		Parked: func(ctx context.Context, facility string, p *proto.Parked) error {
-			again, err := waiting.Told(ctx, facility, p)
-			if err == nil && len(again) > 0 {
-				err = ways.router.Resync(ctx, facility, again...)
-			}
-			return err
+			return waiting.Told(ctx, facility, p, func(ctx context.Context, table string) error {
+				err := ways.router.Resync(ctx, facility, table)
+				if errors.Is(err, router.ErrNotSent) {
+					return nil // it is not synced any more
+				}
+				return err
+			})
 		},
 	})
 	compared = verify.New(verify.Config{

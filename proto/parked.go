@@ -58,8 +58,12 @@ type ParkedTable struct {
 	Remedy  string `cbor:"5,keyasint,omitempty"`
 	Changes uint64 `cbor:"6,keyasint"`
 	Since   int64  `cbor:"7,keyasint"`
-	// Again asks for the table: it fits again.
+	// Again asked for the table, once; a box says Asked instead.
 	Again bool `cbor:"8,keyasint,omitempty"`
+	// Asked asks for the table, because it fits again, say. It is when that was, by the
+	// box's database, in microseconds of Unix time, and names the occasion: it is told
+	// until the table has come, and counts once.
+	Asked int64 `cbor:"9,keyasint,omitempty"`
 }
 
 // What a ParkedOrder has done.

@@ -47,6 +47,7 @@ func streamVectors() map[string]any {
 				{Name: "id", Type: "uuid", Key: true, Required: true}, {Name: "price", Type: "numeric(10,2)"}, {Name: "total", Type: "numeric", Generated: true},
 			},
 		}}},
+		"24-parked-asked":      &Parked{Rows: []ParkedRow{}, PassedOver: []ParkedTable{{Schema: "public", Name: "t", Reason: "row_missing", Message: "no row", Changes: 1, Since: 1, Asked: 1_790_000_000_000_000}}},
 		"01-hello-restored":    &Hello{Version: 2, VersionMin: 1, Facility: "la", Epoch: epoch, DownEpoch: 9 << 32, DownSeq: 12_345, Restores: true, Restored: true},
 		"02-welcome-went-back": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, WentBack: true},
 		"02-welcome-restoring": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, DownEpoch: 9 << 32, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, Restoring: true, Lacking: true},

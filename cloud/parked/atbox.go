@@ -39,15 +39,37 @@ func (r *Room) order(ctx context.Context, facility string, o proto.ParkedOrder) 
 	return nil
 }
 
-// Told keeps what a box says is parked there. It returns the tables that are to
-// be sent to it again.
-func (r *Room) Told(ctx context.Context, facility string, p *proto.Parked) (again []string, err error) {
+// Told keeps what a box says is parked there, and has the tables sent to it again that it
+// asks for: first, so that what was asked for is not forgotten when that fails.
+func (r *Room) Told(ctx context.Context, facility string, p *proto.Parked, resync func(ctx context.Context, table string) error) error {
+	before, err := r.store.asked(ctx, facility)
+	if err != nil {
+		return err
+	}
 	for i := range p.PassedOver {
-		if t := &p.PassedOver[i]; t.Again {
-			again = append(again, t.Schema+"."+t.Name)
+		t := &p.PassedOver[i]
+		if id := t.Schema + "." + t.Name; t.Again || t.Asked != 0 && t.Asked != before[id] {
+			if err := resync(ctx, id); err != nil {
+				return fmt.Errorf("send %s to %s again: %w", id, facility, err)
+			}
 		}
 	}
-	return again, r.store.told(ctx, facility, p)
+	return r.store.told(ctx, facility, p)
+}
+
+// asked is when a facility asked last for tables that are passed over there, as its box
+// tells it.
+func (s store) asked(ctx context.Context, facility string) (map[string]int64, error) {
+	rows, err := s.db.Query(ctx, `SELECT schema_name || '.' || table_name, (extract(epoch FROM asked_at) * 1000000)::bigint
+		FROM holdfast.parked_table WHERE facility = $1 AND direction = 'down' AND asked_at IS NOT NULL`, facility)
+	if err != nil {
+		return nil, fmt.Errorf("read what %s asked for: %w", facility, err)
+	}
+	all, id, at := map[string]int64{}, "", int64(0)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &at}, func() error { all[id] = at; return nil }); err != nil {
+		return nil, fmt.Errorf("read what %s asked for: %w", facility, err)
+	}
+	return all, nil
 }
 
 const (
@@ -93,8 +115,8 @@ func (s store) told(ctx context.Context, facility string, p *proto.Parked) error
 		for i := range p.PassedOver {
 			t := &p.PassedOver[i]
 			b.Queue(`INSERT INTO holdfast.parked_table (facility, direction, schema_name, table_name, reason, message, remedy, since, passed_over, columns, asked_at)
-				VALUES ($1, 'down', $2, $3, $4, $5, $6, 'epoch'::timestamptz + $7::bigint * interval '1 microsecond', $8, '[]', CASE WHEN $9 THEN now() END)
-				ON CONFLICT DO NOTHING`, facility, t.Schema, t.Name, t.Reason, cut(t.Message), cut(t.Remedy), t.Since, int64(t.Changes), t.Again)
+				VALUES ($1, 'down', $2, $3, $4, $5, $6, 'epoch'::timestamptz + $7::bigint * interval '1 microsecond', $8, '[]', 'epoch'::timestamptz + nullif($9::bigint, 0) * interval '1 microsecond')
+				ON CONFLICT DO NOTHING`, facility, t.Schema, t.Name, t.Reason, cut(t.Message), cut(t.Remedy), t.Since, int64(t.Changes), t.Asked)
 		}
 		return tx.SendBatch(ctx, b).Close()
 	})

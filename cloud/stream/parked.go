@@ -82,15 +82,32 @@ func (b *box) toldParked(p *proto.Parked) {
 	}
 }
 
+// parkedAgain is how long what could not be kept waits to be tried again: the box tells
+// it once.
+const parkedAgain = 2 * time.Second
+
 func (b *box) keepParked(ctx context.Context) error {
+	var p *proto.Parked
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case p := <-b.parked:
-			if err := b.server.Parked(ctx, b.facility, p); err != nil && ctx.Err() == nil {
-				b.log.Warn("could not store what is parked at the box", "err", err)
-			}
+		case p = <-b.parked:
+		case <-again.C:
 		}
+		if p == nil {
+			continue
+		}
+		err := b.server.Parked(ctx, b.facility, p)
+		if err == nil {
+			p = nil
+			continue
+		}
+		if ctx.Err() == nil {
+			b.log.Warn("could not store what is parked at the box", "err", err)
+		}
+		again.Reset(parkedAgain)
 	}
 }

@@ -77,8 +77,7 @@ type Downlink struct {
 	seen  change.Position // what Hold was told last, were nothing parked
 	// parkedSeen is the least of what is parked; meaningless when nothing is.
 	parkedSeen change.Position
-	again      map[string]bool // tables to be sent again
-	news       chan struct{}   // holds a token when what is parked may be told anew
+	news       chan struct{} // holds a token when what is parked may be told anew
 }
 
 // State is how the way down fares.
@@ -100,7 +99,7 @@ type State struct {
 
 // New prepares a downlink; it does not touch the database.
 func New(c Config) *Downlink {
-	return &Downlink{cfg: c, log: c.Log.With("part", "downlink"), ready: make(chan struct{}), news: make(chan struct{}, 1), again: map[string]bool{}}
+	return &Downlink{cfg: c, log: c.Log.With("part", "downlink"), ready: make(chan struct{}), news: make(chan struct{}, 1)}
 }
 
 // State returns how the way down fares now.

@@ -66,11 +66,9 @@ func (d *Downlink) looked(_ string, waiting int64, seen change.Position) {
 	notify(d.news)
 }
 
-// askAgain has the region asked for a table with the next word about what is parked.
-func (d *Downlink) askAgain(_, table, _ string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.again[table] = true
+// askAgain has the region asked for a table: the next word about what is parked says
+// that it was asked for.
+func (d *Downlink) askAgain(_, _, _ string) bool {
 	notify(d.news)
 	return true
 }
@@ -101,6 +99,7 @@ func (s *Session) Report(ctx context.Context, send func(*proto.Parked) error) er
 			return ctx.Err()
 		case err != nil:
 			d.log.Debug("what is parked cannot be told to the region now", "err", err)
+			notify(d.news)
 		default:
 			d.why(p)
 			if now := fmt.Sprintf("%+v", *p); now != told {
@@ -149,10 +148,6 @@ const endedMost = 50
 func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	d.mu.Lock()
-	again := d.again
-	d.again = map[string]bool{}
-	d.mu.Unlock()
 	p := &proto.Parked{Rows: []proto.ParkedRow{}}
 	err := pgx.BeginTxFunc(ctx, d.cfg.DB, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `SELECT count(*) FROM holdfast.parked WHERE facility = $1 AND direction = 'down' AND state = 'waiting'`, d.cfg.Facility).Scan(&p.Waiting)
@@ -166,7 +161,8 @@ func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 		if p.Rows, err = pgx.CollectRows(rows, pgx.RowToStructByPos[proto.ParkedRow]); err != nil {
 			return err
 		}
-		rows, err = tx.Query(ctx, `SELECT schema_name, table_name, reason, message, remedy, passed_over, (extract(epoch FROM since) * 1000000)::bigint, false
+		rows, err = tx.Query(ctx, `SELECT schema_name, table_name, reason, message, remedy, passed_over, (extract(epoch FROM since) * 1000000)::bigint, false,
+			coalesce(extract(epoch FROM asked_at) * 1000000, 0)::bigint
 			FROM holdfast.parked_table WHERE facility = $1 AND direction = 'down' AND (reason <> 'row_missing' OR asked_at IS NOT NULL) ORDER BY 1, 2`, d.cfg.Facility)
 		if err != nil {
 			return err
@@ -175,16 +171,7 @@ func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 		return err
 	})
 	if err != nil {
-		d.mu.Lock()
-		for t := range again {
-			d.again[t] = true
-		}
-		d.mu.Unlock()
 		return nil, fmt.Errorf("read what is parked: %w", err)
-	}
-	for i := range p.PassedOver {
-		t := &p.PassedOver[i]
-		t.Again = again[t.Schema+"."+t.Name]
 	}
 	return p, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/cloud/ingest"
+	"github.com/agogsaas/holdfast/cloud/parked"
 	"github.com/agogsaas/holdfast/cloud/router"
 	"github.com/agogsaas/holdfast/cloud/stream"
 	"github.com/agogsaas/holdfast/internal/change"
@@ -71,6 +72,7 @@ func (r *region) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	waiting := parked.New(r.pool, in, nil)
 	sock := newSocket(r.accept)
 	r.streams = stream.New(stream.Config{
 		Listener: sock, Region: "sim", Log: r.log.With("part", "stream"),
@@ -91,15 +93,7 @@ func (r *region) start(ctx context.Context) error {
 			return in.Open(ctx, facility)
 		},
 		Parked: func(ctx context.Context, facility string, p *proto.Parked) error {
-			for _, t := range p.PassedOver {
-				if !t.Again {
-					continue
-				}
-				if err := r.router.Resync(ctx, facility, t.Schema+"."+t.Name); err != nil {
-					return err
-				}
-			}
-			return nil
+			return waiting.Told(ctx, facility, p, func(ctx context.Context, table string) error { return r.router.Resync(ctx, facility, table) })
 		},
 		Down: func(ctx context.Context, facility string, enrolment uint32, from change.Position, behind bool) (stream.Down, error) {
 			r.router.Behind(facility, behind)
