@@ -13,12 +13,12 @@ import (
 // come over, for a failure.
 func (w *world) dump(ctx context.Context) string {
 	var out strings.Builder
-	show := func(db *pgxpool.Pool, where string) {
-		for _, q := range []string{
+	show := func(db *pgxpool.Pool, where string, more ...string) {
+		for _, q := range append([]string{
 			`SELECT 'conflict ' || concat_ws(' ', facility_id, table_name, key, kind, decision, 'edge', edge_row, edge_seq, 'cloud', cloud_row, cloud_seq) FROM holdfast.conflict ORDER BY at`,
 			`SELECT 'parked ' || direction || ' ' || concat_ws(' ', facility, table_name, op, key, row, epoch || ':' || seq, reason, message, state) FROM holdfast.parked ORDER BY id`,
-			`SELECT 'passed over ' || direction || ' ' || concat_ws(' ', facility, table_name, reason, message, passed_over) FROM holdfast.parked_table ORDER BY 1`,
-		} {
+			`SELECT 'passed over ' || direction || ' ' || concat_ws(' ', facility, table_name, reason, message, passed_over, keys, 'for', now() - since, 'asked', now() - asked_at) FROM holdfast.parked_table ORDER BY 1`,
+		}, more...) {
 			rows, err := db.Query(ctx, q)
 			var lines []string
 			if err == nil {
@@ -32,7 +32,7 @@ func (w *world) dump(ctx context.Context) string {
 			}
 		}
 	}
-	show(w.region.pool, "region")
+	show(w.region.pool, "region", `SELECT 'load ' || concat_ws(' ', facility, table_name, reason, rows_sent, asked_at - now(), 'done', now() - done_at) FROM holdfast.down_load ORDER BY 1`)
 	for _, e := range w.edges {
 		show(e.pool, e.id)
 	}
