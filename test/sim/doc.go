@@ -6,7 +6,7 @@
 // own books say they are.
 //
 // A seed is 30 steps, and its number says all that happens in it but how the threads
-// interleave (-sim.times). `make test` runs 16 of them under the race detector, 184 more
+// interleave (-sim.times). `make test` runs 16 of them under the race detector, 84 more
 // without, mutants of the engine that must die in them, a few seeds in which a box's
 // database is put back, and a few in which columns are added while rows are on their way;
 // `make sim` runs as many as one likes.

@@ -74,7 +74,7 @@ func TestEachMutantDies(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel() // most of a mutant's time is waiting for it to come to rest
-			told, err := simulate(t, build(t, append([]edit{m.edit}, m.more...)...), m.from, mutantSeeds, "-sim.patience=8s")
+			told, err := simulate(t, build(t, append([]edit{m.edit}, m.more...)...), m.from, mutantSeeds, "-sim.patience=8s", "-sim.lanes=1")
 			if err == nil {
 				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
 			}
