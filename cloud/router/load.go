@@ -203,7 +203,7 @@ func (r *Router) loadOne(ctx context.Context, l Load) error {
 		if parked, err := r.store.parked(ctx, l, allBoxes); err != nil {
 			return err
 		} else if parked {
-			waits := fmt.Sprintf("%s is sent again when what is parked of it is decided: see holdfastctl parked --facility %s", t.ID(), l.Facility)
+			waits := fmt.Sprintf("%s.%s is sent again when what is parked of it is decided: see holdfastctl parked --facility %s", l.Schema, l.Table, l.Facility)
 			if err := r.store.eventOnce(ctx, l.Facility, "load_waits", waits); err != nil {
 				return err
 			}
