@@ -48,13 +48,28 @@ func (r *Room) Told(ctx context.Context, facility string, p *proto.Parked, resyn
 	}
 	for i := range p.PassedOver {
 		t := &p.PassedOver[i]
-		if id := t.Schema + "." + t.Name; t.Again || t.Asked != 0 && t.Asked != before[id] {
-			if err := resync(ctx, id); err != nil {
-				return fmt.Errorf("send %s to %s again: %w", id, facility, err)
-			}
+		id := t.Schema + "." + t.Name
+		if !t.Again && (t.Asked == 0 || t.Asked == before[id] || r.hasSent(facility, id, t.Asked, false)) {
+			continue
 		}
+		if err := resync(ctx, id); err != nil {
+			return fmt.Errorf("send %s to %s again: %w", id, facility, err)
+		}
+		r.hasSent(facility, id, t.Asked, true)
 	}
 	return r.store.told(ctx, facility, p)
+}
+
+// hasSent reports whether a table was sent again on that occasion, or notes that it was:
+// what cannot be kept is tried again, and must not begin the load anew each time.
+func (r *Room) hasSent(facility, table string, asked int64, note bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := facility + " " + table
+	if note {
+		r.sent[at] = asked
+	}
+	return r.sent[at] == asked
 }
 
 // asked is when a facility asked last for tables that are passed over there, as its box

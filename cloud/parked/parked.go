@@ -57,6 +57,8 @@ type Room struct {
 	mu        sync.Mutex
 	waiting   int       // as of the last count; guarded by mu
 	countedAt time.Time // guarded by mu
+	// sent is the occasion on which a facility was sent a table again last, by both.
+	sent map[string]int64 // guarded by mu
 }
 
 // OpenMax is where counting what waits ends, and openFor how long a count is shown.
@@ -83,7 +85,7 @@ func (r *Room) Open(ctx context.Context) (int, error) {
 // New returns a Room on the region's database. Without boxes nothing can be
 // decided about what waits there.
 func New(db *pgxpool.Pool, a Apply, boxes Boxes) *Room {
-	return &Room{store: store{db}, apply: a, boxes: boxes}
+	return &Room{store: store{db}, apply: a, boxes: boxes, sent: map[string]int64{}}
 }
 
 // Filter selects parked changes; empty fields select all.

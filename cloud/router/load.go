@@ -283,6 +283,11 @@ var ErrNotSent = errors.New("the table is not sent down")
 // Resync has tables (schema.name, as facilities know them) sent to a facility
 // again, or all of its tables. It begins when the facility is connected.
 func (r *Router) Resync(ctx context.Context, facility string, tables ...string) error {
+	select {
+	case <-r.settled: // before, it is not known what is sent down
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	r.mu.Lock()
 	list := r.routes.tables()
 	r.mu.Unlock()

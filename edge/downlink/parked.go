@@ -173,6 +173,13 @@ func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what is parked: %w", err)
 	}
+	if d.cfg.Restored != nil {
+		if restored, _ := d.cfg.Restored(); restored {
+			for i := range p.PassedOver {
+				p.PassedOver[i].Asked = 0 // all of them are on their way
+			}
+		}
+	}
 	return p, nil
 }
 

@@ -22,8 +22,8 @@ import (
 //   - on the way down decide.go has sent what must be sent, and what is left is a
 //     change that somebody corrected: the other side has it uncorrected.
 //
-// While a later change of the row is parked still, that is what the other side has, and
-// it is told of nothing: what the row comes to is sent when the last of them is applied.
+// While a later change of the facility's is parked still, that is what it has, and it is
+// told of nothing: what the row comes to is sent when the last of them is applied.
 //
 // It is in the transaction of the change itself, so that no crash parts them.
 

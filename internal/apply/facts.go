@@ -338,16 +338,18 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 			if touch, ok := w.touched[i]; ok {
 				t = x.sentWhole(w, i, &touch)
 			}
-			again := false // what was sent back makes way for this, and this is sent back
-			if t != nil && t.SentBack && !w.ofRange {
+			policy := w.policy
+			echo, corrected := w.entries[i].src.echo(), w.entries[i].src.corrected()
+			// What was sent back makes way for what the cloud's people changed, and that is
+			// sent back. What this facility had made of the row before does not count as that.
+			again := false
+			if t != nil && t.SentBack && !w.ofRange && (!echo || corrected) {
 				if again = !follow(w.shape, &w.entries[i], w.local[i]).lacking; again {
 					t = nil
 				} else {
 					t.Unsure = true
 				}
 			}
-			policy := w.policy
-			echo, corrected := w.entries[i].src.echo(), w.entries[i].src.corrected()
 			if echo {
 				policy = PolicyEdge
 			}

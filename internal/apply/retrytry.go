@@ -291,7 +291,18 @@ func (t *trial) apply(ctx context.Context, rows []*waiting, later ...*waiting) (
 			return &c, nil
 		}
 		list[i] = newLate(tab.shape, w.row, t.a.cfg.Direction)
+		if t.a.cfg.Direction == Down {
+			continue // a correction is told once: what comes behind it has no author
+		}
 		for _, w := range later {
+			tab, err := t.sift.table(ctx, w.row.table) // it may have had other columns then
+			if err != nil {
+				return nil, err
+			}
+			if tab.shape == nil {
+				list[i].keys = nil
+				break
+			}
 			list[i].but(tab.shape.rowsOf(w.row.change))
 		}
 	}
