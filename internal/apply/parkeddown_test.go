@@ -152,3 +152,19 @@ func TestWhatTheCloudChangesBehindADecisionStands(t *testing.T) {
 		t.Errorf("sent back: %q", got)
 	}
 }
+
+// A correction at a box is told to the region at once, also where the region's next
+// change of the row waits still: that has no author, and tells nothing.
+func TestACorrectionAtABoxIsToldWhateverWaitsBehindIt(t *testing.T) {
+	t.Parallel()
+	db, st, from := newTwoTables(t)
+	st.push(from.frame([]change.Change{ins(1, 1, "bad")}), from.frame([]change.Change{upd(1, 1, "bad too")}))
+	untilLines(t, db, "SELECT op FROM holdfast.parked WHERE state = 'waiting' ORDER BY id", "(insert)", "(update)")
+	db.Exec(t, `SELECT pg_create_logical_replication_slot('told', 'test_decoding')`)
+	db.Exec(t, `UPDATE holdfast.parked SET row = row || '{"v": "good"}', edited_by = 'ann', tried_at = NULL WHERE op = 'insert'`)
+	untilLines(t, db, "SELECT v FROM f", "(good)")
+	db.Exec(t, `SET LOCAL synchronous_commit = on; SELECT pg_logical_emit_message(true, 'flush', '')`)
+	if got := lines(t, db, `SELECT data FROM pg_logical_slot_get_changes('told', NULL, NULL) WHERE data LIKE '%prefix: `+RowPrefix+`,%'`); len(got) != 1 {
+		t.Errorf("the region is told %q", got)
+	}
+}
