@@ -168,3 +168,17 @@ func TestACorrectionAtABoxIsToldWhateverWaitsBehindIt(t *testing.T) {
 		t.Errorf("the region is told %q", got)
 	}
 }
+
+// What has become of a change of the facility's own, which was parked for a while, does
+// not undo what was decided about the row since.
+func TestWhatWasParkedUndoesNoLaterDecision(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	db.Exec(t, coreSQL+parkedSQL+boxSQL+boxTablesSQL+`INSERT INTO f VALUES (1, 'decided')`)
+	r := newRegion(t, db.ConnString(), Table{Name: "f", TargetSchema: "{schema}_{facility}"})
+	s := r.start(Config{Facility: "la", Direction: Down, Local: backLocal{}})
+	from := newSender(t, boxTables...)
+	s.push(from.frame([]change.Change{note(change.NoteEcho, "la"), upd(1, 1, "parked")}))
+	s.untilDurable(1)
+	wantLines(t, db, "SELECT v FROM f", "(decided)")
+}
