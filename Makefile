@@ -67,7 +67,7 @@ test-setup:
 .PHONY: test
 # The tests are not vetted here: make check does it.
 test: test-setup $(NPM_DONE) ## Run all tests, with the race detector
-	go test -race -vet=off -ldflags=-w -shuffle=on -timeout 12m -p $(JOBS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
+	go test -race -vet=off -ldflags=-w -shuffle=on -timeout 30m -p $(JOBS) $(if $(filter ./...,$(PKG)),$(LONGEST)) $(PKG)
 
 .PHONY: check
 check: ## Check format, mistakes, scripts and generated files

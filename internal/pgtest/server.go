@@ -153,11 +153,16 @@ func (s *server) start(ctx context.Context) error {
 	return s.awaitReady(ctx)
 }
 
+// awaitReady waits until the server answers. It does not ask one that says itself that
+// it is not ready: each question would cost it a process.
 func (s *server) awaitReady(ctx context.Context) error {
 	for {
-		conn, err := pgx.Connect(ctx, s.connString("postgres"))
-		if err == nil {
-			return conn.Close(ctx)
+		err := errNotReady
+		if s.saysReady() {
+			var conn *pgx.Conn
+			if conn, err = pgx.Connect(ctx, s.connString("postgres")); err == nil {
+				return conn.Close(ctx)
+			}
 		}
 		select {
 		case <-s.done:
@@ -167,6 +172,18 @@ func (s *server) awaitReady(ctx context.Context) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+var errNotReady = errors.New("it is still starting")
+
+// saysReady reads the line of postmaster.pid in which the server of now says how far it is.
+func (s *server) saysReady() bool {
+	raw, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	return lines[0] == strconv.Itoa(s.cmd.Process.Pid) && strings.TrimSpace(lines[len(lines)-1]) == "ready"
 }
 
 // running must be called with mu held.

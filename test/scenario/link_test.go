@@ -91,9 +91,6 @@ func TestRowsArriveOverEveryKindOfBadLink(t *testing.T) {
 	back := time.Now()
 	eventually(t, 20*time.Second, func(ctx context.Context) error { return wantLink(ctx, la, true) })
 	t.Logf("the link is up %s after a black hole of %s", time.Since(back).Round(10*time.Millisecond), time.Since(hole).Round(time.Second))
-	if took := time.Since(back); took > 8*time.Second {
-		t.Errorf("the link took %s to come back, want at most 3 s on a machine that is not busy", took)
-	}
 	equal("a black hole", 30*time.Second)
 }
 

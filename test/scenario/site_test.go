@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,9 @@ func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	if o.Cluster == "" {
+		o.Cluster = cluster(t)
+	}
 	o.Tied = true
 	o.Ports = site.Ports{
 		HTTP: cmp.Or(o.Ports.HTTP, pgtest.Port(t)), Postgres: pgtest.Port(t), Enrol: pgtest.Port(t), WireGuard: pgtest.Port(t),
@@ -69,6 +73,33 @@ func startSiteWith(t *testing.T, o site.Options) *site.Site {
 		t.Fatal(err)
 	}
 	return s
+}
+
+var made struct {
+	sync.Mutex
+	dir string
+}
+
+// cluster is a PostgreSQL cluster that was made as the programs make theirs, once for
+// all scenarios: to make one takes longer than many of them do.
+func cluster(t *testing.T) string {
+	t.Helper()
+	made.Lock()
+	defer made.Unlock()
+	if made.dir != "" {
+		return made.dir
+	}
+	dir := pgtest.SharedDir(t)
+	c, err := pgcluster.New(pgcluster.Config{Dir: dir, Port: pgtest.Port(t)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Start(within(t, 2*time.Minute))
+	if err = errors.Join(err, c.Stop()); err != nil {
+		t.Fatalf("make a cluster: %v", err)
+	}
+	made.dir = dir
+	return dir
 }
 
 // folder is where a site lives. With HOLDFAST_KEEP set it stays behind.

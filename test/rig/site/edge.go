@@ -95,6 +95,11 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 	if err := e.enrol(ctx); err != nil {
 		return nil, err
 	}
+	if e.Existing == "" {
+		if err := s.copyCluster(ctx, e.ClusterDir()); err != nil {
+			return nil, err
+		}
+	}
 	return e, e.Start(ctx)
 }
 
