@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // What the broker reads, all in one folder that only its user can enter.
@@ -83,14 +85,7 @@ func (b *Broker) writeCertificates(ctx context.Context, dir string, user *osUser
 
 // writeFile replaces a file in one step.
 func writeFile(dir, name string, content []byte, user *osUser) error {
-	tmp := filepath.Join(dir, name+".new")
-	if err := os.WriteFile(tmp, content, 0o600); err != nil {
-		return fmt.Errorf("write the broker's files: %w", err)
-	}
-	if err := user.own(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, name), content, 0o600, user.own); err != nil {
 		return fmt.Errorf("write the broker's files: %w", err)
 	}
 	return nil

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/tunnel"
 )
@@ -36,29 +35,8 @@ func makeKey(path string) (tunnel.PrivateKey, error) {
 	if err != nil {
 		return k, err
 	}
-	if err := writeNew(path, []byte(k.Reveal()+"\n")); err != nil {
+	if err := durable.WriteFile(path, []byte(k.Reveal()+"\n"), 0o600); err != nil {
 		return tunnel.PrivateKey{}, fmt.Errorf("keep the hub's key: %w", err)
 	}
 	return k, nil
-}
-
-// writeNew makes the file whole or not at all, also across a power cut.
-func writeNew(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

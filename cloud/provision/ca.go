@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/proto"
 )
@@ -100,7 +101,7 @@ func (ca *CA) selfSign(region string, now time.Time) (*x509.Certificate, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := writeFile(ca.CertFile(), pemOf("CERTIFICATE", der), 0o644); err != nil {
+	if err := durable.WriteFile(ca.CertFile(), pemOf("CERTIFICATE", der), 0o644); err != nil {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
@@ -149,7 +150,7 @@ func (ca *CA) Server(name string, hosts []string) (certFile, keyFile string, err
 		return "", "", fmt.Errorf("sign the certificate of server %s: %w", name, err)
 	}
 	chain := append(pemOf("CERTIFICATE", der), pemOf("CERTIFICATE", ca.cert.Raw)...)
-	if err := writeFile(certFile, chain, 0o644); err != nil {
+	if err := durable.WriteFile(certFile, chain, 0o644); err != nil {
 		return "", "", fmt.Errorf("keep the certificate of server %s: %w", name, err)
 	}
 	return certFile, keyFile, nil
@@ -248,7 +249,7 @@ func makeKey(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeFile(path, pemOf("PRIVATE KEY", der), 0o600)
+	return key, durable.WriteFile(path, pemOf("PRIVATE KEY", der), 0o600)
 }
 
 func readCert(path string) (*x509.Certificate, error) {
@@ -265,25 +266,4 @@ func readCert(path string) (*x509.Certificate, error) {
 
 func pemOf(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// writeFile puts the file there whole or not at all, also across a power cut.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

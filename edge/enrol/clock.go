@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // clock is the system's clock with a floor: a time that is known to have
@@ -50,7 +52,7 @@ func (k *clock) learn(t time.Time) {
 		return
 	}
 	k.floor = t
-	_ = writeFile(k.path, []byte(t.UTC().Format(time.RFC3339)+"\n"))
+	_ = durable.WriteFile(k.path, []byte(t.UTC().Format(time.RFC3339)+"\n"), 0o600)
 }
 
 // buildTime is when the source of this build was committed, zero if unknown.

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/run"
@@ -152,7 +153,7 @@ func (e Enroller) finish() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return errors.Join(err, syncDir(e.StateDir))
+		return errors.Join(err, durable.SyncDir(e.StateDir))
 	})
 	if err != nil {
 		return fmt.Errorf("finish the enrolment: %w", err)

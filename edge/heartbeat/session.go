@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 const sessionFile = "heartbeat-session"
@@ -36,30 +38,8 @@ func nextStart(dir string, log *slog.Logger) (uint32, error) {
 		return 0, errors.New("the session numbers are used up; enrol the box again")
 	}
 	next := uint32(last + 1)
-	if err := writeDurably(dir, sessionFile, strconv.FormatUint(uint64(next), 10)+"\n"); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, sessionFile), []byte(strconv.FormatUint(uint64(next), 10)+"\n"), 0o600); err != nil {
 		return 0, fmt.Errorf("write the session number: %w", err)
 	}
 	return next, nil
-}
-
-// writeDurably replaces a file; after it returns nil a power cut leaves the new
-// content, and at any moment the old or the new one.
-func writeDurably(dir, name, content string) (err error) {
-	tmp := filepath.Join(dir, name+".new")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // Where the queue ended when nobody had agreed yet with the region is all that the
@@ -28,22 +29,7 @@ func keepFound(path string, now change.Position) (found change.Position, err err
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return now, fmt.Errorf("read where the queue ended: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".found-*")
-	if err != nil {
-		return now, fmt.Errorf("note where the queue ends: %w", err)
-	}
-	_, err = fmt.Fprintln(f, now)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // what matters is told
+	if err := durable.WriteFile(path, []byte(now.String()+"\n"), 0o600); err != nil {
 		return now, fmt.Errorf("note where the queue ends: %w", err)
 	}
 	return now, nil
@@ -58,17 +44,9 @@ func (u *Uplink) forgetFound() error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget where the queue ended: %w", err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("forget where the queue ended: %w", err)
 	}
 	u.found = change.Position{}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -6,17 +6,16 @@
 package epoch
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // Epoch is a stream identity. It begins in steps that a crash may separate:
@@ -96,22 +95,10 @@ func (e File) Current() uint64 { return e.Get().Number }
 
 // Set makes n the current epoch, durably. Only one goroutine may call it.
 func (e File) Set(n Epoch) error {
-	f, err := os.CreateTemp(filepath.Dir(e.path), ".epoch-*")
-	if err != nil {
-		return fmt.Errorf("write the epoch: %w", err)
-	}
 	n.Reason = strings.Join(strings.Fields(n.Reason), " ")
-	_, err = fmt.Fprintf(f, "%d\n%s\n%s\n", n.Number, n.state(), n.Reason)
-	err = cmp.Or(err, f.Sync())
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), e.path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(e.path))
-	}
-	if err != nil {
-		return fmt.Errorf("write the epoch: %w", errors.Join(err, removeIfThere(f.Name())))
+	text := fmt.Sprintf("%d\n%s\n%s\n", n.Number, n.state(), n.Reason)
+	if err := durable.WriteFile(e.path, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write the epoch: %w", err)
 	}
 	e.now.Store(&n)
 	return nil
@@ -156,21 +143,6 @@ func (n *Epoch) parseState(s string) error {
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	return nil
 }

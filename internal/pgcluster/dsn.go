@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // Superuser is the role that owns the cluster. Holdfast uses it to make the
@@ -89,12 +91,8 @@ func newPassword(path, role string) (string, error) {
 	key := make([]byte, 24)
 	rand.Read(key) // never fails
 	password := base64.RawURLEncoding.EncodeToString(key)
-	tmp := path + ".new"
-	if err := writeSynced(tmp, []byte("*:*:*:"+role+":"+password+"\n")); err != nil {
-		return "", err
+	if err := durable.WriteFile(path, []byte("*:*:*:"+role+":"+password+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("keep the password of role %s: %w", role, err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return "", fmt.Errorf("put the password file in place: %w", err)
-	}
-	return password, syncDir(filepath.Dir(path))
+	return password, nil
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 // Making the cluster's files, in this order: folders, the data directory
@@ -100,7 +102,7 @@ func (c *Cluster) makeData(ctx context.Context) error {
 		return fmt.Errorf("put the data directory in place: %w", err)
 	}
 	c.log.Info("made a PostgreSQL data directory", "path", data, "version", c.binaries.Version)
-	return syncDir(c.cfg.Dir)
+	return durable.SyncDir(c.cfg.Dir)
 }
 
 // claimData makes sure that the account owns existing data; as root it takes
@@ -228,44 +230,10 @@ func (c *Cluster) writeFile(path string, content []byte) (wrote bool, err error)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return false, nil
 	}
-	tmp := path + ".new"
-	if err := writeSynced(tmp, content); err != nil {
-		return false, err
+	if err := durable.WriteFile(path, content, 0o600, c.account.Own); err != nil {
+		return false, fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := c.account.Own(tmp); err != nil {
-		return false, err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return false, fmt.Errorf("put %s in place: %w", path, err)
-	}
-	return true, syncDir(filepath.Dir(path))
-}
-
-func writeSynced(path string, content []byte) error {
-	// The folder may belong to another user, who could have put a link there.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove an old %s: %w", path, err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
+	return true, nil
 }
 
 func emptyDir(dir string) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/hint"
 	"github.com/agogsaas/holdfast/internal/run"
 )
@@ -243,8 +244,8 @@ func (s *Server) usePasswordFile() error {
 	}
 	path := filepath.Join(dir, "existing.pgpass")
 	escaped := strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(password)
-	if err := writeSynced(path, []byte("*:*:*:*:"+escaped+"\n")); err != nil {
-		return err
+	if err := durable.WriteFile(path, []byte("*:*:*:*:"+escaped+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	s.dsn = withParam(s.cfg.DSN, "passfile", path)
 	return nil

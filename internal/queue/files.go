@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/fault"
 )
 
@@ -112,7 +113,7 @@ func (v *files) Delete(dir, name string) error {
 	delete(v.sizes, name)
 	delete(v.good, name)
 	v.mu.Unlock()
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 func (v *files) setGood(name string, size int64) {
@@ -194,7 +195,7 @@ func (f *file) Sync() error {
 		return fmt.Errorf("sync %s: %w", f.name, err)
 	}
 	if f.newDir != "" {
-		if err := syncDir(f.newDir); err != nil {
+		if err := durable.SyncDir(f.newDir); err != nil {
 			return err
 		}
 		f.newDir = ""
@@ -227,14 +228,6 @@ const (
 	lockTries = 50
 	lockPause = 10 * time.Millisecond
 )
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 var (
 	_ types.VFS   = (*files)(nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/durable"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,7 +51,7 @@ func openPair(dir, name string) (p *pair, value []byte, found bool, err error) {
 			if _, err := p.f[i].WriteAt(make([]byte, pairReserve-info.Size()), info.Size()); err != nil {
 				return nil, nil, false, errors.Join(err, p.close())
 			}
-			if err := errors.Join(p.f[i].Sync(), syncDir(dir)); err != nil {
+			if err := errors.Join(p.f[i].Sync(), durable.SyncDir(dir)); err != nil {
 				return nil, nil, false, errors.Join(err, p.close())
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,25 +20,18 @@ type clock struct {
 	ahead time.Duration
 }
 
-// disk is where files can be run from, which may not be so in memory.
-var disk = os.TempDir()
+// disk is where files can be run from, which may not be so in memory: what servers
+// are started with, and their clocks. TestMain makes and removes it.
+var disk string
 
 // newClock returns a clock, and what a server must have in its environment to go by it.
 func newClock(t *testing.T) (*clock, []string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(disk, "holdfast-clock-")
+	preload, err := buildClock()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("build the clock: %v", err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { // the server is another user's
-		t.Fatal(err)
-	}
-	preload, now := filepath.Join(dir, "clock.so"), filepath.Join(dir, "ahead")
-	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-o", preload, filepath.Join("testdata", "clock.c"), "-ldl").CombinedOutput(); err != nil {
-		t.Fatalf("build the clock: %v\n%s", err, out)
-	}
-	c := &clock{}
+	c, now := &clock{}, filepath.Join(disk, fmt.Sprint("ahead-", clocks.Add(1)))
 	if c.file, err = os.Create(now); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +41,19 @@ func newClock(t *testing.T) (*clock, []string) {
 	}
 	return c, []string{"LD_PRELOAD=" + preload, "CLOCK=" + now}
 }
+
+// clocks numbers the clocks of this process.
+var clocks atomic.Uint64
+
+// buildClock returns what servers are started with so that they go by their clocks.
+var buildClock = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(disk, "clock.so")
+	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", "-o", file, filepath.Join("testdata", "clock.c"), "-ldl").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return file, nil
+})
 
 // set puts the clock ahead of this machine's, or behind it.
 func (c *clock) set(ahead time.Duration) error {

@@ -1,12 +1,14 @@
 package sim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,17 +16,9 @@ import (
 // mutant is the engine with one thing broken on purpose, and the seeds that
 // have been found to notice.
 type mutant struct {
-	name string
-	edit
-	more []edit
+	name string // as the edits have it
 	from uint64
 	say  *regexp.Regexp // what the simulator says of it, in part
-}
-
-// edit replaces a text that must be in the file once.
-type edit struct {
-	file     string // from the module's root
-	old, new string
 }
 
 // wrongVersion is what the simulator says when a row is not what it must be, or
@@ -32,49 +26,68 @@ type edit struct {
 var wrongVersion = regexp.MustCompile("the books say|did not stand|differs")
 
 var mutants = []mutant{
+	{name: "does not wait for capture before it decides", from: 1, say: wrongVersion},
+	{name: "takes everything of the box for seen", from: 1, say: wrongVersion},
+	{name: "takes nothing of the box for seen", from: 1},
+	{name: "sends back what came from the other side", from: 1},
+	{name: "acknowledges what no disk has", from: 15},
+	{name: "has the facility's version stand whatever the policy is", from: 1, say: wrongVersion},
+}
+
+// edit replaces a text that must be in the file once. In the new one, mutant says
+// whether the engine is to be the one that is named.
+type edit struct {
+	file     string // from the module's root
+	old, new string
+}
+
+// edits make the engine that can be each of the mutants.
+var edits = []edit{
 	{
-		name: "does not wait for capture before it decides", from: 1, say: wrongVersion,
-		edit: edit{"internal/apply/facts.go", "\terr := x.facts.local.Settled(short)\n", "\tvar err error\n\t_ = short\n"},
+		"internal/apply/facts.go", "\terr := x.facts.local.Settled(short)\n",
+		"\tvar err error\n\tif !mutant(`does not wait for capture before it decides`) {\n\t\terr = x.facts.local.Settled(short)\n\t}\n",
 	},
 	{
-		name: "takes everything of the box for seen", from: 1, say: wrongVersion,
-		edit: edit{"edge/unseen/unseen.go", "\tif !ok || !seen.Before(tail) {\n", "\tif true || !ok {\n"},
+		"edge/unseen/unseen.go", "\tif !ok || !seen.Before(tail) {\n",
+		"\tif mutant(`takes nothing of the box for seen`) {\n\t\tseen = change.Position{Epoch: 1 << 32}\n\t}\n" +
+			"\tif mutant(`takes everything of the box for seen`) || !ok || !seen.Before(tail) {\n",
 	},
 	{
-		name: "takes nothing of the box for seen", from: 1,
-		edit: edit{"edge/unseen/unseen.go", "\ttail, _, ok := x.q.Tail()\n\tif !ok || !seen", "\ttail, _, ok := x.q.Tail()\n\tseen = change.Position{Epoch: 1 << 32}\n\tif !ok || !seen"},
+		"internal/capture/transactions.go", "\tif s.txTagged {\n\t\treturn\n\t}\n",
+		"\tif s.txTagged || mutant(`sends back what came from the other side`) {\n\t\treturn\n\t}\n",
 	},
 	{
-		name: "sends back what came from the other side", from: 1,
-		edit: edit{"internal/capture/transactions.go", "\tif s.txTagged {\n\t\treturn\n\t}\n", "\tif true {\n\t\treturn\n\t}\n"},
+		"internal/apply/applier.go", "\ta.cfg.OnApplied(p)\n",
+		"\ta.cfg.OnApplied(p)\n\tif mutant(`acknowledges what no disk has`) {\n\t\ta.cfg.OnDurable(p.Position)\n\t\treturn // and never flushes\n\t}\n",
 	},
+	// What the region has not decoded is held at the box whatever was acknowledged.
+	{"test/sim/edge.go", "\te.queue.Hold(change.Position{})\n", "\tif !mutant(`acknowledges what no disk has`) {\n\t\te.queue.Hold(change.Position{})\n\t}\n"},
+	{"test/sim/edge.go", "{ e.queue.Hold(seen); local", "{\n\t\t\tif !mutant(`acknowledges what no disk has`) {\n\t\t\t\te.queue.Hold(seen)\n\t\t\t}\n\t\t\tlocal"},
 	{
-		name: "acknowledges what no disk has", from: 15,
-		// What the region has not decoded is held at the box whatever was
-		// acknowledged, so that takes two.
-		more: []edit{
-			{"test/sim/edge.go", "\te.queue.Hold(change.Position{})\n", ""},
-			{"test/sim/edge.go", "e.queue.Hold(seen); ", ""},
-		},
-		edit: edit{"internal/apply/applier.go", "\ta.cfg.OnApplied(p)\n", "\ta.cfg.OnApplied(p)\n\ta.cfg.OnDurable(p.Position)\n\tif true {\n\t\treturn // and never flushes\n\t}\n"},
-	},
-	{
-		name: "has the facility's version stand whatever the policy is", from: 1, say: wrongVersion,
-		edit: edit{"internal/apply/decide.go", "\t\tif policy == PolicyCloud || policy == PolicyColumns && slices", "\t\tif false && slices"},
+		"internal/apply/decide.go", "if policy == PolicyCloud || policy == PolicyColumns && slices.Contains(sh.cloudColumns, c) {",
+		"if !mutant(`has the facility's version stand whatever the policy is`) && (policy == PolicyCloud || policy == PolicyColumns && slices.Contains(sh.cloudColumns, c)) {",
 	},
 }
+
+// mutantEnv names the mutant that the program is; without it, it is none.
+const mutantEnv = "HOLDFAST_SIM_MUTANT"
 
 // mutantSeeds is how many seeds a mutant is given to live.
 const mutantSeeds = 30
 
-// TestEachMutantDies builds the simulator against an engine with one promise
-// taken out and runs it: it must find that something is wrong.
+// TestEachMutantDies runs the simulator against an engine with one promise taken
+// out: it must find that something is wrong.
 func TestEachMutantDies(t *testing.T) {
 	t.Parallel()
+	bin := build(t, edits)
 	for _, m := range mutants {
+		if !slices.ContainsFunc(edits, func(e edit) bool { return strings.Contains(e.new, "mutant(`"+m.name+"`)") }) {
+			t.Errorf("no edit makes the mutant that %s", m.name)
+			continue
+		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel() // most of a mutant's time is waiting for it to come to rest
-			told, err := simulate(t, build(t, append([]edit{m.edit}, m.more...)...), m.from, mutantSeeds, "-sim.patience=8s", "-sim.lanes=1")
+			told, err := simulate(t, bin, m.name, m.from, mutantSeeds, "-sim.patience=8s", "-sim.lanes=1")
 			if err == nil {
 				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
 			}
@@ -86,18 +99,20 @@ func TestEachMutantDies(t *testing.T) {
 }
 
 // simulate runs seeds in a program of their own, and returns what it said.
-func simulate(t *testing.T, bin string, from, seeds uint64, more ...string) (told string, err error) {
+func simulate(t *testing.T, bin, mutant string, from, seeds uint64, more ...string) (told string, err error) {
 	t.Helper()
 	args := []string{
 		"-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m", fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.seeds=%d", seeds), "-sim.lanes=2",
 	}
-	out, err := exec.CommandContext(t.Context(), bin, append(args, more...)...).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), bin, append(args, more...)...)
+	cmd.Env = append(os.Environ(), mutantEnv+"="+mutant)
+	out, err := cmd.CombinedOutput()
 	return "\n" + string(out), err
 }
 
-// build compiles this package's tests, with a mutant's files in place of the
-// engine's and without the race detector.
-func build(t *testing.T, edits ...edit) string {
+// build compiles this package's tests, with edits of the engine's files and without
+// the race detector, as make build compiles the engine.
+func build(t *testing.T, edits []edit) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -105,23 +120,25 @@ func build(t *testing.T, edits ...edit) string {
 	}
 	dir := t.TempDir()
 	replace := map[string]string{}
-	for i, e := range edits {
-		file := filepath.Join(root, filepath.FromSlash(e.file))
-		from := file
-		if broken, twice := replace[file]; twice {
-			from = broken
+	write := func(file, text string) {
+		if replace[file] == "" {
+			replace[file] = filepath.Join(dir, fmt.Sprintf("edited%d.go", len(replace)))
 		}
-		src, err := os.ReadFile(from)
+		if err := os.WriteFile(replace[file], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range edits {
+		file := filepath.Join(root, filepath.FromSlash(e.file))
+		src, err := os.ReadFile(cmp.Or(replace[file], file))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n := strings.Count(string(src), e.old); n != 1 {
 			t.Fatalf("%s has the text of the mutant %d times, not once; change the mutant with the engine", e.file, n)
 		}
-		replace[file] = filepath.Join(dir, fmt.Sprintf("broken%d.go", i))
-		if err := os.WriteFile(replace[file], []byte(strings.Replace(string(src), e.old, e.new, 1)), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(file, strings.Replace(string(src), e.old, e.new, 1))
+		write(filepath.Join(filepath.Dir(file), "mutant.go"), fmt.Sprintf("package %s\n\nimport \"os\"\n\nfunc mutant(name string) bool { return os.Getenv(%q) == name }\n", filepath.Base(filepath.Dir(file)), mutantEnv))
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -132,8 +149,9 @@ func build(t *testing.T, edits ...edit) string {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(dir, "sim.test")
-	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-w", "-overlay="+list, "-o", bin, "./test/sim")
+	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-trimpath", "-ldflags=-w", "-overlay="+list, "-o", bin, "./test/sim")
 	compile.Dir = root
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("build the simulator: %v\n%s", err, out)
 	}

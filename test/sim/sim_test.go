@@ -55,7 +55,7 @@ const raceless = 84
 // TestMoreSeedsComeOutAsTheBooksSay runs seeds as make sim does.
 func TestMoreSeedsComeOutAsTheBooksSay(t *testing.T) {
 	t.Parallel()
-	if told, err := simulate(t, build(t), *from+*seeds, raceless); err != nil {
+	if told, err := simulate(t, build(t, nil), "", *from+*seeds, raceless); err != nil {
 		t.Fatalf("%v:\n%s", err, told)
 	}
 }
