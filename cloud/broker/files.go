@@ -85,7 +85,7 @@ func (b *Broker) writeCertificates(ctx context.Context, dir string, user *osUser
 
 // writeFile replaces a file in one step.
 func writeFile(dir, name string, content []byte, user *osUser) error {
-	if err := durable.WriteFile(filepath.Join(dir, name), content, 0o600, user.own); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, name), content, 0o600, user.ownFile); err != nil {
 		return fmt.Errorf("write the broker's files: %w", err)
 	}
 	return nil

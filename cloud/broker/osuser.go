@@ -42,7 +42,17 @@ func (u *osUser) own(path string) error {
 	if u == nil {
 		return nil
 	}
-	if err := os.Chown(path, int(u.uid), int(u.gid)); err != nil {
+	if err := os.Lchown(path, int(u.uid), int(u.gid)); err != nil {
+		return fmt.Errorf("give the broker its files: %w", err)
+	}
+	return nil
+}
+
+func (u *osUser) ownFile(f *os.File) error {
+	if u == nil {
+		return nil
+	}
+	if err := f.Chown(int(u.uid), int(u.gid)); err != nil {
 		return fmt.Errorf("give the broker its files: %w", err)
 	}
 	return nil

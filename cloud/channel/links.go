@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/config"
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -89,7 +90,7 @@ func makeLinkKey(path string) error {
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return nil
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // URL returns the link of a delivery for a purpose; "" when the region has no

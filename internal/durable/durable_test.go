@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 )
 
 func read(t *testing.T, path string) string {
@@ -57,8 +59,8 @@ func TestAFileThatCannotBeReplacedStaysAsItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := errors.New("no such user")
-	err := WriteFile(path, []byte("new"), 0o600, func(tmp string) error {
-		if got := read(t, tmp); got != "new" {
+	err := WriteFile(path, []byte("new"), 0o600, func(f *os.File) error {
+		if got := read(t, f.Name()); got != "new" {
 			t.Errorf("the file that is given away holds %q", got)
 		}
 		return refused
@@ -72,7 +74,29 @@ func TestAFileThatCannotBeReplacedStaysAsItWas(t *testing.T) {
 	if got := names(t, dir); len(got) != 1 {
 		t.Errorf("the folder has %v", got)
 	}
-	if err := WriteFile(filepath.Join(dir, "nowhere", "key"), nil, 0o600); !errors.Is(err, os.ErrNotExist) {
+	path = filepath.Join(dir, "nowhere", "key")
+	if err := WriteFile(path, nil, 0o600); !errors.Is(err, os.ErrNotExist) || err.Error() != "replace "+path+": no such file or directory" {
 		t.Errorf("in a folder that is not there: %v", err)
+	}
+}
+
+func TestWhatAKilledProcessLeftIsRemovedAndWhatAnotherWritesIsNot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	left, others := filepath.Join(dir, ".key.new-1"), filepath.Join(dir, ".key.new-2")
+	for _, path := range []string{left, others} {
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * forgotten)
+	if err := os.Chtimes(left, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "key"), []byte("new"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{".key.new-2", "key"}) {
+		t.Errorf("the folder has %v", got)
 	}
 }

@@ -230,7 +230,7 @@ func (c *Cluster) writeFile(path string, content []byte) (wrote bool, err error)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return false, nil
 	}
-	if err := durable.WriteFile(path, content, 0o600, c.account.Own); err != nil {
+	if err := durable.WriteFile(path, content, 0o600, c.account.OwnFile); err != nil {
 		return false, fmt.Errorf("write %s: %w", path, err)
 	}
 	return true, nil

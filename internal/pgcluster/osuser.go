@@ -87,6 +87,17 @@ func (a Account) Own(path string) error {
 	return nil
 }
 
+// OwnFile gives an open file to the account, as Own does a path.
+func (a Account) OwnFile(f *os.File) error {
+	if !a.switched {
+		return nil
+	}
+	if err := f.Chown(a.UID, a.GID); err != nil {
+		return fmt.Errorf("give a file to %s: %w", a.Name, err)
+	}
+	return nil
+}
+
 // Reaches checks that the account may pass through every folder above path.
 // The error names the first one that is closed.
 func (a Account) Reaches(path string) error {

@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/agogsaas/holdfast/internal/change"
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/fault"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
@@ -150,6 +152,9 @@ func Open(o Options) (*Queue, error) {
 	moved := o.Dir + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000")
 	if rerr := os.Rename(o.Dir, moved); rerr != nil {
 		return nil, fmt.Errorf("move the damaged queue aside: %w", errors.Join(rerr, err))
+	}
+	if serr := durable.SyncDir(filepath.Dir(o.Dir)); serr != nil {
+		return nil, fmt.Errorf("move the damaged queue aside: %w", errors.Join(serr, err))
 	}
 	o.Log.Error("queue is damaged and was moved aside", "part", "queue", "path", moved, "err", err)
 	fresh := &Queue{o: o, grown: make(chan struct{})}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
@@ -29,7 +30,7 @@ func FirstAccount(ctx context.Context, store PGStore, passwordFile, stateDir str
 	} else {
 		password = rand.Text()
 		name := filepath.Join(stateDir, "admin-password")
-		if err := os.WriteFile(name, []byte(password+"\n"), 0o600); err != nil {
+		if err := durable.WriteFile(name, []byte(password+"\n"), 0o600); err != nil {
 			return fmt.Errorf("keep the first account's password: %w", err)
 		}
 	}

@@ -269,8 +269,6 @@ func TestOneOfAThousandFacilitiesChangesByItself(t *testing.T) {
 	tb.signIn(r.url, r.login)
 	tb.wait(`document.querySelector("#live").dataset.state === "live"`)
 	tb.looks("fleet-thousand")
-	took := value(tb, chromedp.Evaluate[float64](`fetch("/").then(r => r.text()).then(() => { const t = performance.now(); return fetch("/").then(r => r.text()).then(() => performance.now() - t) })`, chromedp.EvalAwaitPromise))
-	t.Logf("the page's HTML took %.0f ms", took)
 	// One change is one row on the wire, not the table.
 	value(tb, chromedp.Evaluate[bool](`window.seen = [], (() => { const p = WebSocket.prototype, d = Object.getOwnPropertyDescriptor(p, "onmessage");
 		Object.defineProperty(p, "onmessage", { set(f) { d.set.call(this, f && (e => { seen.push(e.data.length); f(e); })); } }); })(),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/internal/pgcluster"
 )
 
@@ -38,7 +39,7 @@ func (d *demo) writeFiles() error {
 	}
 	files["pgpass"] = strings.Join(passwords, "\n") + "\n"
 	for name, text := range files {
-		if err := writePrivate(d.place.file(name), text); err != nil {
+		if err := durable.WriteFile(d.place.file(name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
@@ -88,26 +89,6 @@ func cutUnescaped(s string) (before, after string, ok bool) {
 		}
 	}
 	return s, "", false
-}
-
-// writePrivate replaces a file as a whole.
-func writePrivate(path, text string) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
-	if _, err := tmp.WriteString(text); err != nil {
-		_ = tmp.Close()
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := tmp.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }
 
 func (d *demo) credentials() string {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/agogsaas/holdfast/internal/durable"
 	"github.com/agogsaas/holdfast/test/rig/people"
 	"github.com/agogsaas/holdfast/test/rig/site"
 )
@@ -39,5 +40,5 @@ func (d *demo) setUpPeople(ctx context.Context) error {
 	if err := d.people.SetUp(ctx, d.site.API, tenant); err != nil {
 		return fmt.Errorf("say who is told of an outage: %w", err)
 	}
-	return writePrivate(done, "")
+	return durable.WriteFile(done, nil, 0o600)
 }

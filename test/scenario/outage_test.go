@@ -39,7 +39,7 @@ func sameOrders(ctx context.Context, facility string, edge, region *pgxpool.Pool
 
 func TestOutageAndReturn(t *testing.T) {
 	t.Parallel()
-	s := startSite(t)
+	s := startBareSite(t, site.Options{})
 	la, frankfurt := addEdge(t, s, "la"), addEdge(t, s, "frankfurt")
 	addWorkspace(t, s)
 	ledge, fedge, region := edgeDB(t, la), edgeDB(t, frankfurt), regionDB(t, s)

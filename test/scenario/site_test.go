@@ -37,6 +37,13 @@ func startSite(t *testing.T) *site.Site {
 
 func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	t.Helper()
+	o.Cluster = cluster(t)
+	return startBareSite(t, o)
+}
+
+// startBareSite starts a region that makes its PostgreSQL cluster itself, and so do its boxes.
+func startBareSite(t *testing.T, o site.Options) *site.Site {
+	t.Helper()
 	if o.Bin == "" {
 		o.Bin = filepath.Dir(procs.Build(t, procs.Edge))
 		procs.Build(t, procs.Cloud)
@@ -46,9 +53,6 @@ func startSiteWith(t *testing.T, o site.Options) *site.Site {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	}
-	if o.Cluster == "" {
-		o.Cluster = cluster(t)
 	}
 	o.Tied = true
 	o.Ports = site.Ports{

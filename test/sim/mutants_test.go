@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -34,8 +36,8 @@ var mutants = []mutant{
 	{name: "has the facility's version stand whatever the policy is", from: 1, say: wrongVersion},
 }
 
-// edit replaces a text that must be in the file once. In the new one, mutant says
-// whether the engine is to be the one that is named.
+// edit replaces a text that must be in the file once. In the new one, broken says
+// whether the engine is to be the mutant that is named.
 type edit struct {
 	file     string // from the module's root
 	old, new string
@@ -45,27 +47,27 @@ type edit struct {
 var edits = []edit{
 	{
 		"internal/apply/facts.go", "\terr := x.facts.local.Settled(short)\n",
-		"\tvar err error\n\tif !mutant(`does not wait for capture before it decides`) {\n\t\terr = x.facts.local.Settled(short)\n\t}\n",
+		"\tvar err error\n\tif !broken(`does not wait for capture before it decides`) {\n\t\terr = x.facts.local.Settled(short)\n\t}\n",
 	},
 	{
 		"edge/unseen/unseen.go", "\tif !ok || !seen.Before(tail) {\n",
-		"\tif mutant(`takes nothing of the box for seen`) {\n\t\tseen = change.Position{Epoch: 1 << 32}\n\t}\n" +
-			"\tif mutant(`takes everything of the box for seen`) || !ok || !seen.Before(tail) {\n",
+		"\tif broken(`takes nothing of the box for seen`) {\n\t\tseen = change.Position{Epoch: 1 << 32}\n\t}\n" +
+			"\tif broken(`takes everything of the box for seen`) || !ok || !seen.Before(tail) {\n",
 	},
 	{
 		"internal/capture/transactions.go", "\tif s.txTagged {\n\t\treturn\n\t}\n",
-		"\tif s.txTagged || mutant(`sends back what came from the other side`) {\n\t\treturn\n\t}\n",
+		"\tif s.txTagged || broken(`sends back what came from the other side`) {\n\t\treturn\n\t}\n",
 	},
 	{
 		"internal/apply/applier.go", "\ta.cfg.OnApplied(p)\n",
-		"\ta.cfg.OnApplied(p)\n\tif mutant(`acknowledges what no disk has`) {\n\t\ta.cfg.OnDurable(p.Position)\n\t\treturn // and never flushes\n\t}\n",
+		"\ta.cfg.OnApplied(p)\n\tif broken(`acknowledges what no disk has`) {\n\t\ta.cfg.OnDurable(p.Position)\n\t\treturn // and never flushes\n\t}\n",
 	},
 	// What the region has not decoded is held at the box whatever was acknowledged.
-	{"test/sim/edge.go", "\te.queue.Hold(change.Position{})\n", "\tif !mutant(`acknowledges what no disk has`) {\n\t\te.queue.Hold(change.Position{})\n\t}\n"},
-	{"test/sim/edge.go", "{ e.queue.Hold(seen); local", "{\n\t\t\tif !mutant(`acknowledges what no disk has`) {\n\t\t\t\te.queue.Hold(seen)\n\t\t\t}\n\t\t\tlocal"},
+	{"test/sim/edge.go", "\te.queue.Hold(change.Position{})\n", "\tif !broken(`acknowledges what no disk has`) {\n\t\te.queue.Hold(change.Position{})\n\t}\n"},
+	{"test/sim/edge.go", "{ e.queue.Hold(seen); local", "{\n\t\t\tif !broken(`acknowledges what no disk has`) {\n\t\t\t\te.queue.Hold(seen)\n\t\t\t}\n\t\t\tlocal"},
 	{
 		"internal/apply/decide.go", "if policy == PolicyCloud || policy == PolicyColumns && slices.Contains(sh.cloudColumns, c) {",
-		"if !mutant(`has the facility's version stand whatever the policy is`) && (policy == PolicyCloud || policy == PolicyColumns && slices.Contains(sh.cloudColumns, c)) {",
+		"if !broken(`has the facility's version stand whatever the policy is`) && (policy == PolicyCloud || policy == PolicyColumns && slices.Contains(sh.cloudColumns, c)) {",
 	},
 }
 
@@ -79,9 +81,9 @@ const mutantSeeds = 30
 // out: it must find that something is wrong.
 func TestEachMutantDies(t *testing.T) {
 	t.Parallel()
-	bin := build(t, edits)
+	bin := build(t)
 	for _, m := range mutants {
-		if !slices.ContainsFunc(edits, func(e edit) bool { return strings.Contains(e.new, "mutant(`"+m.name+"`)") }) {
+		if !slices.ContainsFunc(edits, func(e edit) bool { return strings.Contains(e.new, "broken(`"+m.name+"`)") }) {
 			t.Errorf("no edit makes the mutant that %s", m.name)
 			continue
 		}
@@ -105,55 +107,66 @@ func simulate(t *testing.T, bin, mutant string, from, seeds uint64, more ...stri
 		"-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m", fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.seeds=%d", seeds), "-sim.lanes=2",
 	}
 	cmd := exec.CommandContext(t.Context(), bin, append(args, more...)...)
-	cmd.Env = append(os.Environ(), mutantEnv+"="+mutant)
+	cmd.Env = append(os.Environ(), mutantEnv+"="+mutant, "TMPDIR="+filepath.Dir(disk)) // it looks for room in memory itself
 	out, err := cmd.CombinedOutput()
 	return "\n" + string(out), err
 }
 
-// build compiles this package's tests, with edits of the engine's files and without
-// the race detector, as make build compiles the engine.
-func build(t *testing.T, edits []edit) string {
+// build returns this package's tests as a program that can be each of the mutants, and
+// is none by itself. It is without the race detector, as make build compiles the engine.
+func build(t *testing.T) string {
 	t.Helper()
-	root, err := filepath.Abs("../..")
+	bin, err := compiled()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	return bin
+}
+
+var compiled = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(disk, "mutants-")
+	if err != nil {
+		return "", err
+	}
 	replace := map[string]string{}
-	write := func(file, text string) {
+	write := func(file, text string) error {
 		if replace[file] == "" {
 			replace[file] = filepath.Join(dir, fmt.Sprintf("edited%d.go", len(replace)))
 		}
-		if err := os.WriteFile(replace[file], []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		return os.WriteFile(replace[file], []byte(text), 0o600)
 	}
 	for _, e := range edits {
 		file := filepath.Join(root, filepath.FromSlash(e.file))
 		src, err := os.ReadFile(cmp.Or(replace[file], file))
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 		if n := strings.Count(string(src), e.old); n != 1 {
-			t.Fatalf("%s has the text of the mutant %d times, not once; change the mutant with the engine", e.file, n)
+			return "", fmt.Errorf("%s has the text of the mutant %d times, not once; change the mutant with the engine", e.file, n)
 		}
-		write(file, strings.Replace(string(src), e.old, e.new, 1))
-		write(filepath.Join(filepath.Dir(file), "mutant.go"), fmt.Sprintf("package %s\n\nimport \"os\"\n\nfunc mutant(name string) bool { return os.Getenv(%q) == name }\n", filepath.Base(filepath.Dir(file)), mutantEnv))
+		of := filepath.Dir(file)
+		says := fmt.Sprintf("package %s\n\nimport \"os\"\n\nfunc broken(name string) bool { return os.Getenv(%q) == name }\n", filepath.Base(of), mutantEnv)
+		if err := errors.Join(write(file, strings.Replace(string(src), e.old, e.new, 1)), write(filepath.Join(of, "broken.go"), says)); err != nil {
+			return "", err
+		}
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	list := filepath.Join(dir, "overlay.json")
+	list, bin := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "sim.test")
 	if err := os.WriteFile(list, overlay, 0o600); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	bin := filepath.Join(dir, "sim.test")
-	compile := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-trimpath", "-ldflags=-w", "-overlay="+list, "-o", bin, "./test/sim")
+	compile := exec.Command("go", "test", "-c", "-vet=off", "-trimpath", "-ldflags=-w", "-overlay="+list, "-o", bin, "./test/sim")
 	compile.Dir = root
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := compile.CombinedOutput(); err != nil {
-		t.Fatalf("build the simulator: %v\n%s", err, out)
+		return "", fmt.Errorf("build the simulator: %w\n%s", err, out)
 	}
-	return bin
-}
+	return bin, nil
+})

@@ -95,7 +95,7 @@ func (s *Site) AddEdge(ctx context.Context, o EdgeOptions) (*Edge, error) {
 	if err := e.enrol(ctx); err != nil {
 		return nil, err
 	}
-	if e.Existing == "" {
+	if e.Existing == "" && e.Bin == "" { // another build makes its own
 		if err := s.copyCluster(ctx, e.ClusterDir()); err != nil {
 			return nil, err
 		}
