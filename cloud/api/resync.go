@@ -24,6 +24,9 @@ type Resync interface {
 	Down(ctx context.Context, facility string, tables ...string) error
 }
 
+// downWithin is how long somebody waits who asks while the region starts.
+const downWithin = 5 * time.Second
+
 type resyncInput struct {
 	FacilityPath
 	Body v1.ResyncRequest
@@ -65,7 +68,13 @@ func (h *Handler) resync(ctx context.Context, in *resyncInput) (*body[v1.Resync]
 		return nil, err
 	}
 	if len(out.Down) > 0 {
-		if err := h.Resync.Down(ctx, f.ID, ids(out.Down)...); err != nil {
+		short, cancel := context.WithTimeout(ctx, downWithin)
+		defer cancel()
+		err := h.Resync.Down(short, f.ID, ids(out.Down)...)
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			return nil, conflict("the region has only just started and does not know yet what it sends to "+f.ID, "Do it again in a few seconds.")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("send tables to %s again: %w", f.ID, err)
 		}
 	}

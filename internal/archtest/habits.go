@@ -135,6 +135,39 @@ func imports(f *File, path string) bool {
 	return false
 }
 
+// Replacements reports functions outside internal/durable that make a file beside
+// another and put it in its place: each such one forgets another step.
+func (h *House) Replacements() []Finding {
+	var out []Finding
+	for _, r := range h.Rooms {
+		if r.Path == "internal/durable" {
+			continue
+		}
+		for _, f := range r.Files {
+			for _, d := range f.AST.Decls {
+				fn, ok := d.(*ast.FuncDecl)
+				if !ok || fn.Body == nil || f.Test {
+					continue
+				}
+				makes, renames := false, token.NoPos
+				ast.Inspect(fn.Body, func(n ast.Node) bool {
+					if c, ok := n.(*ast.CallExpr); ok {
+						makes = makes || isCall(c, "os", "CreateTemp", "Create", "OpenFile", "WriteFile")
+						if isCall(c, "os", "Rename") {
+							renames = c.Pos()
+						}
+					}
+					return true
+				})
+				if makes && renames.IsValid() {
+					out = append(out, Finding{h.Fset.Position(renames), "replaces a file; use internal/durable"})
+				}
+			}
+		}
+	}
+	return out
+}
+
 // LogKeys reports log lines that carry an error under a key other than err.
 func (h *House) LogKeys() []Finding {
 	var out []Finding

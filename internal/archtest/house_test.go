@@ -41,6 +41,7 @@ var rules = map[string]func(*House) []Finding{
 	"goroutines":    (*House).Goroutines,
 	"habits":        (*House).TestHabits,
 	"keys of a log": (*House).LogKeys,
+	"replacements":  (*House).Replacements,
 }
 
 func TestArchitectureSaysWhatThePackagesSay(t *testing.T) {

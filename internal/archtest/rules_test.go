@@ -82,6 +82,12 @@ func TestEachRuleCatchesWhatItForbids(t *testing.T) {
 
 		{"keys of a log", "edge/x/x.go", wrap(`log.Warn("bad", "error", err)`), true},
 		{"keys of a log", "edge/x/x.go", wrap(`log.Warn("error", "err", err)`), false},
+
+		{"replacements", "edge/x/x.go", wrap(`f, _ := os.CreateTemp("", "x"); os.Rename(f.Name(), "y")`), true},
+		{"replacements", "edge/x/x.go", wrap(`os.WriteFile("x", nil, 0o600); os.Rename("x", "y")`), true},
+		{"replacements", "edge/x/x.go", wrap(`os.Rename("x", "y")`), false},
+		{"replacements", "edge/x/x_test.go", wrap(`os.WriteFile("x", nil, 0o600); os.Rename("x", "y")`), false},
+		{"replacements", "internal/durable/x.go", wrap(`f, _ := os.CreateTemp("", "x"); os.Rename(f.Name(), "y")`), false},
 	} {
 		h := houseOf(t, map[string]string{tc.file: tc.src, strings.TrimSuffix(tc.file, "_test.go") + "_other.go": "package x"})
 		if strings.Contains(tc.src, "package main") {

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,8 @@ type Below struct {
 	fleet    []v1.FacilityStatus
 	run      *v1.VerifyRun
 	refusal  error
+	starting atomic.Bool
+
 	up, down []string
 	findings []detect.Finding
 }
@@ -224,12 +227,19 @@ func (b *Below) Up(facility, _ string, tables ...string) (bool, error) {
 }
 
 // Down implements api.Resync.
-func (b *Below) Down(_ context.Context, facility string, tables ...string) error {
+func (b *Below) Down(ctx context.Context, facility string, tables ...string) error {
+	if b.starting.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.down = append([]string{facility}, tables...)
 	return nil
 }
+
+// SetStarting has the region not know yet what it sends down.
+func (b *Below) SetStarting() { b.starting.Store(true) }
 
 // Resynced is what was asked for last: the facility and its tables.
 func (b *Below) Resynced() (up, down []string) {
