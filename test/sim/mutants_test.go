@@ -104,7 +104,7 @@ func TestEachMutantDies(t *testing.T) {
 func simulate(t *testing.T, bin, mutant string, from, seeds uint64, more ...string) (told string, err error) {
 	t.Helper()
 	args := []string{
-		"-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=10m", fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.seeds=%d", seeds), "-sim.lanes=2",
+		"-test.run=TestBothSidesComeOutAsTheBooksSay", "-test.timeout=25m", fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.seeds=%d", seeds), "-sim.lanes=2",
 	}
 	cmd := exec.CommandContext(t.Context(), bin, append(args, more...)...)
 	cmd.Env = append(os.Environ(), mutantEnv+"="+mutant, "TMPDIR="+filepath.Dir(disk)) // it looks for room in memory itself
