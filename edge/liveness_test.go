@@ -157,7 +157,7 @@ func TestCaptureThatHangsIsFoundWhileItCallsItselfWell(t *testing.T) {
 	l := liveness{log: slog.New(slog.DiscardHandler), watch: progress.Watch{After: 2 * time.Second}}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		deadline, tick := time.After(time.Minute), time.NewTicker(100*time.Millisecond)
+		deadline, tick := time.After(2*time.Minute), time.NewTicker(100*time.Millisecond)
 		defer tick.Stop()
 		for !ok() {
 			select {

@@ -17,6 +17,7 @@ func (r *rig) running(a *Alerter) (stop func()) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	r.flows.Store(true)
 	go func() { done <- a.Run(ctx) }()
 	stop = func() {
 		cancel()

@@ -14,7 +14,7 @@ import (
 // until looks again until what it looks for is so.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !so() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within 30 s: %s", what)

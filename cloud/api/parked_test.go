@@ -11,7 +11,7 @@ import (
 
 func untilState(t *testing.T, r *apitest.Server, id int64, want string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		p, err := r.Viewer.ParkedRow(t.Context(), id)
 		if err != nil {

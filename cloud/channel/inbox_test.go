@@ -100,7 +100,7 @@ func (b *inbox) change() {
 // wait returns when ok says so, which is called under the lock.
 func (b *inbox) wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	over := time.After(20 * time.Second)
+	over := time.After(2 * time.Minute)
 	for {
 		b.mu.Lock()
 		done, changed := ok(), b.changed

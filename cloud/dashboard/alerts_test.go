@@ -196,7 +196,7 @@ func TestFleetAndFacilitySayThatSomethingIsWrongAndThatTheRegionIsBlind(t *testi
 // until asks for a page again until it has all parts: pages share what they read for a moment.
 func (d *alertDesk) until(path string, parts ...string) {
 	d.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		_, page := d.ask(d.viewer, path, nil)
 		missing := ""
 		for _, p := range parts {

@@ -104,7 +104,7 @@ func (d *desk) wants(token, path string, parts ...string) string {
 
 func (d *desk) untilState(id int64, want string) {
 	d.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		p, err := d.r.Viewer.ParkedRow(d.t.Context(), id)
 		if err != nil {
 			d.t.Fatal(err)

@@ -48,7 +48,7 @@ func TestApplyThatHangsIsFoundWhileIngestHasNoComplaint(t *testing.T) {
 	f.cfg.Received = func(string) (Received, bool) { return got, true }
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		deadline, tick := time.After(time.Minute), time.NewTicker(100*time.Millisecond)
+		deadline, tick := time.After(2*time.Minute), time.NewTicker(100*time.Millisecond)
 		defer tick.Stop()
 		for !ok() {
 			select {

@@ -108,7 +108,7 @@ func dial(t *testing.T, tun *tunnel.Tunnel, patience time.Duration) (net.Conn, e
 
 func readLine(t *testing.T, c net.Conn) string {
 	t.Helper()
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	buf := make([]byte, 100)
 	n, err := c.Read(buf)
 	if err != nil {
@@ -126,7 +126,7 @@ func TestEachConnectionIsKnownByItsFacility(t *testing.T) {
 		if err := h.Add(hub.Facility{ID: id, Number: n, PublicKey: key}); err != nil {
 			t.Fatal(err)
 		}
-		c, err := dial(t, b, 10*time.Second)
+		c, err := dial(t, b, 2*time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,12 +147,12 @@ func TestARemovedFacilityIsCutOffAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := dial(t, la, 10*time.Second)
+	c, err := dial(t, la, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	readLine(t, c)
-	kept, err := dial(t, other, 10*time.Second)
+	kept, err := dial(t, other, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAReplacedBoxIsOutAndTheNewOneIsIn(t *testing.T) {
 	if err := h.Add(hub.Facility{ID: "la", Number: 1, PublicKey: oldKey}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial(t, old, 10*time.Second)
+	c, err := dial(t, old, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestAReplacedBoxIsOutAndTheNewOneIsIn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err = dial(t, next, 10*time.Second)
+	c, err = dial(t, next, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestTheLinkShowsThatTheBoxIsThere(t *testing.T) {
 	if l, ok := h.Link("la"); !ok || !l.Heard.IsZero() {
 		t.Fatalf("before anything was heard: %+v, %v", l, ok)
 	}
-	c, err := dial(t, b, 10*time.Second)
+	c, err := dial(t, b, 2*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestTheLinkShowsThatTheBoxIsThere(t *testing.T) {
 		l, ok := h.Link("la")
 		return ok && l.Conns == 1 && l.Rx > 0 && l.Tx > 0 && time.Since(l.Heard) < 5*time.Second && time.Since(l.Handshake) < 30*time.Second && l.Endpoint != ""
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if took, err := h.Probe(ctx, "la"); err != nil || took <= 0 {
 		t.Errorf("probe: %v, %v", took, err)
@@ -282,7 +282,7 @@ func TestWhoHasNotCalledIsNotWaitedFor(t *testing.T) {
 	if err := h.Add(hub.Facility{ID: "la", Number: 1, PublicKey: key}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if _, err := h.Probe(ctx, "la"); err == nil || ctx.Err() != nil {
 		t.Errorf("probe: %v, %v", err, ctx.Err())
@@ -314,7 +314,7 @@ func TestTheHubKeepsItsKey(t *testing.T) {
 
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for tick := time.Tick(20 * time.Millisecond); !cond(); <-tick {
 		if time.Now().After(deadline) {
 			t.Fatal("condition not met within 15 s")

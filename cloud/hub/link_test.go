@@ -59,7 +59,7 @@ func TestASilentBoxIsForgottenButWelcome(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		c, err := box.DialTCP(ctx, netip.AddrPortFrom(proto.HubAddress, proto.StreamPort))
 		if err != nil {

@@ -89,7 +89,7 @@ func frame(t *testing.T, first uint64, facility string, names ...string) change.
 // untilDurable waits for a position, and returns false when the session ends.
 func untilDurable(t *testing.T, s *Session, seq uint64) bool {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		select {
 		case p, ok := <-s.Durable():
@@ -104,7 +104,7 @@ func untilDurable(t *testing.T, s *Session, seq uint64) bool {
 
 func (b *bundle) untilCount(t *testing.T, sql string, want int) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		var n int
 		if err := b.db.QueryRow(context.Background(), sql).Scan(&n); err != nil {

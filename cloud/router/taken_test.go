@@ -42,7 +42,7 @@ func TestOfTwoProcessesOneReadsAndTheOtherTakesOver(t *testing.T) {
 		t.Fatalf("the first went from epoch %d to %d, the second is in %d: %+v", epoch, g.r.Epoch(), second.Epoch(), second.Stats())
 	}
 	g.stop(t)
-	wait, stop := context.WithTimeout(t.Context(), time.Minute)
+	wait, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	if err := second.waitOpen(wait); err != nil || second.Epoch() <= epoch {
 		t.Errorf("after the first had ended the second is in epoch %d: %v", second.Epoch(), err)

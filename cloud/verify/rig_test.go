@@ -142,7 +142,7 @@ func newRig(t testing.TB, edgeSQL, regionSQL string, tables ...proto.SyncedTable
 func (r *rig) arrived(table capture.Table) {
 	r.t.Helper()
 	count := "SELECT count(*) FROM " + pgx.Identifier{table.Schema, table.Name}.Sanitize()
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -31,7 +31,7 @@ func TestWhatIsLeftOutIsToldUntilTheTableIsSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Exec(t, `BEGIN; INSERT INTO t VALUES (1, 'la'); ALTER TABLE t REPLICA IDENTITY FULL; ALTER TABLE t DROP CONSTRAINT t_pkey; UPDATE t SET facility = 'x'; COMMIT`)
-	for deadline := time.Now().Add(time.Minute); u.LeftOut() == 0; {
+	for deadline := time.Now().Add(2 * time.Minute); u.LeftOut() == 0; {
 		if err := u.keepLeftOut(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -134,7 +134,7 @@ func (r *putBackRig) stop() {
 
 func newPutBackRig(t *testing.T) *putBackRig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	u, db := settledAlone(t)
 	if err := u.epoch.Set(epoch.Epoch{Number: 1 << 32}); err != nil {
@@ -523,7 +523,7 @@ func (r *tableRig) putBack() {
 // the box its rows.
 func (r *tableRig) again() {
 	r.t.Helper()
-	late := time.After(time.Minute)
+	late := time.After(2 * time.Minute)
 	for {
 		// Where it is to go on is known once its epoch is open.
 		has := r.u.epoch.Get().After

@@ -116,7 +116,7 @@ func unreadStands(t *testing.T, u *Uplink, db *pgtest.DB, now epoch.Epoch, lose 
 		return list
 	}
 	sendRange(t, link, 40, "4294967296:0", rows("old", "deleted", "same"))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	wait := func(what string, ok func() bool) {
 		t.Helper()

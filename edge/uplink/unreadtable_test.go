@@ -332,7 +332,7 @@ func (r *tableRig) applied() bool { return r.u.Down.State().Position.Seq == r.se
 
 func (r *tableRig) until(what string, ok func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(deadline) || sleep(r.t.Context(), 5*time.Millisecond) != nil {
 			r.t.Fatalf("%s: %+v, tables %+v", what, r.u.Down.State(), r.u.TableStates())
 		}

@@ -24,7 +24,7 @@ CREATE TABLE holdfast.stream_event (id bigint GENERATED ALWAYS AS IDENTITY PRIMA
   at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, epoch bigint NOT NULL DEFAULT 0, seq bigint NOT NULL DEFAULT 0, detail text NOT NULL);`
 
 // patience bounds each wait of a test.
-var patience = time.Minute
+var patience = 2 * time.Minute
 
 // epoch1 is the epoch of the tests' streams.
 const epoch1 = 1 << 32

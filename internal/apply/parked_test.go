@@ -76,7 +76,7 @@ func (l *lot) retry() {
 // untilLines waits until the query gives the lines.
 func untilLines(t testing.TB, db *pgtest.DB, sql string, want ...string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		got := lines(t, db, sql)
 		if slices.Equal(got, want) {

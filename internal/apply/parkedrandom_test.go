@@ -87,7 +87,7 @@ func (l *lot) settle(s *stream, from *sender, w *world) {
 	l.t.Helper()
 	const waits = `SELECT key::text, op, reason, message FROM holdfast.parked WHERE state = 'waiting'
 		UNION ALL SELECT table_name, 'passed over', reason, message FROM holdfast.parked_table LIMIT 5`
-	deadline, person := time.Now().Add(40*time.Second), time.Now().Add(10*time.Second)
+	deadline, person := time.Now().Add(4*time.Minute), time.Now().Add(10*time.Second)
 	for {
 		if time.Now().After(person) {
 			// Rows that have each other's unique values cannot go one by one:

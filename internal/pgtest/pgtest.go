@@ -30,7 +30,7 @@ import (
 const Superuser = "postgres"
 
 // patience is how long any single step of a test server may take.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 var shared struct {
 	sync.Mutex

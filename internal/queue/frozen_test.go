@@ -77,7 +77,7 @@ func TestQueueOfAnEarlierBuildIsReadOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	cursor := q.Cursor(q.Acked())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for seq := uint64(frozenAcked + 1); seq <= frozenFrames+1; seq++ {
 		f, err := cursor.Next(ctx)

@@ -70,7 +70,7 @@ func FuzzSegment(f *testing.F) {
 // readOn reads up to a position; what is lost on the way must be told.
 func readOn(t *testing.T, c *Cursor, to change.Position, each func(change.Sealed)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for c.Position().Before(to) {
 		got, err := c.Next(ctx)

@@ -82,7 +82,7 @@ func appendAll(t testing.TB, q *Queue, frames ...change.Sealed) {
 // next returns the cursor's next frame, which must come within a few seconds.
 func next(t testing.TB, c *Cursor) change.Sealed {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	f, err := c.Next(ctx)
 	if err != nil {
@@ -341,7 +341,7 @@ func TestCursorsReadWhileFramesArrive(t *testing.T) {
 	errs := make(chan error, 4)
 	for range 4 {
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
 			c := q.Cursor(change.Position{})
 			for want := uint64(1); want <= n; want++ {

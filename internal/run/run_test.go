@@ -58,7 +58,7 @@ func TestPartsStopNewestFirst(t *testing.T) {
 		s.Defer("slot", func() { d.note("slot") })
 		s.Go("capture", d.part("capture"))
 
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		if err := s.Wait(ctx, grace); err != nil {
 			t.Errorf("Wait: %v, want an orderly stop", err)
@@ -210,7 +210,7 @@ func TestSignalEndsTheContext(t *testing.T) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("SIGTERM did not end the context")
 	}
 }

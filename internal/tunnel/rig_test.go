@@ -93,7 +93,7 @@ func echo(t testing.TB, hub *tunnel.Tunnel) {
 
 func dial(t testing.TB, edge *tunnel.Tunnel) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, err := edge.DialContext(ctx, "tcp", stream.String())
 	if err != nil {
@@ -109,7 +109,7 @@ func exchange(c net.Conn, n int) error {
 	if _, err := rand.Read(want); err != nil {
 		return err
 	}
-	if err := c.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
 	sent := make(chan error, 1)

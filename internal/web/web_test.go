@@ -341,7 +341,7 @@ func TestLiveSendsOnlyWhatChanged(t *testing.T) {
 	}
 	read := func() (m message) {
 		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		_, b, err := conn.ReadMessage()

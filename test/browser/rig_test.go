@@ -30,7 +30,7 @@ import (
 )
 
 // patience is how long a page may take for anything; two cores may be busy.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 const password = "correct horse battery"
 

@@ -143,7 +143,7 @@ func TestCutDropsBothWaysUntilRestored(t *testing.T) {
 		t.Error("the tunnel's packets do not pass after the cut")
 	}
 	b := make([]byte, 3)
-	if err := mqtt.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := mqtt.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(mqtt, b); err != nil || string(b) != "two" {

@@ -54,7 +54,7 @@ func (c *demoFolder) phones(method, path string) []byte {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := c.net.Command(ctx, "machine", self, method, fmt.Sprintf("http://127.0.0.1:%d/twilio/panel/%s", peoplePage, path))
 	cmd.Env = append(cmd.Env, asVisitor+"=1")

@@ -83,7 +83,7 @@ func TestTheDemoComesUpAndGoesDown(t *testing.T) {
 	t.Parallel()
 	c := newDemoFolder(t)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if out, err := c.command(ctx, "holdfast-demo", "down").CombinedOutput(); err != nil {
 			t.Errorf("down: %v\n%s", err, out)

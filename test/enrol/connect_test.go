@@ -72,7 +72,7 @@ func TestAnEnrolledBoxReachesTheRegion(t *testing.T) {
 			_, _ = io.WriteString(c, "hello "+who)
 		}
 	})
-	c, err := tun.DialTCP(patience(t, 20*time.Second), id.Stream())
+	c, err := tun.DialTCP(patience(t, 2*time.Minute), id.Stream())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func listen(t *testing.T, by, wants *provision.CA, auth tls.ClientAuthType) net.
 
 func greet(c net.Conn) error {
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	tc := c.(*tls.Conn)
 	if err := tc.HandshakeContext(ctx); err != nil {

@@ -117,7 +117,7 @@ func TestATokenIsRefused(t *testing.T) {
 		{"for another region", text(elsewhere), proto.EnrolWrongRegion, "enrol.url"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), tt.token)
+			_, err := box(t, t.TempDir()).Enrol(patience(t, 2*time.Minute), tt.token)
 			if got := refused(t, err); got != tt.want {
 				t.Errorf("code %d, want %d: %v", got, tt.want, err)
 			}
@@ -137,7 +137,7 @@ func TestAnExpiredTokenIsRefused(t *testing.T) {
 	r := newRegion(t)
 	token := r.token("la", time.Hour)
 	r.setClock(time.Now().Add(time.Hour + time.Second))
-	_, err := box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), token)
+	_, err := box(t, t.TempDir()).Enrol(patience(t, 2*time.Minute), token)
 	if got := refused(t, err); got != proto.EnrolExpired {
 		t.Errorf("code %d: %v", got, err)
 	}
@@ -151,7 +151,7 @@ func TestABoxWhoseClockIsAheadIsTold(t *testing.T) {
 	r := newRegion(t)
 	token := r.token("la", 0)
 	r.setClock(time.Now().Add(-48 * time.Hour))
-	_, err := box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), token)
+	_, err := box(t, t.TempDir()).Enrol(patience(t, 2*time.Minute), token)
 	if got := refused(t, err); got != proto.EnrolClockOff || !strings.Contains(hint.Of(err), "timedatectl") {
 		t.Errorf("code %d: %v (%s)", got, err, hint.Of(err))
 	}
@@ -190,7 +190,7 @@ func TestAKillBetweenAnyTwoStepsLosesNothing(t *testing.T) {
 				} else {
 					p.FailAfter(1)
 				}
-				if _, err := b.Enrol(patience(t, 20*time.Second), token); !errors.Is(err, fault.Err) {
+				if _, err := b.Enrol(patience(t, 2*time.Minute), token); !errors.Is(err, fault.Err) {
 					t.Fatalf("got %v", err)
 				}
 				id := mustEnrol(t, dir, token) // as after a restart
@@ -251,7 +251,7 @@ func TestARevokedBoxStaysOut(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := box(t, dir).Enrol(patience(t, 20*time.Second), token)
+	_, err := box(t, dir).Enrol(patience(t, 2*time.Minute), token)
 	if got := refused(t, err); got != proto.EnrolUsed && got != proto.EnrolRevoked {
 		t.Errorf("code %d: %v", got, err)
 	}
@@ -265,7 +265,7 @@ func TestARemovedFacilityTakesNoBox(t *testing.T) {
 	r := newRegion(t)
 	token := r.token("la", 0)
 	r.db.Exec(t, `UPDATE holdfast.facility SET removed_at = now() WHERE id = 'la'`)
-	_, err := box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), token)
+	_, err := box(t, t.TempDir()).Enrol(patience(t, 2*time.Minute), token)
 	if got := refused(t, err); got != proto.EnrolRemoved {
 		t.Errorf("code %d: %v", got, err)
 	}

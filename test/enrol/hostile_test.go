@@ -22,7 +22,7 @@ func TestAStolenTokenIsNoUseAfterTheBox(t *testing.T) {
 	token := r.token("la", 0)
 	mustEnrol(t, t.TempDir(), token)
 	thief := t.TempDir()
-	_, err := box(t, thief).Enrol(patience(t, 20*time.Second), token)
+	_, err := box(t, thief).Enrol(patience(t, 2*time.Minute), token)
 	if got := refused(t, err); got != proto.EnrolUsed {
 		t.Errorf("code %d: %v", got, err)
 	}
@@ -39,7 +39,7 @@ func TestTwoBoxesWithOneTokenAreOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range errs {
 		dir := t.TempDir()
-		wg.Go(func() { _, errs[i] = box(t, dir).Enrol(patience(t, 30*time.Second), token) })
+		wg.Go(func() { _, errs[i] = box(t, dir).Enrol(patience(t, 2*time.Minute), token) })
 	}
 	wg.Wait()
 	in := 0
@@ -128,7 +128,7 @@ func TestAServerThatIsNotTheRegionLearnsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = box(t, t.TempDir()).Enrol(patience(t, 20*time.Second), text)
+	_, err = box(t, t.TempDir()).Enrol(patience(t, 2*time.Minute), text)
 	if err == nil || hint.Of(err) == "" {
 		t.Errorf("got %v (%s)", err, hint.Of(err))
 	}

@@ -175,7 +175,7 @@ func patience(t *testing.T, d time.Duration) context.Context {
 
 func mustEnrol(t *testing.T, dir, token string) *enrol.Identity {
 	t.Helper()
-	id, err := box(t, dir).Enrol(patience(t, 20*time.Second), token)
+	id, err := box(t, dir).Enrol(patience(t, 2*time.Minute), token)
 	if err != nil {
 		t.Fatal(err)
 	}

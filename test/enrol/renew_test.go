@@ -127,7 +127,7 @@ func runKeeper(t *testing.T, k *enrol.Keeper) {
 
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for tick := time.Tick(10 * time.Millisecond); !cond(); <-tick {
 		if time.Now().After(deadline) {
 			t.Fatal("condition not met within 20 s")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -157,7 +156,7 @@ func (p *plants) refusedAtTheFacility(t *testing.T) {
 	write(t, p.region, `UPDATE orders SET notes = 'taken' WHERE number = 'LA-12'`)
 	count(t, p.laDB, `SELECT count(*) FROM orders WHERE number = 'LA-12' AND notes = 'taken'`, 1)
 	parked := map[string]string{} // by number
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		page, err := p.site.API.Parked(ctx, v1.ParkedFilter{Facility: "la"}, 0, "")
 		if err != nil || len(page.Items) != 3 {
 			return fmt.Errorf("%d changes are shown, %w", len(page.Items), errors.Join(err, errors.New("want 3")))
@@ -213,7 +212,7 @@ func (p *plants) resync(t *testing.T) {
 	tamper(t, p.site.RegionDSN(pgcluster.Apply, pgcluster.Database), "up la 0:1", `DELETE FROM orders WHERE number = 'LA-10'`)
 	tamper(t, p.la.DSN(pgcluster.Apply, pgcluster.Database), "down la 0:1", `DELETE FROM customers WHERE name = 'Bluebird'`)
 	var r v1.Resync
-	eventually(t, time.Minute, func(ctx context.Context) (err error) { // the cable was cut: its stream may be just ending
+	eventually(t, func(ctx context.Context) (err error) { // the cable was cut: its stream may be just ending
 		r, err = p.site.API.Resync(ctx, "la", v1.ResyncRequest{})
 		return err
 	})
@@ -231,7 +230,7 @@ func (p *plants) replacedBoxGetsItsRows(t *testing.T) {
 	equalOrders(t, db, p.region, "la")
 	same(t, db, p.region, p.customersTable)
 	// The old box is outside, and knows: what it does is kept there, and goes nowhere.
-	eventually(t, time.Minute, func(context.Context) error {
+	eventually(t, func(context.Context) error {
 		if log := p.la.Agent.Tail(200); !strings.Contains(log, "another box has taken this one's place") {
 			return errors.New("the old box was not told that another took its place")
 		}
@@ -242,7 +241,7 @@ func (p *plants) replacedBoxGetsItsRows(t *testing.T) {
 	count(t, p.region, `SELECT count(*) FROM orders WHERE number = 'LA-21' AND notes = 'by the new box'`, 1)
 	// What is edited here while the new box sends its rows up is decided for the
 	// box's, as a conflict that is told; an edit behind that stands.
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		write(t, p.region, `UPDATE orders SET notes = 'seen' WHERE number = 'LA-22' AND notes IS DISTINCT FROM 'seen'`)
 		var notes string
 		err := db.QueryRow(ctx, `SELECT coalesce(notes, '') FROM orders WHERE number = 'LA-22'`).Scan(&notes)
@@ -285,7 +284,7 @@ func write(t *testing.T, db *pgxpool.Pool, sql string) {
 // count waits until the query counts n.
 func count(t *testing.T, db *pgxpool.Pool, sql string, n int) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var got int
 		err := db.QueryRow(ctx, sql).Scan(&got)
 		if err == nil && got != n {
@@ -298,5 +297,5 @@ func count(t *testing.T, db *pgxpool.Pool, sql string, n int) {
 // same waits until both databases have the same rows.
 func same(t *testing.T, a, b *pgxpool.Pool, tables ...compare.Table) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error { return compare.Tables(ctx, a, b, tables...) })
+	eventually(t, func(ctx context.Context) error { return compare.Tables(ctx, a, b, tables...) })
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/agogsaas/holdfast/cloud/broker"
 	"github.com/agogsaas/holdfast/cloud/broker/brokertest"
@@ -82,7 +81,7 @@ func TestBoxAndRegionMeetAtABrokerThatOthersRun(t *testing.T) {
 	box := scenario.AddEdgeWith(t, s, site.EdgeOptions{ID: la.Facility, Tenant: la.Tenant, MQTTLines: []string{
 		"user: " + la.ID(), "password_file: " + password, "ca_file: " + foreign.File(),
 	}})
-	scenario.Eventually(t, time.Minute, func(context.Context) error {
+	scenario.Eventually(t, func(context.Context) error {
 		if log := box.Agent.Tail(1000); !strings.Contains(log, "no connection to the broker") {
 			return errors.New("the box does not say that it was refused")
 		}
@@ -94,7 +93,7 @@ func TestBoxAndRegionMeetAtABrokerThatOthersRun(t *testing.T) {
 	if err := os.WriteFile(password, []byte(natsPassword+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	scenario.Eventually(t, time.Minute, func(ctx context.Context) error {
+	scenario.Eventually(t, func(ctx context.Context) error {
 		got, err := s.API.FacilityStatus(ctx, "la")
 		if err == nil && (got.State != "online" || !got.Heartbeat) {
 			err = fmt.Errorf("la is %s: %s", got.State, got.Reason)
@@ -137,7 +136,7 @@ func TestAnIntegrationIsMadeByConfiguration(t *testing.T) {
 		}}},
 	})
 	scenario.AddEdgeWith(t, s, site.EdgeOptions{ID: "la"})
-	scenario.Eventually(t, time.Minute, func(context.Context) error {
+	scenario.Eventually(t, func(context.Context) error {
 		if m := state.Load(); m == nil || m.State != fleet.StateOnline || !status.Load() {
 			return fmt.Errorf("the integration has read state %+v and a status: %t", m, status.Load())
 		}

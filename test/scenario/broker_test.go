@@ -423,7 +423,7 @@ func forge(t *testing.T, b mqttBroker, d broker.Device, topic string, payload []
 	stop := part(t, "forger", c.Run)
 	defer stop()
 	eventually(t, "the forger is connected", func() bool { return c.State().Connected })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// Whether a refusal is told differs from broker to broker.
 	_ = c.Publish(ctx, mqttclient.Message{Topic: topic, Payload: payload, QoS: 1})

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -53,21 +52,21 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 	var done atomic.Int64
 	crew := floorCrew(la, 3, seed, &done)
 	work(t, crew, 20)
-	sameFloor(t, 30*time.Second, crew, edge, region)
-	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantState(ctx, s, "la", "online") })
+	sameFloor(t, crew, edge, region)
+	eventually(t, func(ctx context.Context) error { return wantState(ctx, s, "la", "online") })
 
 	// What the agent sees of its disk is behind its own root.
 	filler := filepath.Join("/proc", strconv.Itoa(agentPID(t, la)), "root", folder, "filler")
 	fill(t, filler)
 	work(t, crew, 50) // nobody is held up
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		v, err := metric(ctx, la.URL(), "holdfast_capture_up")
 		if err == nil && v != 0 {
 			err = fmt.Errorf("capture is up")
 		}
 		return err
 	})
-	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantStalled(ctx, region, true) })
+	eventually(t, func(ctx context.Context) error { return wantStalled(ctx, region, true) })
 	if log := la.Agent.Tail(100); !strings.Contains(log, "the WAL keeps them meanwhile") {
 		t.Errorf("the agent's log does not say that the queue takes nothing:\n%s", log)
 	}
@@ -76,8 +75,8 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	sameFloor(t, 30*time.Second, crew, edge, region)
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	sameFloor(t, crew, edge, region)
+	eventually(t, func(ctx context.Context) error {
 		v, err := metric(ctx, la.URL(), "holdfast_capture_up")
 		if err == nil && v != 1 {
 			err = fmt.Errorf("capture is not up again")
@@ -85,8 +84,8 @@ func TestAFacilityWorksOnWhileItsQueuesDiskIsFull(t *testing.T) {
 		return err
 	})
 	// The region, too, sees that it is over.
-	eventually(t, 30*time.Second, func(ctx context.Context) error { return wantStalled(ctx, region, false) })
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error { return wantStalled(ctx, region, false) })
+	eventually(t, func(ctx context.Context) error {
 		f, err := s.API.FacilityStatus(ctx, "la")
 		if err == nil && (f.State != "online" || len(f.Stalled) > 0) {
 			err = fmt.Errorf("la is %s, stalled %+v", f.State, f.Stalled)

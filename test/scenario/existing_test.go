@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -74,7 +73,7 @@ func TestBothSidesMayUseTheCustomersServers(t *testing.T) {
 	}
 	arrives := func(at *pgxpool.Pool, sql, want string) {
 		t.Helper()
-		eventually(t, time.Minute, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			var got string
 			if err := at.QueryRow(ctx, sql).Scan(&got); err != nil {
 				return err

@@ -49,7 +49,7 @@ func TestABoxThatWasTakenOverHarmsNobodyElse(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, 30*time.Second, func(ctx context.Context) error { return sameOrders(ctx, facility, db, region) })
+		eventually(t, func(ctx context.Context) error { return sameOrders(ctx, facility, db, region) })
 	}
 	var victim, admins string
 	if err := fedge.QueryRow(t.Context(), `SELECT id FROM orders LIMIT 1`).Scan(&victim); err != nil {
@@ -100,14 +100,14 @@ func TestABoxThatWasTakenOverHarmsNobodyElse(t *testing.T) {
 	if _, err := fedge.Exec(t.Context(), insertOrder, "frankfurt", "B", 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
 	if err := la.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ledge.Exec(t.Context(), insertOrder, "la", "B", 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
 }
 
 func wrongWords(t *testing.T, i *intruder, unharmed func(string)) {
@@ -166,7 +166,7 @@ func wrongBytes(t *testing.T, i *intruder, unharmed func(string)) {
 		}
 		// The region may end it before all is written.
 		_ = ws.WriteMessage(c.kind, c.bytes)
-		if err := ws.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := ws.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -278,7 +278,7 @@ func tooManyStreams(t *testing.T, i *intruder) {
 	refused := 0
 	for range 12 {
 		d := websocket.Dialer{NetDialContext: i.tun.DialContext, HandshakeTimeout: 5 * time.Second}
-		ws, resp, err := d.DialContext(within(t, 10*time.Second), i.url(), nil)
+		ws, resp, err := d.DialContext(within(t), i.url(), nil)
 		if resp != nil {
 			resp.Body.Close()
 		}

@@ -66,7 +66,7 @@ func (i *intruder) url() string { return "ws://" + i.id.Stream().String() + prot
 func (i *intruder) dial() *transfer.Link {
 	i.t.Helper()
 	var link *transfer.Link
-	eventually(i.t, 20*time.Second, func(ctx context.Context) (err error) {
+	eventually(i.t, func(ctx context.Context) (err error) {
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
 		link, err = transfer.Dial(ctx, i.url(), i.tun.DialContext)
@@ -80,7 +80,7 @@ func (i *intruder) dial() *transfer.Link {
 func (i *intruder) raw() *websocket.Conn {
 	i.t.Helper()
 	d := websocket.Dialer{NetDialContext: i.tun.DialContext, HandshakeTimeout: 5 * time.Second}
-	ws, resp, err := d.DialContext(within(i.t, 10*time.Second), i.url(), nil)
+	ws, resp, err := d.DialContext(within(i.t), i.url(), nil)
 	if err != nil {
 		i.t.Fatal(err)
 	}

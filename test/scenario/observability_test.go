@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,7 +52,7 @@ func TestRulesBoardAndManualSayWhatIsMeasured(t *testing.T) {
 	crew := floorCrew(la, 1, seed, &done)
 	work(t, crew, 5)
 	var m measured
-	eventually(t, time.Minute, func(ctx context.Context) (err error) {
+	eventually(t, func(ctx context.Context) (err error) {
 		m, err = measure(ctx, s.URL(), la.URL())
 		return err
 	})

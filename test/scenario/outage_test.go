@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -54,8 +53,8 @@ func TestOutageAndReturn(t *testing.T) {
 	}
 	write(ledge, "la", 0, 20)
 	write(fedge, "frankfurt", 0, 20)
-	eventually(t, 20*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
-	eventually(t, 20*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
 
 	la.Cut()
 	write(ledge, "la", 20, 300)
@@ -66,7 +65,7 @@ func TestOutageAndReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(fedge, "frankfurt", 20, 50)
-	eventually(t, 20*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "frankfurt", fedge, region) })
 	if err := sameOrders(t.Context(), "la", ledge, region); err == nil {
 		t.Fatal("the cable was cut, and yet the region has everything")
 	}
@@ -78,7 +77,7 @@ func TestOutageAndReturn(t *testing.T) {
 	}
 
 	la.Restore()
-	eventually(t, 30*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
+	eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "la", ledge, region) })
 	if err := wantOrder(t.Context(), region, taken); err != nil {
 		t.Error(err)
 	}
@@ -95,7 +94,7 @@ func takeOrder(t *testing.T, s *site.Site, e *site.Edge) string {
 	client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	post := func(path, kind, body string, want int) []byte {
 		t.Helper()
-		req, err := http.NewRequestWithContext(within(t, 20*time.Second), http.MethodPost, e.URL()+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(within(t), http.MethodPost, e.URL()+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

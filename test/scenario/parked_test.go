@@ -30,7 +30,7 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 	var done atomic.Int64
 	crew := floorCrew(la, 2, seed, &done)
 	work(t, crew, 20)
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	for _, trouble := range []struct{ name, make, mend, reason string }{
 		{"a table is missing", `ALTER TABLE floor_part RENAME TO floor_part_away`, `ALTER TABLE floor_part_away RENAME TO floor_part`, "missing_table"},
 		{"a column is missing", `ALTER TABLE floor_part RENAME stock TO stock_away`, `ALTER TABLE floor_part RENAME stock_away TO stock`, "missing_column"},
@@ -40,7 +40,7 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 		work(t, crew, 20)
-		eventually(t, 30*time.Second, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			status, err := ctl(t, s, "sync", "status", "la")
 			if err == nil && (!strings.Contains(status, "parked") || strings.Contains(status, "Waits")) {
 				err = fmt.Errorf("%s: holdfastctl sync status does not say so:\n%s", trouble.name, status)
@@ -65,9 +65,9 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		sameFloor(t, 30*time.Second, crew, edge, region)
+		sameFloor(t, crew, edge, region)
 		t.Logf("%s: equal %s after it was mended", trouble.name, time.Since(began).Round(10*time.Millisecond))
-		eventually(t, 10*time.Second, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			status, err := ctl(t, s, "sync", "status", "la")
 			if err == nil && strings.Contains(status, "parked") {
 				err = fmt.Errorf("%s: it is mended, and holdfastctl says\n%s", trouble.name, status)
@@ -97,7 +97,7 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 		}
 	}
 	var id string
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		page, err := s.API.Parked(ctx, v1.ParkedFilter{Facility: "la"}, 0, "")
 		if err == nil && len(page.Items) != 1 {
 			err = fmt.Errorf("%d changes are parked", len(page.Items))
@@ -110,7 +110,7 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 	if out, err := ctl(t, s, "parked", "show", id); err != nil || !strings.Contains(out, "IN THE WAY (public.floor_part)") || !strings.Contains(out, "first") {
 		t.Errorf("shown as %v\n%s", err, out)
 	}
-	eventually(t, 10*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		v, err := metric(ctx, s.URL(), `holdfast_facility_parked_changes{facility="la"}`)
 		if err == nil && v != 1 {
 			err = fmt.Errorf("the metric says %v", v)
@@ -123,13 +123,13 @@ func TestWhatCannotBeAppliedWaitsVisiblyAndTheRestFlows(t *testing.T) {
 	if _, err := edge.Exec(t.Context(), `DELETE FROM floor_part WHERE code = 'zz2'`); err != nil {
 		t.Fatal(err)
 	}
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 }
 
 // sameLog waits until the log, which has no key, is the same on both sides.
 func sameLog(t *testing.T, edge, region *pgxpool.Pool) {
 	t.Helper()
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		return compare.Tables(ctx, edge, region, compare.Table{Schema: "public", Name: "floor_log"})
 	})
 }

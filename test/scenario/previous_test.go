@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/agogsaas/holdfast/test/rig/procs"
 	"github.com/agogsaas/holdfast/test/rig/site"
@@ -34,7 +33,7 @@ func TestTheBuildBeforeWorksWithThisRegion(t *testing.T) {
 	}
 	arrives := func() {
 		t.Helper()
-		eventually(t, 60*time.Second, func(ctx context.Context) error { return sameOrders(ctx, "la", edge, region) })
+		eventually(t, func(ctx context.Context) error { return sameOrders(ctx, "la", edge, region) })
 	}
 	change := func(sql string) {
 		t.Helper()
@@ -56,7 +55,7 @@ func TestTheBuildBeforeWorksWithThisRegion(t *testing.T) {
 	arrives()
 
 	// The region knows what such a box does not tell, and says so without alarm.
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		status, err := s.API.SyncStatus(ctx, "la")
 		if err != nil {
 			return err

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/agogsaas/holdfast/internal/pgtest"
 	"github.com/agogsaas/holdfast/test/rig/procs"
@@ -80,7 +79,7 @@ func (p peer) get(ctx context.Context, path string, into any) error {
 // with something.
 func (p peer) wantAnswers(t *testing.T, m measured, exprs []string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		for _, e := range exprs {
 			var got struct{ Result []json.RawMessage }
 			if err := p.get(ctx, "/api/v1/query?query="+url.QueryEscape(e), &got); err != nil {
@@ -105,7 +104,7 @@ func (m measured) mayBeEmpty(expr string) bool {
 // wantAlerts waits until these alerts fire and no others.
 func (p peer) wantAlerts(t *testing.T, want ...string) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var all struct {
 			Groups []struct {
 				Rules []struct {

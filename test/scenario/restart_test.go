@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // TestEverythingMayBeRestartedInAnyOrder stops the programs in turn, in an
@@ -49,7 +48,7 @@ func TestEverythingMayBeRestartedInAnyOrder(t *testing.T) {
 			start()
 		}
 		work(t, crew, 20)
-		sameFloor(t, time.Minute, crew, edge, region)
+		sameFloor(t, crew, edge, region)
 	}
 
 	// An agent that was killed leaves its database running; the next one takes
@@ -67,7 +66,7 @@ func TestEverythingMayBeRestartedInAnyOrder(t *testing.T) {
 	if after := postmasterOf(t, s.ClusterDir()); after != before {
 		t.Errorf("the region's PostgreSQL was process %d, now it is %d", before, after)
 	}
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 }
 
 func shuffle(rng *rand.Rand, list []func()) {

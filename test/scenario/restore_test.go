@@ -56,7 +56,7 @@ func restore(t *testing.T, s *site.Site, backup string) {
 // wantEvent waits until something of a kind is among a facility's events.
 func wantEvent(t *testing.T, region *pgxpool.Pool, facility, kind string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var n int
 		var all string
 		err := region.QueryRow(ctx, `SELECT count(*) FILTER (WHERE kind = $2), coalesce(string_agg(kind || ': ' || detail, E'\n' ORDER BY id), 'none')
@@ -78,17 +78,17 @@ func TestARegionRestoredFromABackupGetsItsRowsAgain(t *testing.T) {
 	var done atomic.Int64
 	crew := floorCrew(la, 3, seed, &done)
 	work(t, crew, 50)
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	backup := backUp(t, s)
 	work(t, crew, 100)
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 
 	restore(t, s, backup)
 	// Each row once, those of the log too: the box still has all that follows.
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	wantEvent(t, region, "la", "region_restored")
 	work(t, crew, 20)
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 }
 
 // TestARegionRestoredFromAVeryOldBackupIsFilledAnew: the box no longer keeps
@@ -103,7 +103,7 @@ func TestARegionRestoredFromAVeryOldBackupIsFilledAnew(t *testing.T) {
 	var done atomic.Int64
 	crew := floorCrew(la, 3, seed, &done)
 	work(t, crew, 50)
-	sameFloor(t, 30*time.Second, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	backup := backUp(t, s)
 
 	// Acknowledged, and more than is kept together.
@@ -115,26 +115,26 @@ func TestARegionRestoredFromAVeryOldBackupIsFilledAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		work(t, crew, 20)
-		sameFloor(t, time.Minute, crew, edge, region)
+		sameFloor(t, crew, edge, region)
 	}
 	if _, err := edge.Exec(t.Context(), `DELETE FROM floor_part WHERE code LIKE 'bulk-1-%'`); err != nil {
 		t.Fatal(err)
 	}
 	work(t, crew, 20)
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	untilSeen(t, la, region)
 	work(t, crew, 1) // with its acknowledgement the box lets go of what was held
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 
 	restore(t, s, backup)
 	work(t, crew, 20)
 	began := time.Now()
-	sameKeyed(t, 2*time.Minute, crew, edge, region)
+	sameKeyed(t, crew, edge, region)
 	t.Logf("filled anew %s after the restore", time.Since(began).Round(10*time.Millisecond))
 	wantEvent(t, region, "la", "region_restored")
 	wantEvent(t, region, "la", "epoch")
 	work(t, crew, 20)
-	sameKeyed(t, 30*time.Second, crew, edge, region)
+	sameKeyed(t, crew, edge, region)
 	if n := epochs(t, region, "la"); n != 1 {
 		t.Errorf("%d new epochs began, want 1", n)
 	}
@@ -149,7 +149,7 @@ func untilSeen(t *testing.T, e *site.Edge, region *pgxpool.Pool) {
 		t.Fatal(err)
 	}
 	own := pool(t, e.DSN(pgcluster.Owner, pgcluster.Database))
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var seen int64
 		err := own.QueryRow(ctx, `SELECT seen_seq FROM holdfast.position`).Scan(&seen)
 		if err == nil && seen < has {

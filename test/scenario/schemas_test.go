@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -140,7 +139,7 @@ func TestApplicationsThatKnowNothingOfUsAreSyncedBothWays(t *testing.T) {
 	}
 	equal := func() {
 		t.Helper()
-		eventually(t, 3*time.Minute, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			for _, tables := range [][]compare.Table{shared, facts["pagila"], facts["chinook"], facts["bench"]} {
 				if err := compare.Tables(ctx, edge.db, region.db, tables...); err != nil {
 					return err
@@ -168,7 +167,7 @@ func TestApplicationsThatKnowNothingOfUsAreSyncedBothWays(t *testing.T) {
 	rounds := 0
 	work := func() {
 		t.Helper()
-		g, ctx := errgroup.WithContext(within(t, 3*time.Minute))
+		g, ctx := errgroup.WithContext(within(t))
 		for _, p := range []*place{edge, region} {
 			for app, list := range map[string][]string{"pagila": pagilaWork, "chinook": chinookWork} {
 				db, seed := p.at(t, p.prefix+app, app), rng.Uint64()
@@ -247,7 +246,7 @@ func addTable(t *testing.T, s *site.Site, name, class string) string {
 // published waits until what is written to a table without a key is captured.
 func published(t *testing.T, db *pgxpool.Pool, table string) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var n int
 		err := db.QueryRow(ctx, `SELECT count(*) FROM pg_publication_tables WHERE tablename = $1`, table).Scan(&n)
 		if err == nil && n == 0 {
@@ -293,7 +292,7 @@ func wantHistory(t *testing.T, edge, region *pgxpool.Pool, regions int) {
 		}
 		return pgx.CollectRows(rows, pgx.RowTo[string])
 	}
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		there, err := read(ctx, edge, "bench")
 		if err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -68,7 +67,7 @@ func (p putBack) try(t *testing.T) {
 		part(edge, `INSERT INTO floor_part (facility_id, code, writer, n, drawing)
 			SELECT 'la', 'bulk-' || i, 60, i, (SELECT string_agg(gen_random_uuid()::text, '') FROM generate_series(1, 20 + i % 2)) FROM generate_series(1, 40000) i`)
 	}
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	if err := la.Agent.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +82,7 @@ func (p putBack) try(t *testing.T) {
 	part(edge, `UPDATE floor_part SET n = 2 WHERE code IN ('own-1', 'own-4')`)
 	part(edge, `DELETE FROM floor_part WHERE code = 'own-2'`)
 	part(region, `UPDATE floor_part SET n = 7 WHERE code = 'own-3'`)
-	sameFloor(t, time.Minute, crew, edge, region)
+	sameFloor(t, crew, edge, region)
 	untilAcked(t, local, region)
 	if p.queued {
 		la.Cut()
@@ -106,7 +105,7 @@ func (p putBack) try(t *testing.T) {
 	edge.Reset()
 	local.Reset()
 	if p.noSlot { // there is one again, and nobody knows yet why there was none
-		eventually(t, time.Minute, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			var read bool
 			err := local.QueryRow(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_replication_slots WHERE slot_name = 'holdfast'`).Scan(&read)
 			if err == nil && !read {
@@ -131,8 +130,8 @@ func (p putBack) try(t *testing.T) {
 	}
 	wantEvent(t, region, "la", "box_restored")
 
-	sameKeyed(t, 2*time.Minute, nil, edge, region)
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	sameKeyed(t, nil, edge, region)
+	eventually(t, func(ctx context.Context) error {
 		for _, w := range crew {
 			if err := w.stands(ctx, region, p.whole); err != nil {
 				return err
@@ -140,12 +139,12 @@ func (p putBack) try(t *testing.T) {
 		}
 		return p.own(ctx, region)
 	})
-	sameKeyed(t, time.Minute, nil, edge, region)
+	sameKeyed(t, nil, edge, region)
 	if !p.whole {
 		return // what was deleted is back, and in the crew's way
 	}
 	work(t, crew, 20)
-	sameKeyed(t, time.Minute, nil, edge, region)
+	sameKeyed(t, nil, edge, region)
 	for _, w := range crew {
 		if err := w.check(t.Context(), region); err != nil {
 			t.Error(err)
@@ -217,7 +216,7 @@ func (w *writer) stands(ctx context.Context, db *pgxpool.Pool, exactly bool) err
 // the way down that it has.
 func untilAcked(t *testing.T, edge, region *pgxpool.Pool) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var has, acked int64
 		err := edge.QueryRow(ctx, `SELECT seq FROM holdfast.position`).Scan(&has)
 		if err == nil {
@@ -233,7 +232,7 @@ func untilAcked(t *testing.T, edge, region *pgxpool.Pool) {
 // untilLoading waits until some of the rows were sent, and not all.
 func untilLoading(t *testing.T, region *pgxpool.Pool) {
 	t.Helper()
-	eventually(t, time.Minute, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		var under bool
 		err := region.QueryRow(ctx, `SELECT coalesce(bool_or(rows_sent > 0 AND done_at IS NULL), false) FROM holdfast.down_load WHERE reason = 'restored'`).Scan(&under)
 		if err == nil && !under {

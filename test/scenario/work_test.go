@@ -69,7 +69,7 @@ func addFloor(t *testing.T, s *site.Site, edges ...*site.Edge) {
 	// What is written to a table without a key before it is synced stays behind.
 	for _, e := range edges {
 		db := edgeDB(t, e)
-		eventually(t, 30*time.Second, func(ctx context.Context) error {
+		eventually(t, func(ctx context.Context) error {
 			var n int
 			err := db.QueryRow(ctx, `SELECT count(*) FROM pg_publication_tables WHERE tablename LIKE 'floor\_%'`).Scan(&n)
 			if err == nil && n < len(floor) {
@@ -146,7 +146,7 @@ func (w *writer) close(ctx context.Context) {
 // work lets the whole crew commit n transactions each.
 func work(t *testing.T, crew []*writer, n int) {
 	t.Helper()
-	g, ctx := errgroup.WithContext(within(t, 2*time.Minute))
+	g, ctx := errgroup.WithContext(within(t))
 	for _, w := range crew {
 		g.Go(func() error { return w.work(ctx, n) })
 	}
@@ -312,21 +312,21 @@ func numbers(ctx context.Context, db *pgxpool.Pool, sql string, args ...any) (ma
 
 // sameFloor waits until the region has exactly what the facility has, and that
 // is what the writers have committed.
-func sameFloor(t *testing.T, d time.Duration, crew []*writer, edge, region *pgxpool.Pool) {
+func sameFloor(t *testing.T, crew []*writer, edge, region *pgxpool.Pool) {
 	t.Helper()
-	sameTables(t, d, crew, edge, region, floor)
+	sameTables(t, crew, edge, region, floor)
 }
 
 // sameKeyed is sameFloor without the log: rows without a key that were lost on
 // the way cannot be told from others and sent again.
-func sameKeyed(t *testing.T, d time.Duration, crew []*writer, edge, region *pgxpool.Pool) {
+func sameKeyed(t *testing.T, crew []*writer, edge, region *pgxpool.Pool) {
 	t.Helper()
-	sameTables(t, d, crew, edge, region, slices.DeleteFunc(slices.Clone(floor), func(t compare.Table) bool { return t.Name == "floor_log" }))
+	sameTables(t, crew, edge, region, slices.DeleteFunc(slices.Clone(floor), func(t compare.Table) bool { return t.Name == "floor_log" }))
 }
 
-func sameTables(t *testing.T, d time.Duration, crew []*writer, edge, region *pgxpool.Pool, tables []compare.Table) {
+func sameTables(t *testing.T, crew []*writer, edge, region *pgxpool.Pool, tables []compare.Table) {
 	t.Helper()
-	eventually(t, d, func(ctx context.Context) error {
+	eventually(t, func(ctx context.Context) error {
 		for _, w := range crew {
 			var n int
 			err := region.QueryRow(ctx, `SELECT coalesce(max(n), 0) FROM floor_count WHERE facility_id = $1 AND writer = $2`, w.facility, w.id).Scan(&n)

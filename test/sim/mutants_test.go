@@ -89,7 +89,7 @@ func TestEachMutantDies(t *testing.T) {
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel() // most of a mutant's time is waiting for it to come to rest
-			told, err := simulate(t, bin, m.name, m.from, mutantSeeds, "-sim.patience=8s", "-sim.lanes=1")
+			told, err := simulate(t, bin, m.name, m.from, mutantSeeds, "-sim.patience=40s", "-sim.lanes=1")
 			if err == nil {
 				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
 			}

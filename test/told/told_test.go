@@ -27,7 +27,7 @@ import (
 const (
 	account, token = "AC00000000000000000000000000000001", "0123456789abcdef"
 	ana, bo        = "+12135550101", "+12135550102"
-	patience       = 30 * time.Second
+	patience       = 2 * time.Minute
 )
 
 // both tells Ana at once and Bo some time later.

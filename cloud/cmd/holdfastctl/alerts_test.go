@@ -218,7 +218,7 @@ func TestIncidentsAreSeenAndTakenOnFromTheCommandLine(t *testing.T) {
 // until runs a command line again until its answer has a text.
 func (s *shell) until(text string, args ...string) {
 	s.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		out := s.ok(args...)
 		if strings.Contains(out, text) {

@@ -50,7 +50,7 @@ type space struct {
 }
 
 const (
-	patience = 20 * time.Second
+	patience = 2 * time.Minute
 	nodesMax = 250
 	hubAddr  = "10.99.0.1"
 )

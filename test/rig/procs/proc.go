@@ -22,7 +22,7 @@ import (
 
 const (
 	readyWithin = 60 * time.Second
-	stopWithin  = 30 * time.Second
+	stopWithin  = 2 * time.Minute
 	outputMax   = 256 << 10 // bytes of output kept, the last ones
 )
 

@@ -91,7 +91,7 @@ func TestNoProcessOutlivesTheTests(t *testing.T) {
 	}
 	victim.Process.Kill()
 	victim.Wait() // killed: the error is expected
-	for deadline := time.Now().Add(10 * time.Second); !pgcluster.Gone(pid); {
+	for deadline := time.Now().Add(2 * time.Minute); !pgcluster.Gone(pid); {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d is still there", pid)
 		}

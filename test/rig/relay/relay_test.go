@@ -233,7 +233,7 @@ func TestAStreamArrivesWholeOverABadLink(t *testing.T) {
 		c.Write(want)
 		c.(*net.TCPConn).CloseWrite()
 	})
-	c.SetReadDeadline(time.Now().Add(30 * time.Second))
+	c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	got, err := io.ReadAll(c)
 	wait.Wait()
 	if err != nil || !bytes.Equal(got, want) {

@@ -100,7 +100,7 @@ func kill9(pid int) error {
 // waitGone waits until a process has ended; its parent may take its time to
 // collect it.
 func waitGone(pid int) error {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return nil
