@@ -53,6 +53,7 @@ func streamVectors() map[string]any {
 		"02-welcome-restoring": &Welcome{Version: 2, Epoch: epoch, Seq: 8, WindowBytes: 1 << 24, DownEpoch: 9 << 32, Tables: Tables{Version: 7, Tables: []SyncedTable{}}, Restoring: true, Lacking: true},
 		"07-heal-restored":     &Heal{Reason: "all rows were sent", Restored: true},
 		"07-heal-mend":         &Heal{Tables: []string{"public.orders"}, Reason: "the way down was mended", Mend: "3@1796000000000000"},
+		"26-parked-done-tried": &ParkedDone{ID: 4, TriedAt: 1_796_000_000_000_000},
 		"12-down":              &Down{PrevEpoch: 9 << 32, PrevSeq: 12_340, Frame: []byte{1, 2, 3}, More: true},
 	}
 	for typ, sample := range streamSamples() {

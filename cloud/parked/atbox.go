@@ -18,7 +18,7 @@ import (
 
 // Boxes passes decisions on (cloud/stream).
 type Boxes interface {
-	OrderParked(ctx context.Context, facility string, o *proto.ParkedOrder) error
+	OrderParked(ctx context.Context, facility string, o *proto.ParkedOrder) (*proto.ParkedDone, error)
 }
 
 // RefusedError says why a box did not do what was decided.
@@ -29,14 +29,15 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 
 var errNoBoxes = hint.Wrap(errors.New("the boxes cannot be reached now"), "Try again in a moment.")
 
-func (r *Room) order(ctx context.Context, facility string, o proto.ParkedOrder) error {
+func (r *Room) order(ctx context.Context, facility string, o proto.ParkedOrder) (*proto.ParkedDone, error) {
 	if r.boxes == nil {
-		return &RefusedError{errNoBoxes}
+		return nil, &RefusedError{errNoBoxes}
 	}
-	if err := r.boxes.OrderParked(ctx, facility, &o); err != nil {
-		return &RefusedError{err}
+	done, err := r.boxes.OrderParked(ctx, facility, &o)
+	if err != nil {
+		return nil, &RefusedError{err}
 	}
-	return nil
+	return done, nil
 }
 
 // Told keeps what a box says is parked there, and has the tables sent to it again that it

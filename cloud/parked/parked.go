@@ -137,9 +137,17 @@ func (r *Room) changer(ctx context.Context, id int64, by string, o proto.ParkedO
 		}, nil
 	}
 	o.Row, o.By = *row.BoxID, by
-	tell := func(row record) error { return r.order(ctx, row.Facility, o) }
+	var done *proto.ParkedDone
+	tell := func(row record) (err error) {
+		done, err = r.order(ctx, row.Facility, o)
+		return err
+	}
 	return func(what string, fn func(tx pgx.Tx, r record) (map[string]any, error)) (record, error) {
-		return r.store.decide(ctx, id, by, what, tell, fn)
+		before, err := r.store.decide(ctx, id, by, what, tell, fn)
+		if done != nil && done.TriedAt != 0 {
+			before.boxTriedAt = time.UnixMicro(done.TriedAt)
+		}
+		return before, err
 	}, nil
 }
 
@@ -238,7 +246,7 @@ func (r *Room) outcome(ctx context.Context, before record) (v1.ParkedRow, error)
 			outcome = v1.ParkedApplied
 		case now.State != "waiting":
 			outcome = v1.ParkedEnded
-		case now.TriedAt != nil && (before.TriedAt == nil || !now.TriedAt.Equal(*before.TriedAt)):
+		case before.triedSince(now):
 			outcome = v1.ParkedRefused
 		case late || now.WaitsFor != nil && before.EditedBy == now.EditedBy:
 			outcome = v1.ParkedWaits
@@ -275,7 +283,7 @@ func (r *Room) RetryAll(ctx context.Context, facility, by string) (int64, error)
 		return n, err
 	}
 	for f, k := range atBoxes {
-		err := r.order(ctx, f, proto.ParkedOrder{Do: proto.ParkedRetry, By: by})
+		_, err := r.order(ctx, f, proto.ParkedOrder{Do: proto.ParkedRetry, By: by})
 		switch {
 		case err == nil:
 			n += k

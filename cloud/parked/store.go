@@ -41,6 +41,21 @@ type record struct {
 	Row, Columns            []byte // JSON; in lists only of conflicts.LabelColumns, and nil
 	Behind, Dependants      int
 	WaitsFor                *int64
+
+	// boxTriedAt is, behind an order, when the box had tried it last before that: what
+	// the box told of it may not be here yet.
+	boxTriedAt time.Time
+}
+
+// triedSince reports whether the change was tried after r was read, and after the order.
+func (r *record) triedSince(now record) bool {
+	switch {
+	case now.TriedAt == nil:
+		return false
+	case !r.boxTriedAt.IsZero():
+		return now.TriedAt.After(r.boxTriedAt)
+	}
+	return r.TriedAt == nil || !now.TriedAt.Equal(*r.TriedAt)
 }
 
 const listSQL = `

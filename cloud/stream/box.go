@@ -36,7 +36,7 @@ type box struct {
 	mu     sync.Mutex
 	got    Received
 	checks map[uint64]chan []proto.Problem
-	orders map[uint64]chan *proto.Problem
+	orders map[uint64]chan *proto.ParkedDone
 	parked chan *proto.Parked // the latest that was not kept yet
 }
 

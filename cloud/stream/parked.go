@@ -20,20 +20,20 @@ var (
 )
 
 // OrderParked has a connected box do what somebody has decided about what is
-// parked there.
-func (s *Server) OrderParked(ctx context.Context, facility string, o *proto.ParkedOrder) error {
+// parked there, and returns its answer.
+func (s *Server) OrderParked(ctx context.Context, facility string, o *proto.ParkedOrder) (*proto.ParkedDone, error) {
 	s.mu.Lock()
 	s.asked++
 	o.ID = s.asked
 	b := s.boxes[facility]
 	s.mu.Unlock()
 	if b == nil {
-		return ErrNotConnected
+		return nil, ErrNotConnected
 	}
-	answer := make(chan *proto.Problem, 1)
+	answer := make(chan *proto.ParkedDone, 1)
 	b.mu.Lock()
 	if b.orders == nil {
-		b.orders = map[uint64]chan *proto.Problem{}
+		b.orders = map[uint64]chan *proto.ParkedDone{}
 	}
 	b.orders[o.ID] = answer
 	b.mu.Unlock()
@@ -43,20 +43,20 @@ func (s *Server) OrderParked(ctx context.Context, facility string, o *proto.Park
 		delete(b.orders, o.ID)
 	}()
 	if err := b.link.Send(proto.TypeParkedOrder, o); err != nil {
-		return fmt.Errorf("tell the box: %w", err)
+		return nil, fmt.Errorf("tell the box: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	select {
-	case p := <-answer:
-		if p == nil {
-			return nil
+	case d := <-answer:
+		if p := d.Problem; p != nil {
+			return nil, hint.Wrap(errors.New(cut(p.Text)), "%s", cut(p.Remedy))
 		}
-		return hint.Wrap(errors.New(cut(p.Text)), "%s", cut(p.Remedy))
+		return d, nil
 	case <-b.left:
-		return ErrNotConnected
+		return nil, ErrNotConnected
 	case <-ctx.Done():
-		return errSilent
+		return nil, errSilent
 	}
 }
 
@@ -65,7 +65,7 @@ func (b *box) done(d *proto.ParkedDone) {
 	defer b.mu.Unlock()
 	if answer, ok := b.orders[d.ID]; ok {
 		delete(b.orders, d.ID)
-		answer <- d.Problem
+		answer <- d
 	}
 }
 

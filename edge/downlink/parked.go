@@ -183,16 +183,17 @@ func (d *Downlink) readParked(ctx context.Context) (*proto.Parked, error) {
 	return p, nil
 }
 
-// Order does what somebody in the region has decided, and says why not.
-func (s *Session) Order(ctx context.Context, o *proto.ParkedOrder) *proto.Problem {
+// Order does what somebody in the region has decided, or says why not.
+func (s *Session) Order(ctx context.Context, o *proto.ParkedOrder) *proto.ParkedDone {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	if err := s.down.order(ctx, o); err != nil {
-		return problem(err)
+	triedAt, err := s.down.order(ctx, o)
+	if err != nil {
+		return &proto.ParkedDone{ID: o.ID, Problem: problem(err)}
 	}
 	s.down.TryAgain()
 	notify(s.down.news)
-	return nil
+	return &proto.ParkedDone{ID: o.ID, TriedAt: triedAt}
 }
 
 // TryAgain has what is parked tried again at once: its cause may be gone.
@@ -219,7 +220,9 @@ func (d *Downlink) WouldFit(ctx context.Context, schema, name string) (bool, err
 
 var errEnded = hint.Wrap(errors.New("the change does not wait at the box any more"), "holdfastctl parked list shows what does.")
 
-func (d *Downlink) order(ctx context.Context, o *proto.ParkedOrder) error {
+// order returns when the change that it is about was tried last, in microseconds of Unix
+// time; 0 when it never was, or the order is about all.
+func (d *Downlink) order(ctx context.Context, o *proto.ParkedOrder) (triedAt int64, err error) {
 	sql, args, set := "", []any{o.Row, d.cfg.Facility}, map[string]*string{}
 	for _, v := range o.Set {
 		set[v.Column] = v.Value
@@ -231,27 +234,36 @@ func (d *Downlink) order(ctx context.Context, o *proto.ParkedOrder) error {
 		sql, args = `UPDATE holdfast.parked SET state = 'discarded', ended_by = $3, ended_at = now() WHERE id = $1 AND facility = $2`, append(args, o.By)
 	case proto.ParkedEdit:
 		if err := d.editable(ctx, o); err != nil {
-			return err
+			return 0, err
 		}
 		sql, args = `UPDATE holdfast.parked SET row = row || $4::jsonb, edited_by = $3 WHERE id = $1 AND facility = $2`, append(args, o.By, set)
 	default:
-		return fmt.Errorf("this box does not know how to %s a parked change", o.Do)
+		return 0, fmt.Errorf("this box does not know how to %s a parked change", o.Do)
 	}
-	return pgx.BeginFunc(ctx, d.cfg.DB, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, d.cfg.DB, func(tx pgx.Tx) error {
 		// The stream is held: what is being tried meanwhile is tried as it was or
 		// as it will be.
 		if _, err := tx.Exec(ctx, `SELECT FROM holdfast.position WHERE facility = $1 FOR UPDATE`, d.cfg.Facility); err != nil {
 			return fmt.Errorf("hold the stream: %w", err)
 		}
-		tag, err := tx.Exec(ctx, sql+` AND direction = 'down' AND state = 'waiting'`, args...)
+		rows, err := tx.Query(ctx, sql+` AND direction = 'down' AND state = 'waiting' RETURNING coalesce(extract(epoch FROM tried_at) * 1000000, 0)::bigint`, args...)
 		if err != nil {
 			return fmt.Errorf("%s parked change %d: %w", o.Do, o.Row, err)
 		}
-		if tag.RowsAffected() == 0 && o.Row != 0 {
+		tried, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return fmt.Errorf("%s parked change %d: %w", o.Do, o.Row, err)
+		}
+		switch {
+		case o.Row == 0:
+		case len(tried) == 0:
 			return errEnded
+		default:
+			triedAt = tried[0]
 		}
 		return nil
 	})
+	return triedAt, err
 }
 
 // editable refuses to correct what would differ for good.

@@ -87,11 +87,11 @@ func (u *Uplink) decide(ctx context.Context, link *transfer.Link, down *downlink
 				u.look(ctx)
 			}
 			for _, o := range orders {
-				p := &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}
+				done := &proto.ParkedDone{ID: o.ID, Problem: &proto.Problem{Text: "the box takes nothing in from the region now", Remedy: "Try again when it does."}}
 				if down != nil {
-					p = down.Order(ctx, o)
+					done = down.Order(ctx, o)
 				}
-				if err := link.Send(proto.TypeParkedDone, &proto.ParkedDone{ID: o.ID, Problem: p}); err != nil {
+				if err := link.Send(proto.TypeParkedDone, done); err != nil {
 					return err
 				}
 			}
