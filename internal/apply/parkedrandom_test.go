@@ -39,7 +39,7 @@ func TestWhateverWasParkedEndsEqual(t *testing.T) {
 				for range 6 {
 					if n := w.rng.IntN(len(troubles)); !made[n] {
 						made[n] = true
-						l.db.Exec(t, troubles[n].make)
+						l.person(troubles[n].make)
 					}
 					if w.rng.IntN(8) == 0 {
 						parts := 1 + uint32(w.rng.IntN(4))
@@ -66,7 +66,7 @@ func TestWhateverWasParkedEndsEqual(t *testing.T) {
 				fmt.Sscanf(lines(t, l.db, "SELECT count(*) FROM holdfast.parked")[0], "(%d)", &n)
 				parked = n
 				for n := range made {
-					l.db.Exec(t, troubles[n].mend)
+					l.person(troubles[n].mend)
 				}
 				l.settle(s, from, w)
 				checkWorld(t, l.db, w)

@@ -89,7 +89,7 @@ func TestFullDiskIsReportedAndRecoversByItself(t *testing.T) {
 		return
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(mount, 0); err != nil {
+		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
