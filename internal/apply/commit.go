@@ -266,7 +266,6 @@ func (b *batch) refold() {
 
 func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	x := a.execution(s, b)
-	x.watch = x.direction() == Up
 	var last *change.Tx
 	if len(b.txs) > 0 {
 		last = b.txs[len(b.txs)-1].tx
@@ -292,14 +291,8 @@ func (a *Applier) applyFolded(ctx context.Context, s *session, b *batch) error {
 	if err := a.keepLacking(ctx, x); err != nil {
 		return err
 	}
-	if err := x.removeRemade(ctx); err != nil {
-		return err
-	}
 	if err := a.commit(ctx, s); err != nil {
 		return err
-	}
-	if err := x.tellRemade(ctx); err != nil { // the batch is committed all the same
-		a.log.Warn("rows that were made while their removal was applied could not be told again; if they are not at the facility, the comparison of both sides shows them", "error", err)
 	}
 	if b.draft != nil {
 		a.parked.merge(b.draft)

@@ -17,15 +17,12 @@ type opCall struct {
 	full bool
 	// columns are set by an update; kept to name the statement in errors.
 	columns []int
-	// gone are keys that are to be free afterwards.
-	gone []change.Row
 }
 
 type callKind uint8
 
 const (
 	callOther  callKind = iota // any number of rows will do
-	callDelete                 // what is missing is gone already
 	callInsert                 // plain insert
 	callUpsert                 // each row must be affected, or is another facility's
 	callUpdate                 // each row must be affected, or is missing
@@ -41,12 +38,6 @@ type execution struct {
 	careful func(*target) bool
 	search  []string     // schemas in the search_path of the transaction
 	lacking []lackingRow // rows that partial updates did not find
-
-	// watch makes removals that found nothing be noted in missed; see remade.go. xid is
-	// the transaction in which they were.
-	watch  bool
-	missed []missed
-	xid    []byte
 
 	// facts is set on the way down.
 	facts *facts
@@ -167,14 +158,10 @@ func (x *execution) check(ctx context.Context, calls []call, counts []int64) err
 		c, short := calls[i].op, int64(0)
 		if c != nil {
 			short = int64(len(c.rows)) - counts[i]
-			if c.kind == callDelete {
-				short = int64(len(c.gone)) - counts[i]
-			}
 		}
 		if short == 0 {
 			continue
 		}
-		x.missedBy(c)
 		switch c.kind {
 		case callUpsert, callPut:
 			x.lastCall = c

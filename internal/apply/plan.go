@@ -130,7 +130,7 @@ func (sh *shape) insertCall(oc onConflict, rows []change.Row, kind callKind) cal
 
 func (sh *shape) deleteCall(keys []change.Row, facility string) call {
 	args, asText := arrays{sh, sh.key, false}.pack(keys, func(key change.Row, i int) []byte { return key[i] })
-	return call{sql: sh.deleteSQL(asText), args: sh.facilityArg(args, facility), op: &opCall{shape: sh, kind: callDelete, gone: keys}}
+	return call{sql: sh.deleteSQL(asText), args: sh.facilityArg(args, facility), op: &opCall{shape: sh}}
 }
 
 func (sh *shape) updateCall(c *opCall, facility string) call {
@@ -153,7 +153,7 @@ func (sh *shape) renameCall(c *change.Change, facility string) call {
 	})
 	return call{
 		sql: sh.updateSQL(columns, asText), args: sh.facilityArg(args, facility),
-		op: &opCall{shape: sh, kind: callUpdate, rows: []change.Row{row}, full: len(absent) == 0, columns: columns, gone: []change.Row{c.Key}},
+		op: &opCall{shape: sh, kind: callUpdate, rows: []change.Row{row}, full: len(absent) == 0, columns: columns},
 	}
 }
 
