@@ -164,7 +164,7 @@ func TestCaptureThatHangsIsFoundWhileItCallsItselfWell(t *testing.T) {
 			case <-tick.C:
 				l.look(time.Now(), counted{pg: db.Facts(t.Context()), queue: q.Stats()})
 			case <-deadline:
-				t.Fatalf("%s: not within a minute; %+v, capture %+v", what, l.now(), reader.Stats())
+				t.Fatalf("%s: not within two minutes; %+v, capture %+v", what, l.now(), reader.Stats())
 			}
 		}
 	}

@@ -96,6 +96,6 @@ type ParkedDone struct {
 	ID      uint64   `cbor:"1,keyasint"`
 	Problem *Problem `cbor:"2,keyasint,omitempty"` // why it was not done
 	// TriedAt is when the change had been tried last by then, by the box's database, in
-	// microseconds of Unix time: what is told of another time came of the order.
+	// microseconds of Unix time: what is told of a later time came of the order.
 	TriedAt int64 `cbor:"3,keyasint,omitempty"`
 }

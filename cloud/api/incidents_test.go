@@ -17,7 +17,7 @@ func until(t *testing.T, what string, so func() bool) {
 	deadline := time.Now().Add(2 * time.Minute)
 	for !so() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within two minutes: %s", what)
 		}
 		select {
 		case <-t.Context().Done():

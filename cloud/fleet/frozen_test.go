@@ -59,7 +59,7 @@ func TestApplyThatHangsIsFoundWhileIngestHasNoComplaint(t *testing.T) {
 				}
 				f.look(time.Now(), list)
 			case <-deadline:
-				t.Fatalf("%s: not within a minute; %+v, ingest says %v", what, f.facilities["la"].stalls, in.Stuck("la"))
+				t.Fatalf("%s: not within two minutes; %+v, ingest says %v", what, f.facilities["la"].stalls, in.Stuck("la"))
 			}
 		}
 	}

@@ -317,7 +317,7 @@ func waitFor(t *testing.T, cond func() bool) {
 	deadline := time.Now().Add(2 * time.Minute)
 	for tick := time.Tick(20 * time.Millisecond); !cond(); <-tick {
 		if time.Now().After(deadline) {
-			t.Fatal("condition not met within 15 s")
+			t.Fatal("condition not met within two minutes")
 		}
 	}
 }

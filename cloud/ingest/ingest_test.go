@@ -97,7 +97,7 @@ func untilDurable(t *testing.T, s *Session, seq uint64) bool {
 				return ok
 			}
 		case <-deadline:
-			t.Fatalf("transaction %d is not durable within 20 s", seq)
+			t.Fatalf("transaction %d is not durable within two minutes", seq)
 		}
 	}
 }

@@ -47,6 +47,7 @@ func TestAnOlderRefusalIsNotWhatCameOfACorrection(t *testing.T) {
 		defer close(ordered)
 		return &proto.ParkedDone{TriedAt: tried.TriedAt}, nil
 	}))
+	r.outcomeWait = 2 * time.Minute
 	tell(r, row)
 	var id int64
 	if err := pool.QueryRow(t.Context(), `SELECT id FROM holdfast.parked`).Scan(&id); err != nil {
@@ -61,7 +62,11 @@ func TestAnOlderRefusalIsNotWhatCameOfACorrection(t *testing.T) {
 		}
 		came <- row
 	}()
-	<-ordered
+	select {
+	case <-ordered:
+	case <-came:
+		t.Fatal("the box was not told")
+	}
 	tell(r, tried) // waits until the correction is written down
 	select {
 	case row := <-came:

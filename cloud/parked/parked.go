@@ -54,6 +54,8 @@ type Room struct {
 	apply Apply
 	boxes Boxes
 
+	outcomeWait time.Duration // a test waits longer
+
 	mu        sync.Mutex
 	waiting   int       // as of the last count; guarded by mu
 	countedAt time.Time // guarded by mu
@@ -85,7 +87,7 @@ func (r *Room) Open(ctx context.Context) (int, error) {
 // New returns a Room on the region's database. Without boxes nothing can be
 // decided about what waits there.
 func New(db *pgxpool.Pool, a Apply, boxes Boxes) *Room {
-	return &Room{store: store{db}, apply: a, boxes: boxes, sent: map[string]int64{}}
+	return &Room{store: store{db}, apply: a, boxes: boxes, outcomeWait: outcomeWait, sent: map[string]int64{}}
 }
 
 // Filter selects parked changes; empty fields select all.
@@ -232,7 +234,7 @@ const (
 // it was until then.
 func (r *Room) outcome(ctx context.Context, before record) (v1.ParkedRow, error) {
 	r.again(before)
-	tick, enough := time.NewTicker(outcomeEvery), time.NewTimer(outcomeWait)
+	tick, enough := time.NewTicker(outcomeEvery), time.NewTimer(r.outcomeWait)
 	defer tick.Stop()
 	defer enough.Stop()
 	for late := false; ; {

@@ -37,7 +37,7 @@ const (
 // What the continuous comparison may take. A question costs the box some time of
 // its database, under a lock, and the region some; both are paid for by a pause.
 const (
-	share       = 100 // times what a question took at the box and here together; as much again is spent around it
+	share       = 150 // times what a question took at the box and here together; three times that is spent in all
 	regionShare = 12  // times what it took here, for all facilities together
 	bytesPerSec = 8 << 10
 	pauseMin    = 50 * time.Millisecond

@@ -89,7 +89,7 @@ func until(t *testing.T, what string, cond func() bool) {
 	for !cond() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within two minutes: %s", what)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

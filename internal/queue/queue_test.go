@@ -79,7 +79,7 @@ func appendAll(t testing.TB, q *Queue, frames ...change.Sealed) {
 	}
 }
 
-// next returns the cursor's next frame, which must come within a few seconds.
+// next returns the cursor's next frame, which must come within two minutes.
 func next(t testing.TB, c *Cursor) change.Sealed {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)

@@ -442,7 +442,10 @@ func TestARegionThatDiesAsItTellsTellsEverybodyOnce(t *testing.T) {
 	if err := w.site.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	found := w.incident() // it was stored before anybody was told
+	found := w.incident()
+	if found.OpenedAt.After(killed) {
+		t.Errorf("it was stored at %s, after the region was killed at %s: it was told before", found.OpenedAt, killed)
+	}
 	t.Logf("killed -> all channels: %v", w.everybody("offline", killed, allChannels...))
 	// What was sent before the kill is known after it.
 	var detail v1.IncidentDetail

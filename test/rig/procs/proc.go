@@ -182,7 +182,7 @@ func (p *Proc) Kill9(t testing.TB) {
 }
 
 // Stop asks the process to end (SIGTERM) and waits. One that does not within
-// 30 s fails the test and is killed.
+// two minutes fails the test and is killed.
 func (p *Proc) Stop(t testing.TB) {
 	t.Helper()
 	if !p.Running() {
