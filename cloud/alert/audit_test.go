@@ -49,11 +49,11 @@ func TestTheAuditorMissesWhatIsNotDone(t *testing.T) {
 			if _, err := r.pool.Exec(t.Context(), `UPDATE holdfast.incident SET opened_at = opened_at - interval '5 minutes'`); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.pool.Exec(t.Context(), tc.sql); err != nil && !strings.Contains(tc.sql, ";") {
+			if _, err := r.pool.Exec(t.Context(), r.timed(tc.sql)); err != nil && !strings.Contains(tc.sql, ";") {
 				t.Fatal(err)
 			} else if err != nil {
 				for sql := range strings.SplitSeq(tc.sql, ";") {
-					if _, err := r.pool.Exec(t.Context(), sql); err != nil {
+					if _, err := r.pool.Exec(t.Context(), r.timed(sql)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -741,8 +741,8 @@ func TestNoTransactionTakesTimersWithoutEnd(t *testing.T) {
 	r := newRig(t)
 	r.holds(detect.Finding{Kind: detect.Outage, Severity: detect.Critical, Since: r.now(), Summary: "Many facilities at once"})
 	r.look()
-	_, err := r.pool.Exec(t.Context(), `INSERT INTO holdfast.escalation (incident, policy, started_at, next_at, audience)
-		SELECT i.id, n, now(), now(), 'operations' FROM holdfast.incident i, generate_series(1, $1) n`, timersMax+100)
+	_, err := r.pool.Exec(t.Context(), r.timed(`INSERT INTO holdfast.escalation (incident, policy, started_at, next_at, audience)
+		SELECT i.id, n, now(), now(), 'operations' FROM holdfast.incident i, generate_series(1, $1) n`), timersMax+100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -364,6 +365,11 @@ func (r *rig) now() time.Time {
 		return time.Now().Add(time.Duration(r.skew.Load()))
 	}
 	return r.began.Add(time.Duration(r.skew.Add(int64(time.Millisecond))))
+}
+
+// timed is SQL in which now() is the alerter's.
+func (r *rig) timed(sql string) string {
+	return strings.ReplaceAll(sql, "now()", "'"+r.now().Format(time.RFC3339Nano)+"'::timestamptz")
 }
 
 // pass lets time go by.
