@@ -89,13 +89,17 @@ func TestEachMutantDies(t *testing.T) {
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel() // most of a mutant's time is waiting for it to come to rest
-			told, err := simulate(t, bin, m.name, m.from, mutantSeeds, "-sim.patience=40s", "-sim.lanes=1")
-			if err == nil {
-				t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
+			var told string
+			var err error
+			for _, patience := range []string{"8s", "1m"} { // a busy machine may not come to rest in 8 s
+				if told, err = simulate(t, bin, m.name, m.from, mutantSeeds, "-sim.lanes=1", "-sim.patience="+patience); err == nil {
+					t.Fatalf("it lived through %d seeds:\n%s", mutantSeeds, told)
+				}
+				if strings.Contains(told, "run it again: make sim") && (m.say == nil || m.say.MatchString(told)) {
+					return
+				}
 			}
-			if !strings.Contains(told, "run it again: make sim") || m.say != nil && !m.say.MatchString(told) {
-				t.Fatalf("it died of something else:\n%s", told)
-			}
+			t.Fatalf("it died of something else:\n%s", told)
 		})
 	}
 }
