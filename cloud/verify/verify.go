@@ -37,7 +37,7 @@ const (
 // What the continuous comparison may take. A question costs the box some time of
 // its database, under a lock, and the region some; both are paid for by a pause.
 const (
-	share       = 150 // times what a question took at the box and here together; three times that is spent in all
+	share       = 150 // times what a question took at the box and here together; what is spent around it is not timed
 	regionShare = 12  // times what it took here, for all facilities together
 	bytesPerSec = 8 << 10
 	pauseMin    = 50 * time.Millisecond
