@@ -169,7 +169,7 @@ func regionDB(t *testing.T, s *site.Site) *pgxpool.Pool {
 
 // patience is how long anything may take here on a machine that does much else; what is
 // promised is measured in the bench.
-const patience = 5 * time.Minute
+const patience = 10 * time.Minute
 
 func within(t *testing.T) context.Context {
 	t.Helper()
