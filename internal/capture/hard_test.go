@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,6 +98,43 @@ func TestTagAtTheEndOfAHugeTransaction(t *testing.T) {
 	}
 	if tail, _, _ := r.queue.Tail(); tail.Seq != 4 {
 		t.Errorf("tail %s", tail)
+	}
+}
+
+// Whoever looks a row up in the queue opens one part of its transaction, and must learn
+// there who made it, and whether it was only sent back.
+func TestEachPartOfAHugeTransactionSaysWhoseItIs(t *testing.T) {
+	t.Parallel()
+	table := change.Table{Schema: "public", Name: "t", Columns: []change.Column{{Name: "id", Type: "integer", Key: true}}}
+	sent, err := change.EncodeRow(&table, &change.Change{Op: change.Delete, Key: change.Row{[]byte("1")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ said, rows, want string }{
+		{`('holdfast.author', 'bob'), ('holdfast.author', 'ann')`, `INSERT INTO t SELECT generate_series(1, 50000)`, "by ann"},
+		{`('holdfast', ''), ('holdfast.author', 'ann')`, fmt.Sprintf(`SELECT pg_logical_emit_message(true, 'holdfast.row', '\x%x'::bytea) FROM generate_series(1, 50000)`, sent), "back 1, by ann"},
+	} {
+		r := newRig(t, pgtest.New(t), `CREATE TABLE t (id int PRIMARY KEY)`, Table{Schema: "public", Name: "t"})
+		r.db.Exec(t, `BEGIN; SELECT pg_logical_emit_message(true, p, w) FROM (VALUES `+c.said+`) AS v (p, w); `+c.rows+`; COMMIT`)
+		for part, more := uint32(0), true; more; part++ {
+			f, b := r.frame(t)
+			said := map[string]string{}
+			for i := range b.Txs[0].Changes {
+				if n := b.Txs[0].Changes[i]; n.Op == change.Note {
+					said[string(n.Row[0])] = string(n.Row[1])
+				}
+			}
+			var words []string
+			for _, word := range slices.Sorted(maps.Keys(said)) {
+				words = append(words, word+" "+said[word])
+			}
+			if got := strings.Join(words, ", "); got != c.want || f.Header.Part != part {
+				t.Errorf("part %d (%d) says %q, want %q", f.Header.Part, part, got, c.want)
+			}
+			if more = f.Header.More; !more && part == 0 {
+				t.Error("it has one part")
+			}
+		}
 	}
 }
 

@@ -53,7 +53,7 @@ func (s *stream) decode(ctx context.Context, b []byte) error {
 		s.txOpen, s.txMicros = true, micros
 		// After a new connection the server may begin with what the sink has.
 		s.txSkip, s.txTagged = final < s.have || final < s.c.c.PastLSN && micros <= s.c.c.PastMicros, false
-		s.txNotes, s.txNames, s.txTo, s.skipped = s.txNotes[:0], s.txNames[:0], "", 0
+		s.txNotes, s.txSaid, s.txNames, s.txTo, s.skipped = s.txNotes[:0], s.txSaid[:0], s.txNames[:0], "", 0
 		return r.done("begin")
 	case 'C':
 		r.u8()  // flags

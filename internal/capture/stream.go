@@ -56,6 +56,7 @@ type stream struct {
 	hurried   time.Time // when the last transaction was read that did not come from the other side
 	txMicros  int64
 	txNotes   [][2]string // what is to be said of it once it has changes
+	txSaid    [][2]string // what is said of it in each of its parts
 	txNames   []string    // the barriers in it
 	txTo      string      // the only facility that it is for
 
@@ -265,6 +266,9 @@ func (s *stream) take(now time.Time) (*batch, time.Duration) {
 		// The open transaction is a frame's worth by itself.
 		t.b.MoveTail(s.pending, 1)
 		s.pending.Begin(s.next.Seq, s.txMicros)
+		for _, n := range s.txSaid {
+			s.pending.AddNote(n[:]...)
+		}
 		s.part++
 		return t, 0
 	}

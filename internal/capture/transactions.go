@@ -119,7 +119,7 @@ func (s *stream) tag(origin string) {
 	if s.txTagged {
 		return
 	}
-	s.txTagged, s.txNotes = true, s.txNotes[:0]
+	s.txTagged, s.txNotes, s.txSaid = true, s.txNotes[:0], s.txSaid[:0]
 	if s.begun {
 		s.pending.Abandon()
 		s.begun = false
@@ -141,11 +141,16 @@ func (s *stream) note(word string, content []byte) {
 	if len(content) == 0 || len(content) > maxWordBytes || !utf8.Valid(content) {
 		return
 	}
+	n := [2]string{word, string(content)}
+	switch word {
+	case change.NoteBy, change.NoteBack: // whoever reads a later part reads it by itself
+		s.txSaid = append(slices.DeleteFunc(s.txSaid, func(m [2]string) bool { return m[0] == word }), n)
+	}
 	if s.begun {
-		s.pending.AddNote(word, string(content))
+		s.pending.AddNote(n[:]...)
 		return
 	}
-	s.txNotes = append(s.txNotes, [2]string{word, string(content)})
+	s.txNotes = append(s.txNotes, n)
 }
 
 // addRow puts a row message's change into pending.
