@@ -64,7 +64,9 @@ const (
 //
 //   - a column that the edge sent will be the edge's there, and one that it did
 //     not send (unchanged TOAST) is the cloud's;
-//   - a row that the edge deleted will be gone there;
+//   - a row that the edge deleted will be gone there, save one that the cloud made:
+//     what removes a row that is not there waits for nobody who is making it, and
+//     who commits first had not seen the removal. So that is sent again;
 //   - a row that the cloud deleted comes back there only if the edge sent all of
 //     it; where it did not, it is sent again;
 //   - where the policy gives the cloud's version the preference, it has been, or
@@ -143,7 +145,7 @@ func decideDeleted(sh *shape, e *entry, t *Touch, policy Policy) verdict {
 	// What the cloud did not send of the row is nowhere any more: then it stays
 	// deleted whatever the policy is.
 	v := verdict{kind: UpdateDeleted, decision: DecidedEdge}
-	if t.Unsure {
+	if t.Unsure || e.made() {
 		v.assert = &change.Change{Op: change.Delete, Key: e.key(sh)}
 	}
 	return v

@@ -36,6 +36,11 @@ func TestWhatMayHaveBeenTouchedIsSentAgain(t *testing.T) {
 		{put, nil, Touch{Unsure: true}, "delete [] []"},
 		{gone, local, Touch{Unsure: true}, "update [1 la E 1 b] []"},
 		{gone, local, Touch{Unsent: []string{"big"}}, "update [1 la E 1 b] []"},
+		// Who made a row just as its removal was applied was not seen by that.
+		{&entry{state: rowPut, born: true, row: put.row}, nil, Touch{}, "delete [] []"},
+		{&entry{state: rowPut, fresh: true, row: put.row}, nil, Touch{}, "delete [] []"},
+		{&entry{state: rowPut, moved: true, row: put.row}, nil, Touch{}, "delete [] []"},
+		{&entry{state: rowPut, born: true, row: put.row}, local, Touch{}, ""},
 		{put, local, Touch{}, ""},
 		{put, nil, Touch{}, ""},
 		{gone, local, Touch{}, ""},

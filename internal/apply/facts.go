@@ -180,7 +180,7 @@ func newWork(o *op) *work {
 		w.moved = true
 		w.entries = []entry{
 			{state: rowGone, row: o.rename.Key, src: o.src},
-			{state: rowPut, row: row, absent: absent, src: o.src},
+			{state: rowPut, moved: true, row: row, absent: absent, src: o.src},
 		}
 	case o.keyRange != nil:
 		// The range is what the cloud has, and not what it changed: what the edge

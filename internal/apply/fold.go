@@ -79,6 +79,8 @@ type entry struct {
 	born bool
 	// fresh: the row was deleted and inserted again.
 	fresh bool
+	// moved: the row had another key.
+	moved bool
 	// owned: row and absent are ours, not the frame's.
 	owned  bool
 	row    change.Row // the key's values when gone
@@ -86,6 +88,9 @@ type entry struct {
 	id     []byte     // the key as one string of bytes
 	src    *source    // of the last change, on the way down
 }
+
+// made reports whether the row is another one than was there before, if any was.
+func (e *entry) made() bool { return e.state == rowPut && (e.born || e.fresh || e.moved) }
 
 func newFolded(facility string) *folded {
 	return &folded{facility: facility, byTarget: map[*target]*tableOps{}}

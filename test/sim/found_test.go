@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The region removes the rows that are not in a range that a facility sends, and
@@ -72,6 +75,94 @@ func TestARowMadeWhileARangeIsAppliedIsTheSameOnBothSides(t *testing.T) {
 		t.Fatal(err)
 	}
 	count(`SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
+}
+
+// A facility removes a row that is not in the region any more, and as that is applied
+// there, somebody in the region makes one with its key: the removal does not see it,
+// and it is committed first. Both sides must come to the same row all the same, and who
+// makes it again, having seen the removal, keeps it.
+func TestARowMadeWhileItsRemovalIsAppliedIsTheSameOnBothSides(t *testing.T) {
+	t.Parallel()
+	l := newLane(t)
+	for _, c := range []struct{ name, before, while string }{
+		{"made", `DELETE FROM memo WHERE id = 1`, `INSERT INTO memo VALUES ('la', 1, 'made meanwhile')`},
+		{"moved", `DELETE FROM memo WHERE id = 1`, `UPDATE memo SET id = 1 WHERE id = 2`},
+		{"replaced", `BEGIN; DELETE FROM memo WHERE id = 1; INSERT INTO memo VALUES ('la', 1, 'made meanwhile')`, `COMMIT`},
+	} {
+		t.Run(c.name, func(t *testing.T) { madeWhileRemoved(t, l, c.before, c.while) })
+	}
+}
+
+func madeWhileRemoved(t *testing.T, l *lane, before, while string) {
+	ctx, cancel := context.WithTimeout(t.Context(), seedWithin)
+	defer cancel()
+	w, err := newWorld(ctx, t, l, 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	la := w.edges[0]
+	do := func(q interface {
+		Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	}, list ...string,
+	) {
+		t.Helper()
+		for _, sql := range list {
+			if _, err := q.Exec(ctx, sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	count := func(q *pgxpool.Pool, sql string, want int) {
+		t.Helper()
+		var n int
+		if err := until(ctx, *calm, func() (bool, error) {
+			err := q.QueryRow(ctx, sql).Scan(&n)
+			return n == want, err
+		}); err != nil {
+			t.Fatalf("%s: %d, not %d: %v", sql, n, want, err)
+		}
+	}
+	settle := func() {
+		t.Helper()
+		do(w.region.pool, `INSERT INTO doc VALUES ('la', 1, 'behind it')`)
+		count(la.pool, `SELECT count(*) FROM doc WHERE val = 'behind it'`, 1)
+		if err := w.settle(ctx); err != nil {
+			t.Fatal(err)
+		}
+		do(w.region.pool, `DELETE FROM doc`)
+	}
+	do(la.pool, `INSERT INTO memo VALUES ('la', 1, 'one'), ('la', 2, 'two')`)
+	settle()
+	// Whatever removes rows of memo for a facility waits behind its statement.
+	do(w.region.pool, `CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF current_setting('session_replication_role') = 'replica' THEN PERFORM pg_advisory_xact_lock_shared(1); END IF;
+			RETURN NULL; END $$`,
+		`CREATE OR REPLACE TRIGGER hold AFTER DELETE ON memo FOR EACH STATEMENT EXECUTE FUNCTION hold()`,
+		`ALTER TABLE memo ENABLE ALWAYS TRIGGER hold`)
+	person, err := w.region.pool.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer person.Release()
+	la.cable.cut()
+	do(person, `SELECT pg_advisory_lock(1)`, before)
+	do(la.pool, `DELETE FROM memo WHERE id = 1`)
+	la.cable.restore(-1)
+	count(w.region.pool, `SELECT count(*) FROM pg_locks WHERE NOT granted`, 1)
+	do(person, while, `SELECT pg_advisory_unlock(1)`)
+	settle()
+	count(la.pool, `SELECT count(*) FROM memo WHERE id = 1`, 0)
+	count(w.region.pool, `SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
+
+	do(w.region.pool, `INSERT INTO memo VALUES ('la', 1, 'made anew')`)
+	settle()
+	count(la.pool, `SELECT count(*) FROM memo WHERE id = 1`, 1)
+	count(w.region.pool, `SELECT count(*) FROM holdfast.conflict`, 1)
 }
 
 // The cloud gives a row another key and does not send its large column, which has
