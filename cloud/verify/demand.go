@@ -11,6 +11,13 @@ import (
 	"github.com/agogsaas/holdfast/internal/hint"
 )
 
+// A pass that somebody waits for goes on in the next stream where one ends, but not
+// without end.
+const (
+	backWithin = time.Minute
+	brokenMost = 5 // streams, without a table done
+)
+
 // Errors of Start.
 var (
 	// ErrNotConnected: the facility has no stream.
@@ -89,6 +96,7 @@ func (v *Verifier) fail(facility string, why error) {
 func (w *walker) onDemand(ctx context.Context) {
 	w.v.mu.Lock()
 	r := w.v.runs[w.facility]
+	r.Problem = ""
 	request := clone(r)
 	w.v.mu.Unlock()
 	for i := range request.Tables {
@@ -100,7 +108,16 @@ func (w *walker) onDemand(ctx context.Context) {
 			defer w.v.mu.Unlock()
 			f(&r.Tables[i])
 		}
-		if err := w.demandTable(ctx, request, request.Tables[i], set); err != nil {
+		err := w.demandTable(ctx, request, request.Tables[i], set)
+		if w.broken++; errors.Is(err, errGone) && w.broken < brokenMost {
+			set(func(t *v1.VerifyTable) {
+				*t = v1.VerifyTable{Schema: t.Schema, Table: t.Table, State: v1.VerifyWaiting}
+				r.Problem = errGone.Error() + "; the comparison goes on when it is connected again"
+			})
+			return
+		}
+		w.broken = 0
+		if err != nil {
 			w.v.fail(w.facility, err)
 			return
 		}

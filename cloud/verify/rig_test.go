@@ -44,6 +44,7 @@ type rig struct {
 	asked  int
 	events []string
 	broken error // what the box answers instead
+	breaks int   // questions with which the stream ends
 }
 
 var slots atomic.Int64
@@ -210,6 +211,11 @@ func (r *rig) ask(_ string, q *proto.Verify) (bool, error) {
 		return false, nil
 	}
 	v := r.current.Load()
+	if r.breaks > 0 {
+		r.breaks--
+		r.stream.Add(1)
+		return true, nil
+	}
 	if r.broken != nil {
 		v.Unverified("la", &proto.Unverified{ID: q.ID, Problem: proto.Problem{Text: r.broken.Error()}})
 		return true, nil

@@ -62,8 +62,9 @@ type Config struct {
 // Verifier compares all facilities. Make it with New.
 type Verifier struct {
 	Config
-	store store
-	ids   atomic.Uint64
+	store      store
+	ids        atomic.Uint64
+	backWithin time.Duration
 
 	mu       sync.Mutex
 	waiting  map[uint64]chan answer
@@ -85,7 +86,7 @@ func New(c Config) *Verifier {
 		c.Patience = DefaultPatience
 	}
 	v := &Verifier{
-		Config: c, store: store{c.DB}, waiting: make(map[uint64]chan answer),
+		Config: c, store: store{c.DB}, backWithin: backWithin, waiting: make(map[uint64]chan answer),
 		walkers: make(map[string]*walker), runs: make(map[string]*v1.VerifyRun),
 	}
 	// So that an answer to a question from before a restart is not taken for another's.

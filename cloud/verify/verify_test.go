@@ -200,6 +200,66 @@ func TestTheFacilityGoesAndComes(t *testing.T) {
 	}
 }
 
+// What somebody waits for goes on when the facility is back, as often as may be
+// expected of a bad link, and as long.
+func TestAPassThatSomebodyWaitsForGoesOnInTheNextStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, edgeOrders+fill(10), regionOrders, orders)
+	r.start(time.Hour)
+	r.until("the first pass has ended", "orders", func(v v1.Verified, _ int64) bool { return v.EndedAt != nil })
+	breaks := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.breaks = n
+	}
+	breaks(2)
+	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual || run.Tables[0].RowsDone != 10 || run.Problem != "" {
+		t.Errorf("after two streams that ended: %+v", run)
+	}
+	breaks(1000)
+	if run := r.demand(v1.VerifyRequest{}); run.State != v1.VerifyFailed || run.Problem != errGone.Error() {
+		t.Errorf("where every stream ends: %+v", run)
+	}
+	breaks(0)
+
+	demand := func(back uint64) v1.VerifyRun {
+		t.Helper()
+		breaks(1)
+		run, err := r.v.Start(t.Context(), "la", v1.VerifyRequest{}, "ops")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gone := false
+		for deadline := time.Now().Add(patience); run.State == v1.VerifyRunning; run, _ = r.v.Latest("la") {
+			if time.Now().After(deadline) {
+				t.Fatalf("not done in time: %+v", run)
+			}
+			if run.Problem != "" && !gone {
+				gone = true
+				r.stream.Store(0)
+				for looks := r.looks.Load(); r.looks.Load() < looks+2; { // it is away for all to see
+					<-time.After(5 * time.Millisecond)
+				}
+				r.stream.Store(back)
+			}
+			<-time.After(5 * time.Millisecond)
+		}
+		return run
+	}
+	if run := demand(2000); run.Tables[0].State != v1.VerifyEqual {
+		t.Errorf("of a facility that was away: %+v", run)
+	}
+	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {
+		t.Errorf("at rest: %+v", run)
+	}
+	r.v.mu.Lock()
+	r.v.backWithin = 0
+	r.v.mu.Unlock()
+	if run := demand(0); run.State != v1.VerifyFailed || run.Problem != errGone.Error() {
+		t.Errorf("of a facility that does not come back: %+v", run)
+	}
+}
+
 func TestDifferencesCostFewBytes(t *testing.T) {
 	t.Parallel()
 	const rows, wrong = 20_000, 10

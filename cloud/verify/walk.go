@@ -35,12 +35,13 @@ type walker struct {
 	facility string
 	wake     chan struct{} // holds a token when somebody asks for a pass
 	log      *slog.Logger
+	broken   int // streams that ended under the table that somebody waits for
 }
 
 // run follows the facility from one stream to the next; what was asked in one
 // that ended is asked again.
 func (w *walker) run(ctx context.Context) error {
-	for w.v.Stream(w.facility) != 0 {
+	for w.there(ctx) {
 		wait, err := w.next(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -53,8 +54,36 @@ func (w *walker) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	w.v.fail(w.facility, errGone)
 	return nil
+}
+
+// there reports whether the facility is connected. While somebody waits for a pass, one
+// that has just gone may come back: the stream of a link that was cut is taken for alive
+// until the next one comes.
+func (w *walker) there(ctx context.Context) bool {
+	w.v.mu.Lock()
+	late := time.NewTimer(w.v.backWithin)
+	w.v.mu.Unlock()
+	defer late.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for w.v.Stream(w.facility) == 0 {
+		if !w.v.wanted(w.facility) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-late.C:
+			return false
+		case <-look.C:
+		}
+	}
+	return true
 }
 
 // rest waits, unless somebody asks for a pass.
@@ -87,7 +116,7 @@ func (w *walker) next(ctx context.Context) (wait time.Duration, err error) {
 	}
 	if w.v.wanted(w.facility) {
 		w.onDemand(ctx)
-		return 0, nil
+		return time.Duration(w.broken) * lookEvery, nil
 	}
 	due, wait, err := w.v.store.due(ctx, w.facility, w.v.PassEvery)
 	if err != nil || due == nil {

@@ -58,7 +58,7 @@ type VerifyRun struct {
 	StartedAt time.Time     `json:"started_at"`
 	StartedBy string        `json:"started_by"`
 	EndedAt   *time.Time    `json:"ended_at,omitempty"`
-	Problem   string        `json:"problem,omitempty" doc:"Why it failed"`
+	Problem   string        `json:"problem,omitempty" doc:"Why it failed, or what it waits for"`
 	Tables    []VerifyTable `json:"tables"`
 }
 

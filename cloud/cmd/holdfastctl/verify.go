@@ -102,6 +102,9 @@ func (a *app) verify(ctx context.Context, cl *v1.Client, facility string, in v1.
 }
 
 func verifyProgress(r v1.VerifyRun) string {
+	if r.Problem != "" {
+		return r.Problem
+	}
 	done := 0
 	for _, t := range r.Tables {
 		switch t.State {
