@@ -125,6 +125,42 @@ func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
 	r.conflicts("1 update_origin_differs edge late")
 }
 
+// Who decided about a change is told of the tries behind that, and of none before: the
+// box says with its answer when it had tried it last.
+func TestTheAnswerToADecisionSaysWhenTheChangeWasTriedLast(t *testing.T) {
+	t.Parallel()
+	r := newTableRig(t)
+	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'was')`)
+	r.sync("t", "n")
+	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
+	r.refuse(`ALTER TABLE n REPLICA IDENTITY NOTHING`)
+	r.send("n", update(1, "late"))
+	r.until("the change is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	tried := func(sql string) (at int64) {
+		t.Helper()
+		if err := r.db.Pool(t).QueryRow(t.Context(), sql+` RETURNING (extract(epoch FROM tried_at) * 1000000)::bigint`).Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	before := tried(`UPDATE holdfast.parked SET tried_at = coalesce(tried_at, '2026-01-01') WHERE id = 1`)
+	if err := r.link.Send(proto.TypeParkedOrder, &proto.ParkedOrder{ID: 7, Do: proto.ParkedRetry, Row: 1, By: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, msg, err := r.link.Receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done, ok := msg.(*proto.ParkedDone); ok {
+			if after := tried(`UPDATE holdfast.parked SET tried_at = tried_at WHERE id = 1`); done.ID != 7 || done.Problem != nil || done.TriedAt < before || done.TriedAt > after {
+				t.Errorf("the answer is %+v; it was tried at %d, and by now at %d", done, before, after)
+			}
+			return
+		}
+	}
+}
+
 // A database in which the tables cannot be looked at now does not keep decisions from
 // being answered while somebody waits for that.
 func TestDecisionsAreAnsweredInTimeWhenTheTablesCannotBeLookedAt(t *testing.T) {
