@@ -88,10 +88,13 @@ func (v *Verifier) put(facility string, q *proto.Verify) error {
 		v.mu.Unlock()
 	}
 	asked, err := v.Ask(facility, q)
-	if err == nil && !asked {
-		err = errGone
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errGone, err)
+	case !asked:
+		return errGone
 	}
-	return err
+	return nil
 }
 
 func sameKey(a, b change.Row) bool {

@@ -80,16 +80,19 @@ func (v *Verifier) wanted(facility string) bool {
 	return r != nil && r.State == v1.VerifyRunning
 }
 
-// fail ends a run that cannot go on.
+// fail ends a run that cannot go on; mu is held.
 func (v *Verifier) fail(facility string, why error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	r := v.runs[facility]
 	if r == nil || r.State != v1.VerifyRunning {
 		return
 	}
 	now := time.Now()
 	r.State, r.EndedAt, r.Problem = v1.VerifyFailed, &now, why.Error()
+	for i := range r.Tables {
+		if r.Tables[i].State == v1.VerifyRunning {
+			r.Tables[i].State = v1.VerifyWaiting
+		}
+	}
 }
 
 // onDemand makes the pass that somebody asked for.
@@ -118,6 +121,8 @@ func (w *walker) onDemand(ctx context.Context) {
 		}
 		w.broken = 0
 		if err != nil {
+			w.v.mu.Lock()
+			defer w.v.mu.Unlock()
 			w.v.fail(w.facility, err)
 			return
 		}
@@ -166,7 +171,7 @@ func (w *walker) demandTable(ctx context.Context, r v1.VerifyRun, t v1.VerifyTab
 	mended := int64(0)
 	if r.Repair && !r.DryRun && last.count > 0 {
 		if mended, err = walk.mend(ctx, last, parked); err != nil {
-			return err
+			return fmt.Errorf("repair %s: %v", walk.id(), err) // not %w: what was repaired would not be told
 		}
 		if mended == last.count && !last.more {
 			state = v1.VerifyRepaired

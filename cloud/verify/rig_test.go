@@ -45,6 +45,7 @@ type rig struct {
 	events []string
 	broken error // what the box answers instead
 	breaks int   // questions with which the stream ends
+	away   bool  // and then there is none
 }
 
 var slots atomic.Int64
@@ -213,7 +214,9 @@ func (r *rig) ask(_ string, q *proto.Verify) (bool, error) {
 	v := r.current.Load()
 	if r.breaks > 0 {
 		r.breaks--
-		r.stream.Add(1)
+		if r.stream.Add(1); r.away {
+			r.stream.Store(0)
+		}
 		return true, nil
 	}
 	if r.broken != nil {

@@ -135,6 +135,7 @@ func (v *Verifier) leave(w *walker) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.walkers, w.facility)
+	v.fail(w.facility, errGone)
 }
 
 // Verdict takes what a comparison came to. It does not block.

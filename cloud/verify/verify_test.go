@@ -207,24 +207,25 @@ func TestAPassThatSomebodyWaitsForGoesOnInTheNextStream(t *testing.T) {
 	r := newRig(t, edgeOrders+fill(10), regionOrders, orders)
 	r.start(time.Hour)
 	r.until("the first pass has ended", "orders", func(v v1.Verified, _ int64) bool { return v.EndedAt != nil })
-	breaks := func(n int) {
+	breaks := func(n int, away bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.breaks = n
+		r.breaks, r.away = n, away
 	}
-	breaks(2)
+	breaks(2, false)
 	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual || run.Tables[0].RowsDone != 10 || run.Problem != "" {
 		t.Errorf("after two streams that ended: %+v", run)
 	}
-	breaks(1000)
-	if run := r.demand(v1.VerifyRequest{}); run.State != v1.VerifyFailed || run.Problem != errGone.Error() {
+	breaks(1000, false)
+	if run := r.demand(v1.VerifyRequest{}); run.State != v1.VerifyFailed || run.Problem != errGone.Error() || run.Tables[0].State != v1.VerifyWaiting {
 		t.Errorf("where every stream ends: %+v", run)
 	}
-	breaks(0)
-
-	demand := func(back uint64) v1.VerifyRun {
+	// demand begins a pass of which the stream ends, and is back when that is told.
+	demand := func(back bool) v1.VerifyRun {
 		t.Helper()
-		breaks(1)
+		breaks(0, false)
+		r.until("no other pass is under way", "orders", func(v v1.Verified, _ int64) bool { return v.BeganAt == nil })
+		breaks(1, true)
 		run, err := r.v.Start(t.Context(), "la", v1.VerifyRequest{}, "ops")
 		if err != nil {
 			t.Fatal(err)
@@ -234,28 +235,24 @@ func TestAPassThatSomebodyWaitsForGoesOnInTheNextStream(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("not done in time: %+v", run)
 			}
-			if run.Problem != "" && !gone {
-				gone = true
-				r.stream.Store(0)
-				for looks := r.looks.Load(); r.looks.Load() < looks+2; { // it is away for all to see
-					<-time.After(5 * time.Millisecond)
-				}
-				r.stream.Store(back)
+			if run.Problem != "" && back && !gone {
+				r.stream.Store(2000)
 			}
+			gone = gone || run.Problem != ""
 			<-time.After(5 * time.Millisecond)
+		}
+		if back && !gone {
+			t.Error("it was never told that the facility is gone")
 		}
 		return run
 	}
-	if run := demand(2000); run.Tables[0].State != v1.VerifyEqual {
+	if run := demand(true); run.Tables[0].State != v1.VerifyEqual {
 		t.Errorf("of a facility that was away: %+v", run)
-	}
-	if run := r.demand(v1.VerifyRequest{}); run.Tables[0].State != v1.VerifyEqual {
-		t.Errorf("at rest: %+v", run)
 	}
 	r.v.mu.Lock()
 	r.v.backWithin = 0
 	r.v.mu.Unlock()
-	if run := demand(0); run.State != v1.VerifyFailed || run.Problem != errGone.Error() {
+	if run := demand(false); run.State != v1.VerifyFailed || run.Problem != errGone.Error() {
 		t.Errorf("of a facility that does not come back: %+v", run)
 	}
 }

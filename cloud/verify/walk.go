@@ -54,11 +54,7 @@ func (w *walker) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	w.v.fail(w.facility, errGone)
-	return nil
+	return ctx.Err()
 }
 
 // there reports whether the facility is connected. While somebody waits for a pass, one
