@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/agogsaas/holdfast/internal/apply"
 	"github.com/agogsaas/holdfast/internal/capture"
@@ -16,15 +17,17 @@ import (
 // are there are locked, and what is captured is known.
 type meddling struct {
 	apply.Local
+	skip   int // calls before it
 	meddle func()
 }
 
 func (m *meddling) Settled(ctx context.Context) error {
 	err := m.Local.Settled(ctx)
-	if f := m.meddle; f != nil {
+	if f := m.meddle; f != nil && m.skip == 0 {
 		m.meddle = nil
 		f()
 	}
+	m.skip--
 	return err
 }
 
@@ -62,6 +65,78 @@ func TestRowsThatAreMadeMeanwhileAreMet(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The region has made a row again that was removed here, and somebody makes one here just
+// as it is decided that it stays gone: that it is gone is not sent behind theirs.
+func TestARowThatIsMadeAgainAsItsRemovalIsSentBackStands(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ sql, stands string }{
+		"made":             {`INSERT INTO t (id, v) VALUES (1, 'E')`, "[(E)]"},
+		"made and removed": {`INSERT INTO t (id, v) VALUES (1, 'E'); COMMIT; BEGIN; DELETE FROM t WHERE id = 1`, "[]"},
+		"not made":         {`INSERT INTO t (id, v) VALUES (2, 'E')`, "[]"},
+		"refused":          {`INSERT INTO t (id, v) VALUES (2, 'E')`, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := &meddling{}
+			r := newRig(t, options{park: true, local: func(l apply.Local) apply.Local { m.Local = l; return m }})
+			r.edge.tx(`INSERT INTO t (id, v) VALUES (0, 'base'), (1, 'base')`)
+			r.rest()
+			r.edge.tx(`DELETE FROM t WHERE id = 1`)
+			if name == "refused" { // which is no reason to park what does not stand
+				r.edge.db.Exec(t, `ALTER TABLE t ADD CONSTRAINT strict CHECK (v <> 'C')`)
+			}
+			r.region.tx(`DELETE FROM t WHERE id = 1; INSERT INTO t (id, v) VALUES (1, 'C')`)
+			m.meddle = func() { r.edge.db.Exec(t, "BEGIN; "+c.sql+"; COMMIT") }
+			r.downAll(10)
+			r.rest()
+			if m.meddle != nil {
+				t.Fatal("nobody meddled")
+			}
+			if !r.equal() {
+				t.Error("the sides differ")
+			}
+			if got := r.region.lines(`SELECT v FROM t WHERE id = 1`); fmt.Sprint(got) != c.stands {
+				t.Errorf("it is %q, not %s", got, c.stands)
+			}
+			if got := r.edge.lines(`SELECT reason FROM holdfast.parked`); len(got) > 0 {
+				t.Errorf("parked: %q", got)
+			}
+		})
+	}
+}
+
+// And who makes it when that was asked about for the last time waits until it is sent.
+func TestARowThatIsMadeAgainBehindTheLastLookStands(t *testing.T) {
+	t.Parallel()
+	m := &meddling{skip: 1}
+	r := newRig(t, options{local: func(l apply.Local) apply.Local { m.Local = l; return m }})
+	meddle := func() {}
+	m.meddle = func() { meddle() }
+	r.edge.tx(`INSERT INTO t (id, v) VALUES (1, 'base')`)
+	r.rest()
+	r.edge.tx(`DELETE FROM t WHERE id = 1`)
+	r.region.tx(`DELETE FROM t WHERE id = 1; INSERT INTO t (id, v) VALUES (1, 'C')`)
+	done := make(chan error, 1)
+	meddle = func() {
+		go func() {
+			_, err := r.edge.pool.Exec(t.Context(), `INSERT INTO t (id, v) VALUES (1, 'E')`)
+			done <- err
+		}()
+		waits := func() bool { return r.edge.lines(`SELECT count(*) FROM pg_locks WHERE NOT granted`)[0] != "(0)" }
+		for len(done) == 0 && !waits() {
+			<-time.After(time.Millisecond)
+		}
+	}
+	r.downAll(10)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.rest()
+	if got := r.region.lines(`SELECT v FROM t WHERE id = 1`); !r.equal() || fmt.Sprint(got) != "[(E)]" {
+		t.Errorf("equal: %t; the region has %q", r.equal(), got)
 	}
 }
 

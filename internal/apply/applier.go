@@ -123,11 +123,12 @@ type Applier struct {
 	lost  chan struct{}   // holds a token when the position went back
 	next  change.Position // owned by gather: the position behind all it has taken
 
-	lastCall *opCall         // owned by upsert: the statement that failed last
-	big      Progress        // owned by upsert: of the big transaction that is open
-	bigTo    change.Position // owned by upsert: where that has moved the position
-	parked   *parkset        // owned by upsert; nil without Config.Park
-	bigDraft *draft          // owned by upsert: what the big transaction that is open parks
+	lastCall *opCall          // owned by upsert: the statement that failed last
+	big      Progress         // owned by upsert: of the big transaction that is open
+	bigTo    change.Position  // owned by upsert: where that has moved the position
+	parked   *parkset         // owned by upsert; nil without Config.Park
+	bigDraft *draft           // owned by upsert: what the big transaction that is open parks
+	bigSent  map[sentRow]bool // owned by upsert: what it sends back
 
 	mu      sync.Mutex
 	applied change.Position

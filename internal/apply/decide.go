@@ -43,6 +43,8 @@ type verdict struct {
 	fields   []int // columns whose values differ
 	// assert is sent back, so that the other side comes to the same row.
 	assert *change.Change
+	// hold: that the row is gone is sent back; see hold.go.
+	hold bool
 }
 
 type doing uint8
@@ -64,9 +66,10 @@ const (
 //
 //   - a column that the edge sent will be the edge's there, and one that it did
 //     not send (unchanged TOAST) is the cloud's;
-//   - a row that the edge deleted will be gone there, save one that the cloud made:
-//     what removes a row that is not there waits for nobody who is making it, and
-//     who commits first had not seen the removal. So that is sent again;
+//   - a row that the edge deleted will be gone there;
+//   - but a row that the cloud made may stay what it is: what removes or patches a row
+//     that is not there waits for nobody who is making it, and who commits first had
+//     not seen that. So it is sent again;
 //   - a row that the cloud deleted comes back there only if the edge sent all of
 //     it; where it did not, it is sent again;
 //   - where the policy gives the cloud's version the preference, it has been, or
@@ -145,7 +148,10 @@ func decideDeleted(sh *shape, e *entry, t *Touch, policy Policy) verdict {
 	// What the cloud did not send of the row is nowhere any more: then it stays
 	// deleted whatever the policy is.
 	v := verdict{kind: UpdateDeleted, decision: DecidedEdge}
-	if t.Unsure || e.made() {
+	switch {
+	case len(e.absent) == 0:
+		v.hold = t.Unsure || e.made()
+	case t.Unsure:
 		v.assert = &change.Change{Op: change.Delete, Key: e.key(sh)}
 	}
 	return v
@@ -187,7 +193,7 @@ func decideUpdate(sh *shape, e *entry, local change.Row, t *Touch, policy Policy
 			v.assert = &change.Change{Op: change.Update, Row: v.row, Absent: sh.allBut(clouds)}
 		}
 	}
-	if t.Unsure {
+	if t.Unsure || e.made() && len(t.Unsent) > 0 {
 		v.assert = &change.Change{Op: change.Update, Row: local}
 		if v.row != nil {
 			v.assert.Row = v.row

@@ -52,6 +52,14 @@ type facts struct {
 
 type sentRow struct{ schema, name, key string }
 
+// note notes that a row is sent back, and whether with all columns.
+func (f *facts) note(r sentRow, whole bool) {
+	if f.sent == nil {
+		f.sent = map[sentRow]bool{}
+	}
+	f.sent[r] = whole
+}
+
 // work is one operation on a table: what the cloud did to each of some rows.
 type work struct {
 	shape   *shape
@@ -71,6 +79,7 @@ type work struct {
 	bornKeys   []int
 	updates    []*opCall
 	elsewhere  []change.Row // keys that rows got here, to be sent again
+	held       []int        // entries of which is sent back that there is no such row
 }
 
 // runFacts applies the tables' operations. seen is the least that the cloud had
@@ -364,6 +373,9 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				v.ofEcho(t)
 			}
 			w.add(i, &v)
+			if v.hold {
+				w.held = append(w.held, i)
+			}
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
 			}
@@ -416,6 +428,9 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 		if err := x.session.copy(ctx, c); err != nil {
 			return err
 		}
+	}
+	if err := x.hold(ctx, list); err != nil {
+		return err
 	}
 	return x.assertMoved(ctx, list, seen)
 }

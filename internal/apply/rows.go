@@ -103,7 +103,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	if b.part.void {
 		// The sender has lost the rest: what is here of it is undone.
 		s.rollback(ctx)
-		a.bigDraft = nil
+		a.bigDraft, a.bigSent = nil, nil
 		return a.applyFolded(ctx, s, b)
 	}
 	var last *change.Tx
@@ -113,13 +113,19 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 	pos := b.to
 	x := a.execution(s, b)
 	if b.part.first {
-		a.big, a.bigTo = Progress{Missing: map[string]int64{}}, b.to
+		a.big, a.bigTo, a.bigSent = Progress{Missing: map[string]int64{}}, b.to, nil
 		if err := x.run(ctx, newFolded(a.cfg.Facility), a.positionCalls(b.from, b.to, b.seen, last), checkPosition); err != nil {
 			return err
 		}
 	}
+	if x.facts != nil {
+		x.facts.sent = a.bigSent
+	}
 	if err := a.partRows(ctx, s, x, b, pos); err != nil {
 		return err
+	}
+	if x.facts != nil {
+		a.bigSent = x.facts.sent
 	}
 	if err := a.keepLacking(ctx, x); err != nil {
 		return err

@@ -26,10 +26,7 @@ func (x *execution) sentBack(w *work, i int, t *Touch, v *verdict, again bool) {
 		}
 	}
 	if v.assert != nil {
-		if x.facts.sent == nil {
-			x.facts.sent = map[sentRow]bool{}
-		}
-		x.facts.sent[at] = len(v.assert.Absent) == 0
+		x.facts.note(at, len(v.assert.Absent) == 0)
 	}
 }
 
@@ -70,10 +67,7 @@ func (x *execution) assertMoved(ctx context.Context, list []*work, seen change.P
 				return err
 			}
 			calls = append(calls, c)
-			if x.facts.sent == nil {
-				x.facts.sent = map[sentRow]bool{}
-			}
-			x.facts.sent[sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.shape.rowKey(row)))}] = true
+			x.facts.note(sentRow{w.shape.target.schema, w.shape.target.name, string(keyID(w.shape.rowKey(row)))}, true)
 		}
 	}
 	_, err := x.pipeline(ctx, calls)

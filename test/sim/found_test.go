@@ -77,23 +77,30 @@ func TestARowMadeWhileARangeIsAppliedIsTheSameOnBothSides(t *testing.T) {
 	count(`SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
 }
 
-// A facility removes a row that is not in the region any more, and as that is applied
-// there, somebody in the region makes one with its key: the removal does not see it,
-// and it is committed first. Both sides must come to the same row all the same, and who
-// makes it again, having seen the removal, keeps it.
-func TestARowMadeWhileItsRemovalIsAppliedIsTheSameOnBothSides(t *testing.T) {
+// A facility removes or patches a row, and as that is applied in the region somebody there
+// makes one with its key: it is not seen, and committed first. Both sides must come to the
+// same row all the same, and who writes it again, having seen that, is followed.
+func TestARowMadeWhileAChangeOfItIsAppliedIsTheSameOnBothSides(t *testing.T) {
 	t.Parallel()
 	l := newLane(t)
-	for _, c := range []struct{ name, before, while string }{
-		{"made", `DELETE FROM memo WHERE id = 1`, `INSERT INTO memo VALUES ('la', 1, 'made meanwhile')`},
-		{"moved", `DELETE FROM memo WHERE id = 1`, `UPDATE memo SET id = 1 WHERE id = 2`},
-		{"replaced", `BEGIN; DELETE FROM memo WHERE id = 1; INSERT INTO memo VALUES ('la', 1, 'made meanwhile')`, `COMMIT`},
+	const remove, replace = `DELETE FROM memo WHERE id = 1`, `BEGIN; DELETE FROM memo WHERE id = 1; INSERT INTO memo VALUES ('la', 1, 'meanwhile', repeat('b', 9000))`
+	for _, c := range []madeMeanwhile{
+		{"made", remove, remove, `INSERT INTO memo VALUES ('la', 1, 'meanwhile')`, "update_deleted", ""},
+		{"moved", remove, remove, `UPDATE memo SET id = 1 WHERE id = 2`, "update_deleted", ""},
+		{"replaced", replace, remove, `COMMIT`, "update_deleted", ""},
+		{"patched", replace, `UPDATE memo SET val = 'patched' WHERE id = 1`, `COMMIT`, "update_origin_differs", "patched b"},
 	} {
-		t.Run(c.name, func(t *testing.T) { madeWhileRemoved(t, l, c.before, c.while) })
+		t.Run(c.name, func(t *testing.T) { c.run(t, l) })
 	}
 }
 
-func madeWhileRemoved(t *testing.T, l *lane, before, while string) {
+type madeMeanwhile struct {
+	name, before string // what the person in the region does before the facility's change is applied
+	here, while  string // that change, and what the person does as it is applied
+	kind, stands string // of the conflict, and what the row is then
+}
+
+func (c madeMeanwhile) run(t *testing.T, l *lane) {
 	ctx, cancel := context.WithTimeout(t.Context(), seedWithin)
 	defer cancel()
 	w, err := newWorld(ctx, t, l, 1, t.TempDir(), slog.New(slog.DiscardHandler), *calm)
@@ -117,26 +124,26 @@ func madeWhileRemoved(t *testing.T, l *lane, before, while string) {
 			}
 		}
 	}
-	count := func(q *pgxpool.Pool, sql string, want int) {
+	want := func(q *pgxpool.Pool, sql, want string) {
 		t.Helper()
-		var n int
+		var got string
 		if err := until(ctx, *calm, func() (bool, error) {
-			err := q.QueryRow(ctx, sql).Scan(&n)
-			return n == want, err
+			err := q.QueryRow(ctx, `SELECT coalesce(string_agg(v, ', ' ORDER BY v), '') FROM (`+sql+`) AS t (v)`).Scan(&got)
+			return got == want, err
 		}); err != nil {
-			t.Fatalf("%s: %d, not %d: %v", sql, n, want, err)
+			t.Fatalf("%s: %q, not %q: %v", sql, got, want, err)
 		}
 	}
 	settle := func() {
 		t.Helper()
 		do(w.region.pool, `INSERT INTO doc VALUES ('la', 1, 'behind it')`)
-		count(la.pool, `SELECT count(*) FROM doc WHERE val = 'behind it'`, 1)
+		want(la.pool, `SELECT val FROM doc`, "behind it")
 		if err := w.settle(ctx); err != nil {
 			t.Fatal(err)
 		}
 		do(w.region.pool, `DELETE FROM doc`)
 	}
-	do(la.pool, `INSERT INTO memo VALUES ('la', 1, 'one'), ('la', 2, 'two')`)
+	do(la.pool, `INSERT INTO memo SELECT 'la', i, 'of old', repeat('a', 9000) FROM generate_series(1, 2) i`)
 	settle()
 	// Whatever removes rows of memo for a facility waits behind its statement.
 	do(w.region.pool, `CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -144,25 +151,26 @@ func madeWhileRemoved(t *testing.T, l *lane, before, while string) {
 			RETURN NULL; END $$`,
 		`CREATE OR REPLACE TRIGGER hold AFTER DELETE ON memo FOR EACH STATEMENT EXECUTE FUNCTION hold()`,
 		`ALTER TABLE memo ENABLE ALWAYS TRIGGER hold`)
-	person, err := w.region.pool.Acquire(ctx)
+	pooled, err := w.region.pool.Acquire(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer person.Release()
+	person := pooled.Hijack() // it must not outlive the test with its lock
+	defer person.Close(context.WithoutCancel(ctx))
 	la.cable.cut()
-	do(person, `SELECT pg_advisory_lock(1)`, before)
-	do(la.pool, `DELETE FROM memo WHERE id = 1`)
+	do(person, `SELECT pg_advisory_lock(1)`, c.before)
+	do(la.pool, c.here)
 	la.cable.restore(-1)
-	count(w.region.pool, `SELECT count(*) FROM pg_locks WHERE NOT granted`, 1)
-	do(person, while, `SELECT pg_advisory_unlock(1)`)
+	want(w.region.pool, `SELECT DISTINCT 'waits' FROM pg_locks WHERE NOT granted AND locktype IN ('advisory', 'transactionid')`, "waits")
+	do(person, c.while, `SELECT pg_advisory_unlock(1)`)
 	settle()
-	count(la.pool, `SELECT count(*) FROM memo WHERE id = 1`, 0)
-	count(w.region.pool, `SELECT count(*) FROM holdfast.conflict WHERE table_name = 'memo' AND kind = 'update_deleted'`, 1)
+	want(la.pool, `SELECT val || ' ' || left(big, 1) FROM memo WHERE id = 1`, c.stands)
+	want(w.region.pool, `SELECT kind FROM holdfast.conflict WHERE table_name = 'memo'`, c.kind)
 
-	do(w.region.pool, `INSERT INTO memo VALUES ('la', 1, 'made anew')`)
+	do(w.region.pool, `INSERT INTO memo VALUES ('la', 1, 'anew') ON CONFLICT (facility_id, id) DO UPDATE SET val = EXCLUDED.val`)
 	settle()
-	count(la.pool, `SELECT count(*) FROM memo WHERE id = 1`, 1)
-	count(w.region.pool, `SELECT count(*) FROM holdfast.conflict`, 1)
+	want(la.pool, `SELECT val FROM memo WHERE id = 1`, "anew")
+	want(w.region.pool, `SELECT kind FROM holdfast.conflict`, c.kind)
 }
 
 // The cloud gives a row another key and does not send its large column, which has
