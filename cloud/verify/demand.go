@@ -112,6 +112,9 @@ func (w *walker) onDemand(ctx context.Context) {
 			f(&r.Tables[i])
 		}
 		err := w.demandTable(ctx, request, request.Tables[i], set)
+		if ctx.Err() != nil {
+			return // leave says so
+		}
 		if w.broken++; errors.Is(err, errGone) && w.broken < brokenMost {
 			set(func(t *v1.VerifyTable) {
 				*t = v1.VerifyTable{Schema: t.Schema, Table: t.Table, State: v1.VerifyWaiting}
@@ -171,7 +174,7 @@ func (w *walker) demandTable(ctx context.Context, r v1.VerifyRun, t v1.VerifyTab
 	mended := int64(0)
 	if r.Repair && !r.DryRun && last.count > 0 {
 		if mended, err = walk.mend(ctx, last, parked); err != nil {
-			return fmt.Errorf("repair %s: %v", walk.id(), err) // not %w: what was repaired would not be told
+			return errors.New("repair " + walk.id() + ": " + err.Error()) // not to go on: what was repaired by then would not be told
 		}
 		if mended == last.count && !last.more {
 			state = v1.VerifyRepaired
