@@ -167,3 +167,21 @@ func TestACorrectionOfAParkedChangeStandsOnBothSides(t *testing.T) {
 		t.Errorf("decided by %s", got)
 	}
 }
+
+// What was sent back by a try that was undone is sent back by the next.
+func TestWhatIsSentBackIsSentAlthoughAnotherRowIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{park: true})
+	r.edge.tx(`INSERT INTO t (id, v, price, big) VALUES (1, 'base', '1', repeat(md5('a'), 300))`)
+	r.rest()
+	r.edge.tx(`ALTER TABLE t ADD CONSTRAINT strict CHECK (v <> 'bad')`)
+	r.edge.tx(`UPDATE t SET v = 'E' WHERE id = 1`)
+	r.region.tx(`DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1, 'la', 'C', '1', repeat(md5('c'), 300)), (9, 'la', 'bad', '1', 'b')`)
+	r.downAll(1000)
+	r.edge.untilLines(waitingSQL, "(t,9,insert,check)")
+	r.edge.tx(`ALTER TABLE t DROP CONSTRAINT strict`)
+	r.noneWait()
+	if got := r.edge.lines(`SELECT v FROM t WHERE id = 1`); fmt.Sprint(got) != "[(E)]" {
+		t.Errorf("the facility has %q", got)
+	}
+}

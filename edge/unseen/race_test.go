@@ -125,7 +125,9 @@ func TestARowThatIsMadeAgainBehindTheLastLookStands(t *testing.T) {
 			_, err := r.edge.pool.Exec(t.Context(), `INSERT INTO t (id, v) VALUES (1, 'E')`)
 			done <- err
 		}()
-		waits := func() bool { return r.edge.lines(`SELECT count(*) FROM pg_locks WHERE NOT granted`)[0] != "(0)" }
+		waits := func() bool {
+			return r.edge.lines(`SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`)[0] != "(0)"
+		}
 		for len(done) == 0 && !waits() {
 			<-time.After(time.Millisecond)
 		}

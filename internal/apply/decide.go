@@ -43,8 +43,6 @@ type verdict struct {
 	fields   []int // columns whose values differ
 	// assert is sent back, so that the other side comes to the same row.
 	assert *change.Change
-	// hold: that the row is gone is sent back; see hold.go.
-	hold bool
 }
 
 type doing uint8
@@ -148,10 +146,7 @@ func decideDeleted(sh *shape, e *entry, t *Touch, policy Policy) verdict {
 	// What the cloud did not send of the row is nowhere any more: then it stays
 	// deleted whatever the policy is.
 	v := verdict{kind: UpdateDeleted, decision: DecidedEdge}
-	switch {
-	case len(e.absent) == 0:
-		v.hold = t.Unsure || e.made()
-	case t.Unsure:
+	if t.Unsure || e.made() {
 		v.assert = &change.Change{Op: change.Delete, Key: e.key(sh)}
 	}
 	return v

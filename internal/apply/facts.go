@@ -48,6 +48,8 @@ type facts struct {
 	// sent are the rows that the open transaction sends back; true for those of
 	// which it sends all columns.
 	sent map[sentRow]bool
+	// noted is what sent was before each of the notes, oldest first.
+	noted []sentNote
 }
 
 type sentRow struct{ schema, name, key string }
@@ -57,7 +59,26 @@ func (f *facts) note(r sentRow, whole bool) {
 	if f.sent == nil {
 		f.sent = map[sentRow]bool{}
 	}
+	was, sent := f.sent[r]
+	f.noted = append(f.noted, sentNote{r, sent, was})
 	f.sent[r] = whole
+}
+
+type sentNote struct {
+	row         sentRow
+	sent, whole bool
+}
+
+// forget takes back all notes but the first n.
+func (f *facts) forget(n int) {
+	for _, was := range slices.Backward(f.noted[n:]) {
+		if was.sent {
+			f.sent[was.row] = was.whole
+		} else {
+			delete(f.sent, was.row)
+		}
+	}
+	f.noted = f.noted[:n]
 }
 
 // work is one operation on a table: what the cloud did to each of some rows.
@@ -79,7 +100,7 @@ type work struct {
 	bornKeys   []int
 	updates    []*opCall
 	elsewhere  []change.Row // keys that rows got here, to be sent again
-	held       []int        // entries of which is sent back that there is no such row
+	gonePlaces []int        // of entries of which is sent back that there is no such row
 }
 
 // runFacts applies the tables' operations. seen is the least that the cloud had
@@ -373,9 +394,6 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				v.ofEcho(t)
 			}
 			w.add(i, &v)
-			if v.hold {
-				w.held = append(w.held, i)
-			}
 			if t != nil {
 				w.elsewhere = append(w.elsewhere, t.Moved...)
 			}
@@ -396,6 +414,9 @@ func (x *execution) write(ctx context.Context, list []*work, seen change.Positio
 				conflicts = append(conflicts, conflict{w.shape, &v, policy, w.keys[i], &w.entries[i], w.local[i], by, echo && !corrected})
 			}
 			if x.sentBack(w, i, t, &v, again); v.assert != nil {
+				if v.assert.Op == change.Delete && w.local[i] == nil {
+					w.gonePlaces = append(w.gonePlaces, i)
+				}
 				c, err := assertCall(w.shape, v.assert)
 				if err != nil {
 					return err

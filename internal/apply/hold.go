@@ -2,66 +2,75 @@ package apply
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
 
-// hold sends back that rows are gone which the cloud has and nobody here. There is
-// nothing to lock: whoever makes such a row here and commits before this transaction
-// would have it removed there. So the cloud's row is made here and removed, which keeps
-// others from making one until the commit, and confirm asks whether they did before.
+// hold keeps others from making the rows of which is sent back that they are gone, where
+// there is none to be locked: whoever made one and committed before this transaction
+// would have it removed there. So the cloud's row is made here and removed, until the
+// commit; triggers that fire for what is applied see that. And confirm asks whether
+// anybody has been faster.
 //
-// Where the database here refuses the cloud's rows nothing is sent back: then a row that
-// the cloud made just as its removal was applied there stays there until it is compared.
+// A row that the database refuses, or of which not all is known, cannot be held. Whoever
+// makes it between confirm's question and the commit is not met.
 func (x *execution) hold(ctx context.Context, list []*work) error {
 	for _, w := range list {
-		if len(w.held) == 0 {
-			continue
-		}
-		held, err := x.holdKeys(ctx, w)
-		if err != nil {
-			return err
-		}
-		if !held {
-			continue
-		}
-		var calls []call
-		for _, i := range w.held {
-			c, err := assertCall(w.shape, &change.Change{Op: change.Delete, Key: w.keys[i]})
-			if err != nil {
-				return err
+		var whole []int
+		for _, i := range w.gonePlaces {
+			if e := &w.entries[i]; e.state != rowGone && len(e.absent) == 0 {
+				whole = append(whole, i)
 			}
-			calls = append(calls, c)
-			x.facts.note(w.sentRow(i), true)
-			w.bornKeys = append(w.bornKeys, i)
 		}
-		if _, err := x.pipeline(ctx, calls); err != nil {
+		w.bornKeys = append(w.bornKeys, w.gonePlaces...)
+		if err := x.holdRows(ctx, w, whole); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// holdKeys makes the rows and removes them; false where they are refused.
-func (x *execution) holdKeys(ctx context.Context, w *work) (bool, error) {
-	rows, keys := make([]change.Row, len(w.held)), make([]change.Row, len(w.held))
-	for n, i := range w.held {
+// holdRows makes the rows and removes them, one by one where one is refused.
+func (x *execution) holdRows(ctx context.Context, w *work, places []int) error {
+	if len(places) == 0 {
+		return nil
+	}
+	rows, keys := make([]change.Row, len(places)), make([]change.Row, len(places))
+	for n, i := range places {
 		rows[n], keys[n] = w.entries[i].row, w.keys[i]
 	}
-	s := x.session
-	if err := s.exec(ctx, "SAVEPOINT hold"); err != nil {
-		return false, err
+	p, err := x.savepoint(ctx, "hold")
+	if err != nil {
+		return err
 	}
-	calls := []call{w.shape.insertCall(conflictSkips, rows, callNew), w.shape.deleteCall(keys, x.facility)}
-	counts, err := x.pipeline(ctx, calls)
-	if err == nil {
-		err = x.check(ctx, calls, counts)
+	counts, err := x.pipeline(ctx, []call{w.shape.insertCall(conflictSkips, rows, callOther), w.shape.deleteCall(keys, x.facility)})
+	if err == nil && counts[0] == int64(len(rows)) && counts[1] == counts[0] {
+		return p.release(ctx)
 	}
-	switch {
-	case err == nil:
-		return true, s.exec(ctx, "RELEASE hold")
-	case gone(ctx) || !refused(err):
-		return false, err
+	if err != nil && (gone(ctx) || !refused(err)) {
+		return err
 	}
-	return false, s.undo(ctx, "hold")
+	if err := p.undo(ctx); err != nil {
+		return err
+	}
+	if err == nil && counts[0] < int64(len(rows)) {
+		// Somebody has made one; but the key may also be that of a row of another facility.
+		there, _, err := x.lockRows(ctx, w.shape, keys)
+		if err != nil {
+			return err
+		}
+		if len(there) > 0 {
+			return fmt.Errorf("%w: %s", errRaced, w.shape.name)
+		}
+	}
+	if len(places) == 1 {
+		return nil
+	}
+	for _, i := range places {
+		if err := x.holdRows(ctx, w, []int{i}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -67,10 +67,10 @@ func (a *Applier) rowsOrParked(ctx context.Context, x *execution, b *batch, d *d
 
 // apply applies the transaction's changes, and parks what must wait in d.
 func (r *rowRun) apply(ctx context.Context, d *draft) error {
-	x, changes := r.x, r.tx.Changes
+	changes := r.tx.Changes
 	for at := 0; at < len(changes); at += parkChunk {
 		to := min(at+parkChunk, len(changes))
-		before, lacking := d.fork(), len(x.lacking)
+		before := d.fork()
 		refusedAt, err := r.try(ctx, at, to, false)
 		if err != nil {
 			return err
@@ -79,7 +79,6 @@ func (r *rowRun) apply(ctx context.Context, d *draft) error {
 			continue
 		}
 		*d = *before
-		x.lacking = x.lacking[:lacking]
 		if _, err := r.try(ctx, at, to, true); err != nil {
 			return err
 		}
@@ -106,10 +105,10 @@ func (r *rowRun) at(n int) parkedAt { return parkedAt{tx: r.tx, src: r.src, epoc
 // each. With one, it undoes all of them when the target refuses one and
 // returns which; with one each, it parks those that are refused.
 func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int, err error) {
-	s := r.x.session
+	var all *savepoint
 	if !each {
-		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-			return -1, fmt.Errorf("begin a row: %w", err)
+		if all, err = r.x.savepoint(ctx, "park"); err != nil {
+			return -1, err
 		}
 	}
 	for i := at; i < to; i++ {
@@ -130,7 +129,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 		}
 		if v == fateAlone {
 			if !each {
-				return at, s.undo(ctx, "park") // one by one from here
+				return at, all.undo(ctx) // one by one from here
 			}
 			if err := r.whole(ctx, tab, c, i); err != nil {
 				return -1, err
@@ -145,7 +144,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 			continue
 		}
 		if !each {
-			return i, s.undo(ctx, "park")
+			return i, all.undo(ctx)
 		}
 		if c.Op == change.Range {
 			err = r.whole(ctx, tab, c, i)
@@ -157,9 +156,7 @@ func (r *rowRun) try(ctx context.Context, at, to int, each bool) (refusedAt int,
 		}
 	}
 	if !each {
-		if err := s.exec(ctx, "RELEASE park"); err != nil {
-			return -1, fmt.Errorf("end a row: %w", err)
-		}
+		return -1, all.release(ctx)
 	}
 	return -1, nil
 }

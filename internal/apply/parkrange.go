@@ -72,16 +72,17 @@ func (r *rowRun) fitting(ctx context.Context, tab *sifted, c *change.Change, n i
 // rangeRows applies the range's rows at the given places one by one, after the
 // rows that are not in the range.
 func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, fit []int, n int) error {
-	sh, s := tab.shape, r.x.session
-	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-		return fmt.Errorf("begin a range: %w", err)
+	sh := tab.shape
+	p, err := r.x.savepoint(ctx, "park")
+	if err != nil {
+		return err
 	}
 	whole := sh.trim(c).Range
 	rows := &change.KeyRange{After: whole.After, UpTo: whole.UpTo, Partial: whole.Partial}
 	for _, i := range fit {
 		rows.Rows = append(rows.Rows, c.Range.Rows[i])
 	}
-	err := r.x.unblock(ctx, sh, rows)
+	err = r.x.unblock(ctx, sh, rows)
 	if err == nil && r.authoritative(sh, whole) {
 		calls := r.x.searchFor(nil, sh.schemas)
 		_, err = r.x.pipeline(ctx, append(calls, r.x.rangeCalls(nil, sh, whole)[0])) // without its rows
@@ -93,12 +94,12 @@ func (r *rowRun) rangeRows(ctx context.Context, tab *sifted, c *change.Change, f
 		if !ok || gone(ctx) {
 			return err
 		}
-		if err := s.undo(ctx, "park"); err != nil {
+		if err := p.undo(ctx); err != nil {
 			return err
 		}
 		r.sift.d.passOver(tab, why) // the next time that it is sent will mend it
-	} else if err := s.exec(ctx, "RELEASE park"); err != nil {
-		return fmt.Errorf("end a range: %w", err)
+	} else if err := p.release(ctx); err != nil {
+		return err
 	}
 	for _, i := range fit {
 		one := &change.Change{Op: change.Insert, Row: c.Range.Rows[i]}
@@ -159,23 +160,23 @@ func (r *rowRun) replace(ctx context.Context, tab *sifted, c *change.Change) err
 		return r.replaceBy(ctx, tab, fmt.Sprintf(coveredSQL, "true", "true"), args)
 	}
 	if r.authoritative(tab.shape, c.Range) || r.x.sweeps(tab.shape) {
-		s := r.x.session
-		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-			return fmt.Errorf("begin to replace: %w", err)
+		p, err := r.x.savepoint(ctx, "park")
+		if err != nil {
+			return err
 		}
 		if _, err := r.x.pipeline(ctx, r.x.searchFor(nil, tab.shape.schemas)); err != nil {
 			return err
 		}
 		sql, more := coveredRangeSQL(tab.shape, tab.shape.trim(c).Range)
-		err := r.replaceBy(ctx, tab, sql, append(args, more...))
+		err = r.replaceBy(ctx, tab, sql, append(args, more...))
 		if err == nil {
-			return s.exec(ctx, "RELEASE park")
+			return p.release(ctx)
 		}
 		if _, ok := causeOf(err, tab.id, r.a.cfg.Direction); !ok || gone(ctx) {
 			return err
 		}
 		// The key of something that waits is not of the column's type.
-		if err := s.undo(ctx, "park"); err != nil {
+		if err := p.undo(ctx); err != nil {
 			return err
 		}
 	}
@@ -304,22 +305,22 @@ func (a *Applier) partOrParked(ctx context.Context, s *session, x *execution, b 
 		return err
 	}
 	if err == nil {
-		if err := s.exec(ctx, "SAVEPOINT part"); err != nil {
-			return fmt.Errorf("begin a part: %w", err)
+		p, err := x.savepoint(ctx, "part")
+		if err != nil {
+			return err
 		}
 		err = x.run(ctx, b.fold, d.calls(a.cfg.Facility, a.cfg.Direction, b.to), nil)
 		if err == nil {
-			return s.exec(ctx, "RELEASE part")
+			return p.release(ctx)
 		}
 		if gone(ctx) || !refused(err) {
 			return err
 		}
-		if err := s.undo(ctx, "part"); err != nil {
+		if err := p.undo(ctx); err != nil {
 			return err
 		}
 	}
 	*d = *before
-	x.lacking = nil
 	x.careful = alwaysCareful
 	if err := a.rowsOrParked(ctx, x, b, d); err != nil {
 		if refused(err) && !gone(ctx) {

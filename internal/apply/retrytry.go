@@ -306,20 +306,18 @@ func (t *trial) apply(ctx context.Context, rows []*waiting, later ...*waiting) (
 			list[i].but(tab.shape.rowsOf(w.row.change))
 		}
 	}
-	s, lacking := t.x.session, len(t.x.lacking)
-	if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-		return nil, fmt.Errorf("begin a row: %w", err)
+	p, err := t.x.savepoint(ctx, "park")
+	if err != nil {
+		return nil, err
 	}
-	err := t.run(ctx, list)
-	if err == nil {
-		return nil, s.exec(ctx, "RELEASE park")
+	if err = t.run(ctx, list); err == nil {
+		return nil, p.release(ctx)
 	}
 	c, ok := causeOf(err, rows[0].table, t.a.cfg.Direction)
 	if !ok || gone(ctx) {
 		return nil, err
 	}
-	t.x.lacking = t.x.lacking[:lacking]
-	return &c, s.undo(ctx, "park")
+	return &c, p.undo(ctx)
 }
 
 // run applies changes, and says to the other side what came of them.

@@ -3,7 +3,6 @@ package apply
 import (
 	"bytes"
 	"context"
-	"fmt"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -150,6 +149,7 @@ func (a *Applier) applyPart(ctx context.Context, s *session, b *batch) error {
 		}
 		return err
 	}
+	a.bigSent = nil
 	p := a.big
 	p.Position = b.to
 	if a.bigDraft != nil {
@@ -176,25 +176,19 @@ func (a *Applier) partRows(ctx context.Context, s *session, x *execution, b *bat
 		}
 		b.fold = fold
 	}
-	if err := s.exec(ctx, "SAVEPOINT part"); err != nil {
-		return fmt.Errorf("begin a part: %w", err)
+	p, err := x.savepoint(ctx, "part")
+	if err != nil {
+		return err
 	}
-	err := x.run(ctx, b.fold, nil, nil)
-	if err == nil {
-		return s.exec(ctx, "RELEASE part")
+	if err = x.run(ctx, b.fold, nil, nil); err == nil {
+		return p.release(ctx)
 	}
 	if gone(ctx) || !refused(err) {
 		return err
 	}
-	if err := s.exec(ctx, "ROLLBACK TO part"); err != nil {
-		return fmt.Errorf("undo a part: %w", err)
+	if err := p.undo(ctx); err != nil {
+		return err
 	}
-	if s.stmts.dirty {
-		if err := s.forget(ctx); err != nil {
-			return fmt.Errorf("undo a part: %w", err)
-		}
-	}
-	x.lacking = nil
 	x.careful = alwaysCareful
 	for _, t := range b.txs {
 		if err := a.changesOneByOne(ctx, x, t, change.Position{Epoch: pos.Epoch, Seq: t.tx.Seq}); err != nil {

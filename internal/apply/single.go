@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -25,29 +24,33 @@ func (x *execution) direction() Direction {
 }
 
 // applyOne applies one change. It returns why the target refuses it, and has
-// then undone what it did of it if it made a savepoint.
-func (x *execution) applyOne(ctx context.Context, c single, savepoint bool) (*cause, error) {
-	s := x.session
-	lacking := len(x.lacking)
-	if savepoint {
-		if err := s.exec(ctx, "SAVEPOINT park"); err != nil {
-			return nil, fmt.Errorf("begin a row: %w", err)
-		}
+// then undone what it did of it if it did it behind a savepoint.
+func (x *execution) applyOne(ctx context.Context, c single, behind bool) (*cause, error) {
+	if !behind {
+		return x.refusal(ctx, c, x.applyChange(ctx, c))
 	}
-	err := x.applyChange(ctx, c)
-	if err == nil {
-		if savepoint {
-			err = s.exec(ctx, "RELEASE park")
-		}
+	p, err := x.savepoint(ctx, "park")
+	if err != nil {
 		return nil, err
+	}
+	why, err := x.refusal(ctx, c, x.applyChange(ctx, c))
+	switch {
+	case err != nil:
+		return nil, err
+	case why != nil:
+		return why, p.undo(ctx)
+	}
+	return nil, p.release(ctx)
+}
+
+// refusal tells why the target refuses a change from other errors.
+func (x *execution) refusal(ctx context.Context, c single, err error) (*cause, error) {
+	if err == nil {
+		return nil, nil
 	}
 	why, ok := causeOf(err, c.shape.name, x.direction())
 	if !ok || gone(ctx) {
 		return nil, err
-	}
-	x.lacking = x.lacking[:lacking]
-	if savepoint {
-		return &why, s.undo(ctx, "park")
 	}
 	return &why, nil
 }
@@ -72,17 +75,4 @@ func (x *execution) applyChange(ctx context.Context, one single) error {
 		}
 	}
 	return x.run(ctx, f, nil, nil)
-}
-
-// undo goes back to the savepoint and ends it, after a statement may have failed.
-func (s *session) undo(ctx context.Context, savepoint string) error {
-	if err := s.exec(ctx, "ROLLBACK TO "+savepoint+"; RELEASE "+savepoint); err != nil {
-		return fmt.Errorf("undo a row: %w", err)
-	}
-	if s.stmts.dirty {
-		if err := s.forget(ctx); err != nil {
-			return fmt.Errorf("undo a row: %w", err)
-		}
-	}
-	return nil
 }
