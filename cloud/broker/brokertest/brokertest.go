@@ -60,7 +60,9 @@ func NewCA(t testing.TB) *CA {
 		t.Fatal(err)
 	}
 	ca := &CA{t: t, dir: t.TempDir(), cert: cert, key: key, serial: 1}
-	writePEM(t, ca.File(), "CERTIFICATE", der)
+	if err := os.WriteFile(ca.File(), encode("CERTIFICATE", der), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	return ca
 }
 
@@ -75,6 +77,18 @@ func (ca *CA) Issue(name string) (certFile, keyFile string, serial *big.Int) {
 }
 
 func (ca *CA) issue(name, certFile, keyFile string, until time.Time) (serial *big.Int) {
+	ca.t.Helper()
+	cert, key, serial := ca.sign(name, until)
+	for file, content := range map[string][]byte{certFile: cert, keyFile: key} {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			ca.t.Fatal(err)
+		}
+	}
+	return serial
+}
+
+// sign makes a certificate and its key, as PEM.
+func (ca *CA) sign(name string, until time.Time) (cert, keyPEM []byte, serial *big.Int) {
 	ca.t.Helper()
 	ca.mu.Lock()
 	ca.serial++
@@ -95,16 +109,14 @@ func (ca *CA) issue(name, certFile, keyFile string, until time.Time) (serial *bi
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	writePEM(ca.t, certFile, "CERTIFICATE", der)
-	writePEM(ca.t, keyFile, "EC PRIVATE KEY", keyDER)
-	return serial
+	return encode("CERTIFICATE", der), encode("EC PRIVATE KEY", keyDER), serial
 }
 
 // ClientTLS is what a client with that name connects with.
 func (ca *CA) ClientTLS(name string) (conf *tls.Config, serial *big.Int) {
 	ca.t.Helper()
-	certFile, keyFile, serial := ca.Issue(name)
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	certPEM, keyPEM, serial := ca.sign(name, time.Now().Add(24*time.Hour)) // no files: others ask for the same name
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		ca.t.Fatal(err)
 	}
@@ -140,11 +152,8 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func writePEM(t testing.TB, file, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+func encode(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
 // FreeAddr is a loopback address that no other test uses.
