@@ -101,6 +101,7 @@ type work struct {
 	updates    []*opCall
 	elsewhere  []change.Row // keys that rows got here, to be sent again
 	gonePlaces []int        // of entries of which is sent back that there is no such row
+	unheld     int          // of these, found to be
 }
 
 // runFacts applies the tables' operations. seen is the least that the cloud had

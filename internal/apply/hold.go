@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/agogsaas/holdfast/internal/change"
 )
@@ -31,9 +30,13 @@ func (x *execution) hold(ctx context.Context, list []*work) error {
 	return nil
 }
 
-// holdRows makes the rows and removes them, one by one where one is refused.
+// maxUnheld is how many rows of one operation are found out that cannot be held. Where
+// there are more the rest is not tried: rows are locked meanwhile.
+const maxUnheld = 32
+
+// holdRows makes the rows and removes them, by halves where one cannot be made.
 func (x *execution) holdRows(ctx context.Context, w *work, places []int) error {
-	if len(places) == 0 {
+	if len(places) == 0 || w.unheld >= maxUnheld {
 		return nil
 	}
 	rows, keys := make([]change.Row, len(places)), make([]change.Row, len(places))
@@ -54,23 +57,13 @@ func (x *execution) holdRows(ctx context.Context, w *work, places []int) error {
 	if err := p.undo(ctx); err != nil {
 		return err
 	}
-	if err == nil && counts[0] < int64(len(rows)) {
-		// Somebody has made one; but the key may also be that of a row of another facility.
-		there, _, err := x.lockRows(ctx, w.shape, keys)
-		if err != nil {
-			return err
-		}
-		if len(there) > 0 {
-			return fmt.Errorf("%w: %s", errRaced, w.shape.name)
-		}
-	}
 	if len(places) == 1 {
+		w.unheld++ // if somebody has made it, confirm is told
 		return nil
 	}
-	for _, i := range places {
-		if err := x.holdRows(ctx, w, []int{i}); err != nil {
-			return err
-		}
+	half := len(places) / 2
+	if err := x.holdRows(ctx, w, places[:half]); err != nil {
+		return err
 	}
-	return nil
+	return x.holdRows(ctx, w, places[half:])
 }
