@@ -94,10 +94,9 @@ func TestWhatIsNotCapturedYetOfATableStandsAgainstTheRegionsRows(t *testing.T) {
 	})
 }
 
-// Who has a parked change tried again has mended its table, perhaps: it is not found
-// out only when the tables are looked at anyway.
-func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
-	t.Parallel()
+// parkedRig is one with a parked change of the table n, which is not read any more.
+func parkedRig(t *testing.T) *tableRig {
+	t.Helper()
 	r := newTableRig(t)
 	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'was')`)
 	r.sync("t", "n")
@@ -105,6 +104,14 @@ func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
 	r.refuse(`ALTER TABLE n REPLICA IDENTITY NOTHING`)
 	r.send("n", update(1, "late"))
 	r.until("the change is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	return r
+}
+
+// Who has a parked change tried again has mended its table, perhaps: it is not found
+// out only when the tables are looked at anyway.
+func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := parkedRig(t)
 	r.db.Exec(t, `CREATE TABLE m (LIKE n INCLUDING ALL); INSERT INTO m SELECT id, facility, 'new' FROM n; DROP TABLE n; ALTER TABLE m RENAME TO n`)
 	var reads sync.WaitGroup // so that the link answers for as long as it takes
 	reads.Go(func() {
@@ -129,13 +136,7 @@ func TestATableThatWasMendedIsFoundOutWhenSomethingIsTriedAgain(t *testing.T) {
 // box says with its answer when it had tried it last.
 func TestTheAnswerToADecisionSaysWhenTheChangeWasTriedLast(t *testing.T) {
 	t.Parallel()
-	r := newTableRig(t)
-	r.db.Exec(t, `INSERT INTO n VALUES (1, 'la', 'was')`)
-	r.sync("t", "n")
-	r.until("the table is not read", func() bool { return r.state("n") == proto.TableStreaming })
-	r.refuse(`ALTER TABLE n REPLICA IDENTITY NOTHING`)
-	r.send("n", update(1, "late"))
-	r.until("the change is not parked", func() bool { return r.applied() && r.u.Down.State().Parked > 0 })
+	r := parkedRig(t)
 	tried := func(sql string) (at int64) {
 		t.Helper()
 		if err := r.db.Pool(t).QueryRow(t.Context(), sql+` RETURNING (extract(epoch FROM tried_at) * 1000000)::bigint`).Scan(&at); err != nil {
