@@ -16,8 +16,8 @@ import (
 //     through constraints; where those are in the way, rows.go takes over;
 //   - a column that a later change did not send keeps what an earlier one sent;
 //   - what cannot be merged into single rows (a rename of a row that is not
-//     here, a key range, another shape of the table) ends the set and begins
-//     a new one behind it.
+//     here, some columns of a row that was removed, a key range, another shape of
+//     the table) ends the set and begins a new one behind it.
 
 // folded is what one target transaction is to do.
 type folded struct {
@@ -77,7 +77,7 @@ type entry struct {
 	// born: the first thing that happened to the key was an insert, so that
 	// the target most likely has no such row.
 	born bool
-	// fresh: the row was deleted and inserted again.
+	// fresh: the row was deleted, and made again.
 	fresh bool
 	// moved: the row had another key.
 	moved bool
@@ -230,6 +230,11 @@ func (t *tableOps) current(sh *shape) *set {
 		t.ops[n-1].set.src = t.source
 		return t.ops[n-1].set
 	}
+	return t.next(sh)
+}
+
+// next begins another set behind the operations.
+func (t *tableOps) next(sh *shape) *set {
 	n := int(sh.lastSize.Load())
 	s := &set{entries: make([]entry, 0, n), src: t.source}
 	if len(sh.key) > 0 {
@@ -295,7 +300,16 @@ func (t *tableOps) update(sh *shape, c *change.Change) {
 			return
 		}
 	}
-	t.current(sh).patch(sh.rowID(row), row, absent, owned)
+	id := sh.rowID(row)
+	s := t.current(sh)
+	if e, hash := s.find(id); e != nil && e.state == rowGone && len(absent) > 0 {
+		// Another facility's row that is this one's now has taken the key of one that
+		// was removed. Behind the removal the target finds that it lacks the row, and
+		// asks for it.
+		t.next(sh).push(hash, entry{state: rowPatch, fresh: true, row: row, absent: absent, owned: owned, id: id})
+		return
+	}
+	s.patch(id, row, absent, owned)
 }
 
 // restoreKey returns the row with the key columns that were not sent taken
@@ -314,6 +328,7 @@ func (sh *shape) restoreKey(c *change.Change) (row change.Row, absent []int, own
 	return row, absent, true
 }
 
+// patch sets the columns that were sent. Of a row that is gone that must be all.
 func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
 	e, hash := s.find(id)
 	if e == nil {
@@ -322,10 +337,8 @@ func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
 	}
 	e.src = s.src
 	switch {
-	case e.state == rowGone && len(absent) == 0:
-		*e = entry{src: s.src, state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
 	case e.state == rowGone:
-		// The row is not there to be patched; it stays gone.
+		*e = entry{src: s.src, state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
 	case len(absent) == 0:
 		e.row, e.absent, e.owned = row, nil, owned
 	default:

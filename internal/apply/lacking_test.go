@@ -179,3 +179,25 @@ func TestAClockThatWasPutBackHoldsNoTableUp(t *testing.T) {
 		t.Error("the table is not asked for")
 	}
 }
+
+// A row of another facility becomes this one's, and takes the key of a row that was
+// removed just before; its large value is not sent. The removed row must not stay,
+// and the one that came must not be forgotten.
+func TestARowThatTakesTheKeyOfARemovedOneIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, d := range []Direction{Up, Down} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			db, st, s, heals := newLacking(t, d, never)
+			pushOne(st, s, ins(0, 1, "la", "a", "x"), ins(0, 2, "la", "b", "y"))
+			pushOne(st, s, del(0, 1), partial(0, 3, 1, "la", "came", nil), partial(0, 3, 1, "la", "changed", nil), partial(0, 3, 2, "la", "c", nil))
+			wantLines(t, db, "SELECT id, name, notes FROM orders", "(2,c,y)")
+			if got := <-heals; got != "la public.orders" {
+				t.Errorf("asked for %s", got)
+			}
+			// A row that is there again does not lack anything.
+			pushOne(st, s, del(0, 2), partial(0, 3, 2, "la", "came", nil), upd(0, 2, "la", "whole", "z"), partial(0, 3, 2, "la", "d", nil))
+			wantLines(t, db, "SELECT id, name, notes FROM orders", "(2,d,z)")
+		})
+	}
+}
