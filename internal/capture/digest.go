@@ -1,10 +1,12 @@
 package capture
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,11 +147,13 @@ func (s *shape) digest(ctx context.Context, tx pgx.Tx, q Question) (*change.Dige
 			return nil, fmt.Errorf("a bound with %d values for %d key columns", len(bound), len(s.key))
 		}
 	}
-	params := make([][]byte, 0, 2*len(s.key))
-	params = append(append(params, q.After...), q.UpTo...)
+	if err := s.fix(ctx, tx, q); err != nil {
+		return nil, err
+	}
+	sql, params := s.hashQuery(q)
 	formats := make([]int16, len(s.key)+1)
 	formats[len(s.key)] = 1 // the hash
-	rows, done, err := readFor(ctx, tx, questionTime, s.hashQuery(q), params, formats)
+	rows, done, err := readFor(ctx, tx, questionTime, sql, params, formats)
 	if err != nil {
 		return nil, err
 	}
@@ -196,9 +200,42 @@ func readFor(ctx context.Context, tx pgx.Tx, limit time.Duration, sql string, pa
 	return rows, done, nil
 }
 
+// fix makes the first column of the primary key's index the fixed one if all rows
+// have the same value in it, and the question's bounds too. So it is with the
+// facility's column at a box. PostgreSQL goes on behind an upper bound of several
+// columns for as long as the first of them is the same, which would be to the
+// table's end, each time that a few rows are asked for.
+func (s *shape) fix(ctx context.Context, tx pgx.Tx, q Question) error {
+	if len(s.key) == 1 {
+		return nil
+	}
+	c, table := s.columns[s.lead], pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize()
+	// Unnamed, as the column may be of another type the next time.
+	r := tx.Conn().PgConn().ExecParams(ctx, "SELECT (SELECT t."+c+"::text FROM "+table+" AS t ORDER BY t."+c+" LIMIT 1), (SELECT t."+c+"::text FROM "+table+" AS t ORDER BY t."+c+` DESC LIMIT 1)
+		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
+			WHERE a.attrelid = $1::oid AND a.attname = $2::text AND NOT o.collisdeterministic)`,
+		[][]byte{[]byte(strconv.FormatUint(uint64(s.oid), 10)), []byte(s.table.Columns[s.lead].Name)}, nil, nil, nil).Read()
+	if r.Err != nil {
+		return fmt.Errorf("read the first and the last value of %s: %w", c, r.Err)
+	}
+	// Values that are equal without being the same have an order of their own on the way.
+	if len(r.Rows) == 0 || r.Rows[0][0] == nil || !bytes.Equal(r.Rows[0][0], r.Rows[0][1]) {
+		return nil
+	}
+	value := r.Rows[0][0]
+	at := slices.Index(s.key, s.lead)
+	for _, bound := range []change.Row{q.After, q.UpTo} {
+		if bound != nil && !bytes.Equal(bound[at], value) {
+			return nil
+		}
+	}
+	s.fixed, s.fixedValue = s.lead, value
+	return nil
+}
+
 // hashQuery reads keys and hashes, in the order of the keys, as they are
 // compared on the way.
-func (s *shape) hashQuery(q Question) string {
+func (s *shape) hashQuery(q Question) (sql string, params [][]byte) {
 	columns := make([]schema.HashColumn, len(s.table.Columns))
 	for i := range columns {
 		columns[i].Name = s.table.Columns[i].Name
@@ -206,33 +243,42 @@ func (s *shape) hashQuery(q Question) string {
 	var keys, left, where []string
 	for _, k := range s.key {
 		keys = append(keys, "t."+s.columns[k])
-		left = append(left, s.order("t."+s.columns[k], k))
+		if k != s.fixed {
+			left = append(left, s.order("t."+s.columns[k], k))
+		}
 	}
-	next := 1
-	bound := func(cmp string) {
-		right := make([]string, len(s.key))
+	given := func(value []byte, k int) string {
+		params = append(params, value)
+		if s.enums[k] { // a label may be gone
+			return fmt.Sprintf("$%d::text", len(params))
+		}
+		return fmt.Sprintf("$%d::text::%s", len(params), s.types[k])
+	}
+	bound := func(cmp string, key change.Row) {
+		var right []string
 		for i, k := range s.key {
-			right[i] = fmt.Sprintf("$%d::text", next)
-			if !s.enums[k] { // a label may be gone
-				right[i] += "::" + s.types[k]
+			if k != s.fixed {
+				right = append(right, s.order(given(key[i], k), k))
 			}
-			right[i] = s.order(right[i], k)
-			next++
 		}
 		where = append(where, "ROW("+strings.Join(left, ", ")+") "+cmp+" ROW("+strings.Join(right, ", ")+")")
 	}
 	if q.After != nil {
-		bound(">")
+		bound(">", q.After)
 	}
 	if q.UpTo != nil {
-		bound("<=")
+		bound("<=", q.UpTo)
 	}
-	sql := "SELECT " + strings.Join(keys, ", ") + ", " + schema.RowHash(columns) + " FROM " +
+	if s.fixed >= 0 {
+		params = append(params, s.fixedValue)
+		where = append(where, fmt.Sprintf("t.%s = $%d::text::%s", s.columns[s.fixed], len(params), s.types[s.fixed]))
+	}
+	sql = "SELECT " + strings.Join(keys, ", ") + ", " + schema.RowHash(columns) + " FROM " +
 		pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize() + " AS t"
 	if len(where) > 0 {
 		sql += " WHERE " + strings.Join(where, " AND ")
 	}
-	return sql + " ORDER BY " + strings.Join(left, ", ") + " LIMIT " + strconv.Itoa(q.Rows)
+	return sql + " ORDER BY " + strings.Join(left, ", ") + " LIMIT " + strconv.Itoa(q.Rows), params
 }
 
 // row returns the row of a key, nil where there is none.

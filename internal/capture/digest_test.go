@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -175,4 +176,70 @@ func TestMendedRowsAreUpdatesAndDeletes(t *testing.T) {
 	if want := []change.Op{change.Update, change.Update, change.Delete, change.Digest, change.Insert}; !slices.Equal(ops, want) {
 		t.Errorf("got %v, want %v", ops, want)
 	}
+}
+
+// A box's rows have its facility in front of their key. What a question about a few of
+// them reads must not grow with the table, and must be those rows, whatever the order
+// of the column is.
+func TestAQuestionAboutAFewRowsReadsAFewPages(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	conn := db.Conn(t)
+	for _, facility := range []string{`text COLLATE "C"`, `text COLLATE "en-x-icu"`, "int"} {
+		db.Exec(t, `DROP TABLE IF EXISTS box; CREATE TABLE box (facility `+facility+` NOT NULL, id int, v text, PRIMARY KEY (facility, id));
+			INSERT INTO box SELECT '7', i, 'part ' || i FROM generate_series(1, 30000) i; ANALYZE box`)
+		table := Table{Schema: "public", Name: "box"}
+		key := func(id string) change.Row { return change.Row{[]byte("7"), []byte(id)} }
+		for _, q := range []Question{
+			{After: key("100"), UpTo: key("150"), Rows: 1000, List: true},
+			{UpTo: key("50"), Rows: 1000, List: true},
+			{After: key("100"), Rows: 50, List: true},
+			{After: key("29950"), UpTo: key("40000"), Rows: 1000, List: true},
+		} {
+			if d := measured(t, conn, table, q); len(d.Keys) != 50 {
+				t.Errorf("%s: %d rows of 50 from %s to %s", facility, len(d.Keys), q.After, q.UpTo)
+			}
+			if pages := pagesRead(t, conn, table, q); pages > 20 {
+				t.Errorf("%s: %d pages for 50 rows from %s to %s", facility, pages, q.After, q.UpTo)
+			}
+		}
+		// Rows of somebody else end that, and are compared like any other.
+		db.Exec(t, `INSERT INTO box VALUES ('6', 1, 'theirs'), ('8', 120, 'theirs')`)
+		if d := measured(t, conn, table, Question{After: key("29950"), Rows: 1000, List: true}); len(d.Keys) != 51 {
+			t.Errorf("%s: %d rows of 51 with somebody else's", facility, len(d.Keys))
+		}
+		if d := measured(t, conn, table, Question{UpTo: key("50"), Rows: 1000, List: true}); len(d.Keys) != 51 {
+			t.Errorf("%s: %d rows of 51 with somebody else's", facility, len(d.Keys))
+		}
+	}
+}
+
+// pagesRead is how many pages of the server's memory the question's statement reads.
+func pagesRead(t *testing.T, conn *pgx.Conn, table Table, q Question) (pages int) {
+	t.Helper()
+	err := placed(t.Context(), conn, table, func(ctx context.Context, tx pgx.Tx, s *shape) error {
+		if err := s.fix(ctx, tx, q); err != nil {
+			return err
+		}
+		sql, params := s.hashQuery(q)
+		r := tx.Conn().PgConn().ExecParams(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, params, nil, nil, nil).Read()
+		if r.Err != nil {
+			return r.Err
+		}
+		var plans []struct {
+			Plan struct {
+				Hit  int `json:"Shared Hit Blocks"`
+				Read int `json:"Shared Read Blocks"`
+			}
+		}
+		if err := json.Unmarshal(r.Rows[0][0], &plans); err != nil {
+			return err
+		}
+		pages = plans[0].Plan.Hit + plans[0].Plan.Read
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
 }

@@ -23,6 +23,7 @@ type shape struct {
 	bytes   []bool // the column's order must be made that of its bytes
 	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
 	inOrder bool   // the primary key's index has the columns in this order
+	lead    int    // the first column of that index
 	// only is the condition that all rows meet, "" for none; it ends in a cast
 	// to onlyType behind the parameter onlyValue.
 	only, onlyValue, onlyType string
@@ -30,7 +31,8 @@ type shape struct {
 	// fixed is the key column that is the same in all rows, -1 if none. Bounds
 	// and order do without it: beside the condition they would keep the index
 	// from being entered at the bound.
-	fixed int
+	fixed      int
+	fixedValue []byte // of a digest; a load's is onlyValue
 }
 
 // limit restricts the rows to a part, of which those up to after are sent.
@@ -90,6 +92,9 @@ func shapeOf(ctx context.Context, tx pgx.Tx, t Table) (*shape, error) {
 	}
 	for i, k := range s.key {
 		s.inOrder = s.inOrder && s.table.Columns[k].Name == cat.Key[i]
+		if s.table.Columns[k].Name == cat.Key[0] {
+			s.lead = k
+		}
 	}
 	return s, nil
 }

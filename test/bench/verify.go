@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	v1 "github.com/agogsaas/holdfast/cloud/api/v1"
 )
@@ -17,7 +19,8 @@ import (
 const (
 	verifyWrong  = 100
 	verifyRate   = 500 // changes in a second
-	verifyFor    = 120 // seconds of each run
+	verifyFor    = 300 // seconds in which that is measured
+	verifyWarm   = 20  // seconds for which people work longer, half of them before
 	verifyFillTx = 100_000
 )
 
@@ -54,36 +57,16 @@ func benchVerify(ctx context.Context, l *lab) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Until the next pass begins nothing is compared, and all else is as it will be then.
-	without, err := l.busyAtWork(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var early bool
-	if err := l.region.QueryRow(ctx, passUnderWay).Scan(&early); err != nil {
-		return nil, fmt.Errorf("read whether the next pass has begun: %w", err)
-	}
-	if early {
-		return nil, errors.New("the next pass began while the time without one was measured")
-	}
 	// The next pass over the large table begins by itself.
 	err = l.until(ctx, 15*time.Minute, func(ctx context.Context) (under bool, err error) {
-		return under, l.region.QueryRow(ctx, passUnderWay).Scan(&under)
+		return under, l.region.QueryRow(ctx, `SELECT EXISTS (SELECT FROM holdfast.verified WHERE table_name = 'big' AND began_at IS NOT NULL)`).Scan(&under)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("wait for the next pass: %w", err)
 	}
-	var from, to int64
-	const done = `SELECT rows_done FROM holdfast.verified WHERE table_name = 'big'`
-	if err := l.region.QueryRow(ctx, done).Scan(&from); err != nil {
-		return nil, fmt.Errorf("read how far the pass is: %w", err)
-	}
-	with, err := l.busyAtWork(ctx)
+	c, err := l.comparing(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if err := l.region.QueryRow(ctx, done).Scan(&to); err != nil {
-		return nil, fmt.Errorf("read how far the pass is: %w", err)
 	}
 	rows := fmt.Sprintf("%d rows on each side, %d of them not the same", l.verifyRows, verifyWrong)
 	return []Figure{
@@ -92,32 +75,103 @@ func benchVerify(ctx context.Context, l *lab) ([]Figure, error) {
 			Peer: fmt.Sprintf("%s; all were found, after %s; the tunnel's own traffic counts too, load average %s", rows, took.Round(time.Second), loadAverage()),
 		}),
 		atMost(3, Figure{
-			ID: "verify_cpu_pct", What: "processor time of the continuous comparison, of one core, at 500 changes/s", Measured: 100 * (with - without).Seconds() / verifyFor, Unit: "%",
-			Peer: fmt.Sprintf("all programs and servers of both ends in %d s: %.3g s with it (%d rows compared), %.3g s without; load average %s", verifyFor, with.Seconds(), to-from, without.Seconds(), loadAverage()),
+			ID: "verify_cpu_pct", What: "processor time of the continuous comparison, of one core, at 500 changes/s", Measured: c.percent, Unit: "%",
+			Peer: fmt.Sprintf("all programs and servers of both ends, second by second for %d s: what they used within a second of one of %d answers (%d rows compared) above the %.3g s that they used in each other second; "+
+				"standard error %.2g %%; load average %s", verifyFor, c.answers, c.rows, c.calm, c.within, loadAverage()),
 		}),
 	}, nil
 }
 
-const passUnderWay = `SELECT EXISTS (SELECT FROM holdfast.verified WHERE table_name = 'big' AND began_at IS NOT NULL)`
+// comparison is what the continuous comparison took.
+type comparison struct {
+	answers int
+	rows    int64
+	percent float64 // of one core
+	within  float64 // the standard error of percent
+	calm    float64 // processor time in a second without
+}
 
-// busyAtWork is the processor time of all programs while people work.
-func (l *lab) busyAtWork(ctx context.Context) (time.Duration, error) {
+// comparing has people work while the pass goes on. A question comes every few
+// seconds and takes a fraction of one, so that what else happens in the run, and
+// differs from one run to the next by far more, is in the seconds between them too.
+func (l *lab) comparing(ctx context.Context) (c comparison, err error) {
 	if err := l.settle(ctx); err != nil {
-		return 0, err
+		return c, err
 	}
-	before, err := l.busy(ctx)
-	if err != nil {
-		return 0, err
+	var list []sample
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		_, err := l.pgbench(ctx, l.edgeDSN(), "", verifyScript, "-n", "-M", "prepared", "-c", "2", "-j", "1", "-R", strconv.Itoa(verifyRate), "-T", strconv.Itoa(verifyFor+verifyWarm))
+		return err
+	})
+	g.Go(func() (err error) {
+		if err := pause(ctx, verifyWarm/2*time.Second); err != nil {
+			return err
+		}
+		for end := time.Now().Add(verifyFor * time.Second); time.Now().Before(end); {
+			s := sample{at: time.Now()}
+			if s.busy, err = l.busy(ctx); err != nil {
+				return err
+			}
+			if err := l.region.QueryRow(ctx, `SELECT rows_done FROM holdfast.verified WHERE table_name = 'big'`).Scan(&s.rows); err != nil {
+				return fmt.Errorf("read how far the pass is: %w", err)
+			}
+			list = append(list, s)
+			if err := pause(ctx, time.Until(s.at.Add(time.Second))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return c, err
 	}
-	_, err = l.pgbench(ctx, l.edgeDSN(), "", verifyScript, "-n", "-M", "prepared", "-c", "2", "-j", "1", "-R", strconv.Itoa(verifyRate), "-T", strconv.Itoa(verifyFor))
-	if err != nil {
-		return 0, err
+	if c = excess(list); c.answers == 0 || math.IsNaN(c.within) {
+		return c, errors.New("too little was compared in that time, or too much, to tell what it takes")
 	}
-	if err := l.delivered(ctx); err != nil {
-		return 0, err
+	return c, nil
+}
+
+// sample is what all programs had used at a moment, and how many rows were compared.
+type sample struct {
+	at   time.Time
+	busy time.Duration
+	rows int64
+}
+
+// excess is what the seconds near an answer took above the others.
+func excess(list []sample) (c comparison) {
+	var near, calm []float64 // processor time per second
+	for i := 2; i+1 < len(list); i++ {
+		answered := func(i int) bool { return list[i].rows > list[i-1].rows }
+		if answered(i) {
+			c.answers++
+			c.rows += list[i].rows - list[i-1].rows
+		}
+		rate := (list[i].busy - list[i-1].busy).Seconds() / list[i].at.Sub(list[i-1].at).Seconds()
+		if answered(i-1) || answered(i) || answered(i+1) {
+			near = append(near, rate)
+		} else {
+			calm = append(calm, rate)
+		}
 	}
-	after, err := l.busy(ctx)
-	return after - before, err
+	m, v := meanAndVariance(near)
+	base, bv := meanAndVariance(calm)
+	share := float64(len(near)) / float64(len(near)+len(calm))
+	c.calm = base
+	c.percent = 100 * share * (m - base)
+	c.within = 100 * share * math.Sqrt(v/float64(len(near))+bv/float64(len(calm)))
+	return c
+}
+
+func meanAndVariance(v []float64) (mean, variance float64) {
+	for _, x := range v {
+		mean += x / float64(len(v))
+	}
+	for _, x := range v {
+		variance += (x - mean) * (x - mean) / float64(len(v)-1)
+	}
+	return mean, variance
 }
 
 // compareBig fills the large table on both sides, makes rows differ, and has
