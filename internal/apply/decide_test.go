@@ -40,6 +40,7 @@ func TestWhatMayHaveBeenTouchedIsSentAgain(t *testing.T) {
 		// Who made a row just as its removal was applied was not seen by that.
 		{&entry{state: rowPut, born: true, row: put.row}, nil, Touch{}, "delete [] []"},
 		{&entry{state: rowPut, fresh: true, row: put.row}, nil, Touch{}, "delete [] []"},
+		{&entry{state: rowPatch, fresh: true, row: put.row, absent: []int{4}}, nil, Touch{}, "delete [] []"},
 		{&entry{state: rowPut, moved: true, row: put.row}, nil, Touch{}, "delete [] []"},
 		{&entry{state: rowPut, moved: true, row: put.row, absent: []int{4}}, nil, Touch{}, "delete [] []"},
 		{&entry{state: rowPut, born: true, row: put.row}, local, Touch{Unsent: []string{"big"}}, "update [1 la E 1 b] []"},

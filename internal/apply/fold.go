@@ -77,7 +77,7 @@ type entry struct {
 	// born: the first thing that happened to the key was an insert, so that
 	// the target most likely has no such row.
 	born bool
-	// fresh: the row was deleted, and made again.
+	// fresh: the row was deleted, and is another one now.
 	fresh bool
 	// moved: the row had another key.
 	moved bool
@@ -90,7 +90,7 @@ type entry struct {
 }
 
 // made reports whether the row is another one than was there before, if any was.
-func (e *entry) made() bool { return e.state == rowPut && (e.born || e.fresh || e.moved) }
+func (e *entry) made() bool { return e.state != rowGone && (e.born || e.fresh || e.moved) }
 
 func newFolded(facility string) *folded {
 	return &folded{facility: facility, byTarget: map[*target]*tableOps{}}
@@ -230,12 +230,11 @@ func (t *tableOps) current(sh *shape) *set {
 		t.ops[n-1].set.src = t.source
 		return t.ops[n-1].set
 	}
-	return t.next(sh)
+	return t.next(sh, int(sh.lastSize.Load()))
 }
 
-// next begins another set behind the operations.
-func (t *tableOps) next(sh *shape) *set {
-	n := int(sh.lastSize.Load())
+// next begins another set behind the operations, with room for n rows at first.
+func (t *tableOps) next(sh *shape, n int) *set {
 	s := &set{entries: make([]entry, 0, n), src: t.source}
 	if len(sh.key) > 0 {
 		s.index = newKeyIndex(n)
@@ -306,7 +305,7 @@ func (t *tableOps) update(sh *shape, c *change.Change) {
 		// Another facility's row that is this one's now has taken the key of one that
 		// was removed. Behind the removal the target finds that it lacks the row, and
 		// asks for it.
-		t.next(sh).push(hash, entry{state: rowPatch, fresh: true, row: row, absent: absent, owned: owned, id: id})
+		t.next(sh, minSlots/2).push(hash, entry{state: rowPatch, fresh: true, row: row, absent: absent, owned: owned, id: id})
 		return
 	}
 	s.patch(id, row, absent, owned)
@@ -340,7 +339,9 @@ func (s *set) patch(id []byte, row change.Row, absent []int, owned bool) {
 	case e.state == rowGone:
 		*e = entry{src: s.src, state: rowPut, born: e.born, fresh: true, row: row, owned: owned, id: e.id}
 	case len(absent) == 0:
-		e.row, e.absent, e.owned = row, nil, owned
+		if e.row, e.absent, e.owned = row, nil, owned; e.fresh {
+			e.state = rowPut
+		}
 	default:
 		e.merge(row, absent)
 	}

@@ -195,9 +195,11 @@ func TestARowThatTakesTheKeyOfARemovedOneIsAskedFor(t *testing.T) {
 			if got := <-heals; got != "la public.orders" {
 				t.Errorf("asked for %s", got)
 			}
-			// A row that is there again does not lack anything.
+			untilLines(t, db, "SELECT passed_over, asked_at IS NOT NULL AS asked FROM holdfast.parked_table", "(1,t)") // both updates are one
+			// One that comes whole behind it lacks nothing.
 			pushOne(st, s, del(0, 2), partial(0, 3, 2, "la", "came", nil), upd(0, 2, "la", "whole", "z"), partial(0, 3, 2, "la", "d", nil))
 			wantLines(t, db, "SELECT id, name, notes FROM orders", "(2,d,z)")
+			wantLines(t, db, "SELECT passed_over FROM holdfast.parked_table", "(1)")
 		})
 	}
 }

@@ -200,37 +200,53 @@ func readFor(ctx context.Context, tx pgx.Tx, limit time.Duration, sql string, pa
 	return rows, done, nil
 }
 
-// fix makes the first column of the primary key's index the fixed one if all rows
-// have the same value in it, and the question's bounds too. So it is with the
-// facility's column at a box. PostgreSQL goes on behind an upper bound of several
-// columns for as long as the first of them is the same, which would be to the
-// table's end, each time that a few rows are asked for.
+// fix makes the first column of the key's index the fixed one if all rows have the
+// value in it that the question's bounds have. So it is with the facility's column at
+// a box. PostgreSQL goes on behind an upper bound of several columns for as long as
+// the first of them is the same, which would be to the table's end, each time that a
+// few rows are asked for.
 func (s *shape) fix(ctx context.Context, tx pgx.Tx, q Question) error {
-	if len(s.key) == 1 {
-		return nil
-	}
-	c, table := s.columns[s.lead], pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize()
-	// Unnamed, as the column may be of another type the next time.
-	r := tx.Conn().PgConn().ExecParams(ctx, "SELECT (SELECT t."+c+"::text FROM "+table+" AS t ORDER BY t."+c+" LIMIT 1), (SELECT t."+c+"::text FROM "+table+" AS t ORDER BY t."+c+` DESC LIMIT 1)
-		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation
-			WHERE a.attrelid = $1::oid AND a.attname = $2::text AND NOT o.collisdeterministic)`,
-		[][]byte{[]byte(strconv.FormatUint(uint64(s.oid), 10)), []byte(s.table.Columns[s.lead].Name)}, nil, nil, nil).Read()
-	if r.Err != nil {
-		return fmt.Errorf("read the first and the last value of %s: %w", c, r.Err)
-	}
-	// Values that are equal without being the same have an order of their own on the way.
-	if len(r.Rows) == 0 || r.Rows[0][0] == nil || !bytes.Equal(r.Rows[0][0], r.Rows[0][1]) {
-		return nil
-	}
-	value := r.Rows[0][0]
 	at := slices.Index(s.key, s.lead)
+	var value []byte
 	for _, bound := range []change.Row{q.After, q.UpTo} {
-		if bound != nil && !bytes.Equal(bound[at], value) {
+		switch {
+		case bound == nil:
+		case value == nil:
+			value = bound[at]
+		case !bytes.Equal(value, bound[at]):
 			return nil
 		}
 	}
-	s.fixed, s.fixedValue = s.lead, value
+	// Where another column's order is not that of the index either, the rows are sorted
+	// all the same, or there is an index with all columns in the order of their bytes.
+	if value == nil || len(s.key) == 1 || s.enums[s.lead] ||
+		slices.ContainsFunc(s.key, func(k int) bool { return k != s.lead && (s.bytes[k] || s.enums[k]) }) {
+		return nil
+	}
+	// Unnamed, as the column may be of another type the next time.
+	r := tx.Conn().PgConn().ExecParams(ctx, s.uniformSQL(), s.uniformParams(value), nil, nil, nil).Read()
+	if r.Err != nil {
+		return fmt.Errorf("look for other values of %s: %w", s.columns[s.lead], r.Err)
+	}
+	if len(r.Rows) == 1 {
+		s.fixed, s.fixedValue = s.lead, value
+	}
 	return nil
+}
+
+// uniformSQL gives a row if the first column of the key's index has one value only,
+// $1, and values of it that are equal are the same. It reads that index on both sides
+// of the value, where there is nothing then.
+func (s *shape) uniformSQL() string {
+	other := func(cmp string) string {
+		return fmt.Sprintf("NOT EXISTS (SELECT FROM %s AS t WHERE t.%s %s $1::text::%s)", pgx.Identifier{s.table.Schema, s.table.Name}.Sanitize(), s.columns[s.lead], cmp, s.types[s.lead])
+	}
+	return "SELECT WHERE " + other("<") + " AND " + other(">") + fmt.Sprintf(` AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+		JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation WHERE a.attrelid = %d AND a.attname = $2::text AND NOT c.collisdeterministic)`, s.oid)
+}
+
+func (s *shape) uniformParams(value []byte) [][]byte {
+	return [][]byte{value, []byte(s.table.Columns[s.lead].Name)}
 }
 
 // hashQuery reads keys and hashes, in the order of the keys, as they are

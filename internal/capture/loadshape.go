@@ -23,7 +23,7 @@ type shape struct {
 	bytes   []bool // the column's order must be made that of its bytes
 	enums   []bool // its order must be made that of its text: labels may stand in another order elsewhere
 	inOrder bool   // the primary key's index has the columns in this order
-	lead    int    // the first column of that index
+	lead    int    // the first column of the index of the key
 	// only is the condition that all rows meet, "" for none; it ends in a cast
 	// to onlyType behind the parameter onlyValue.
 	only, onlyValue, onlyType string

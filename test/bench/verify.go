@@ -87,7 +87,7 @@ type comparison struct {
 	answers int
 	rows    int64
 	percent float64 // of one core
-	within  float64 // the standard error of percent
+	within  float64 // the standard error of percent, if each second is by itself
 	calm    float64 // processor time in a second without
 }
 
@@ -115,6 +115,9 @@ func (l *lab) comparing(ctx context.Context) (c comparison, err error) {
 			}
 			if err := l.region.QueryRow(ctx, `SELECT rows_done FROM holdfast.verified WHERE table_name = 'big'`).Scan(&s.rows); err != nil {
 				return fmt.Errorf("read how far the pass is: %w", err)
+			}
+			if n := len(list); n > 0 && s.rows < list[n-1].rows {
+				return errors.New("the pass ended while it was measured: compare more rows (-verify-rows)")
 			}
 			list = append(list, s)
 			if err := pause(ctx, time.Until(s.at.Add(time.Second))); err != nil {
