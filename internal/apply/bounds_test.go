@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"encoding/json"
 	"errors"
 	"testing"
 
@@ -14,7 +13,7 @@ import (
 // buffers runs a statement, undoes it, and returns how many pages it looked at.
 func buffers(t *testing.T, conn *pgx.Conn, sql string, args []arg) int {
 	t.Helper()
-	var hit, read int
+	var pages int
 	undone := errors.New("undone")
 	err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
 		values, formats := make([][]byte, len(args)), make([]int16, len(args))
@@ -24,26 +23,16 @@ func buffers(t *testing.T, conn *pgx.Conn, sql string, args []arg) int {
 				formats[i] = 1
 			}
 		}
-		r := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, values, nil, formats, nil).Read()
-		if r.Err != nil {
-			return r.Err
-		}
-		var plans []struct {
-			Plan struct {
-				Hit  int `json:"Shared Hit Blocks"`
-				Read int `json:"Shared Read Blocks"`
-			}
-		}
-		if err := json.Unmarshal(r.Rows[0][0], &plans); err != nil {
+		var err error
+		if pages, err = pgtest.Pages(t.Context(), conn.PgConn(), sql, values, formats); err != nil {
 			return err
 		}
-		hit, read = plans[0].Plan.Hit, plans[0].Plan.Read
 		return undone
 	})
 	if !errors.Is(err, undone) {
 		t.Fatal(err)
 	}
-	return hit + read
+	return pages
 }
 
 // Where the facility is part of the key, the last chunk of a table costs what

@@ -2,7 +2,6 @@ package capture
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -248,21 +247,9 @@ func TestAQuestionAboutAFewRowsReadsAFewPages(t *testing.T) {
 func pagesRead(t *testing.T, conn *pgx.Conn, table Table, q Question, value string) (pages int) {
 	t.Helper()
 	read := func(ctx context.Context, tx pgx.Tx, sql string, params [][]byte) error {
-		r := tx.Conn().PgConn().ExecParams(ctx, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+sql, params, nil, nil, nil).Read()
-		if r.Err != nil {
-			return r.Err
-		}
-		var plans []struct {
-			Plan struct {
-				Hit  int `json:"Shared Hit Blocks"`
-				Read int `json:"Shared Read Blocks"`
-			}
-		}
-		if err := json.Unmarshal(r.Rows[0][0], &plans); err != nil {
-			return err
-		}
-		pages += plans[0].Plan.Hit + plans[0].Plan.Read
-		return nil
+		n, err := pgtest.Pages(ctx, tx.Conn().PgConn(), sql, params, nil)
+		pages += n
+		return err
 	}
 	err := placed(t.Context(), conn, table, func(ctx context.Context, tx pgx.Tx, s *shape) error {
 		if err := s.fix(ctx, tx, q); err != nil {
